@@ -1,0 +1,3 @@
+//! The `ksail` command line.
+
+fn main() {}

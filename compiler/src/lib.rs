@@ -1,0 +1,1 @@
+//! ksail.yaml and its overlays compiled into a declared graph.

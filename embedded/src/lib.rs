@@ -1,0 +1,1 @@
+//! The servers of the embedded engine: OCI registries and the engine interface.

@@ -1,0 +1,1 @@
+//! Dispatch of a plan with a durable intent before every call.

@@ -1,0 +1,1 @@
+//! Graph, diff, plan and explain: pure functions over declarations, records and observations.

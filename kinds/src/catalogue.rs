@@ -1,0 +1,118 @@
+//! The schemas of the kinds of this crate.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use ksail_model::{FieldSchema, KindSchema, ListShape, Schemas};
+
+/// Why fixed names refuse create-before-destroy.
+const FIXED_NAME: &str = "its name is fixed";
+/// Why fixed names and ports refuse create-before-destroy.
+const FIXED_PORT: &str = "its name and host port are fixed";
+
+/// The schemas of the kinds of this crate.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BuiltinKinds;
+
+impl Schemas for BuiltinKinds {
+    fn schema(&self, kind: &str) -> Option<&KindSchema> {
+        KINDS.iter().find(|schema| schema.kind == kind)
+    }
+}
+
+/// Every kind that this version knows.
+pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
+    let kind = |kind, fields| KindSchema {
+        kind,
+        version: 1,
+        fields,
+        may_coexist: Err(FIXED_NAME),
+        is_host: false,
+        holds_data: None,
+        estimate: Duration::from_secs(1),
+    };
+    vec![
+        KindSchema {
+            is_host: true,
+            estimate: Duration::from_millis(300),
+            holds_data: Some("all that it hosts, with the blobs of its registries"),
+            may_coexist: Err(FIXED_PORT),
+            ..kind("engine", vec![])
+        },
+        KindSchema {
+            estimate: Duration::from_millis(200),
+            ..kind(
+                "network",
+                vec![
+                    FieldSchema::new("driver").forces_replacement(),
+                    FieldSchema::new("subnet").forces_replacement().computed(),
+                    FieldSchema::new("internal").forces_replacement(),
+                ],
+            )
+        },
+        KindSchema {
+            estimate: Duration::from_millis(50),
+            holds_data: Some("what was written to it"),
+            ..kind("volume", vec![FieldSchema::new("driver").forces_replacement()])
+        },
+        KindSchema {
+            estimate: Duration::from_secs(10),
+            ..kind(
+                "image",
+                vec![
+                    FieldSchema::new("reference").forces_replacement(),
+                    FieldSchema::new("source.from"),
+                    FieldSchema::new("source.path"),
+                ],
+            )
+        },
+        KindSchema {
+            may_coexist: Err(FIXED_PORT),
+            ..kind(
+                "container",
+                vec![
+                    FieldSchema::new("image").forces_replacement(),
+                    FieldSchema::new("command").forces_replacement(),
+                    FieldSchema::new("env").forces_replacement(),
+                    FieldSchema::new("mounts").forces_replacement().list(ListShape::ByKey("target")),
+                    FieldSchema::new("ports").forces_replacement().list(ListShape::ByKey("container")),
+                    FieldSchema::new("networks").list(ListShape::Set),
+                    FieldSchema::new("health").forces_replacement(),
+                ],
+            )
+        },
+        KindSchema { may_coexist: Err(FIXED_PORT), ..kind("registry", registry_fields()) },
+        KindSchema {
+            may_coexist: Err(FIXED_PORT),
+            ..kind("mirror", {
+                let mut fields = registry_fields();
+                fields.extend([
+                    FieldSchema::new("host").forces_replacement(),
+                    FieldSchema::new("upstream").forces_replacement(),
+                    FieldSchema::new("username").forces_replacement(),
+                    FieldSchema::new("password").forces_replacement().sensitive(),
+                ]);
+                fields
+            })
+        },
+    ]
+});
+
+fn registry_fields() -> Vec<FieldSchema> {
+    ["image", "network", "volume", "address", "port"].map(|field| FieldSchema::new(field).forces_replacement()).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_unique_and_patterns_read() {
+        for (index, schema) in KINDS.iter().enumerate() {
+            assert!(KINDS[..index].iter().all(|other| other.kind != schema.kind), "{}", schema.kind);
+            for field in &schema.fields {
+                assert!(!field.path.is_root(), "{}: a pattern could not be read", schema.kind);
+            }
+        }
+    }
+}

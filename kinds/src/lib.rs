@@ -1,0 +1,50 @@
+//! The typed spec and schema of every kind of resource: typed at both ends (compiler and provider), generic in the
+//! middle. Pure.
+
+mod catalogue;
+mod container;
+mod engine;
+mod image;
+mod mirror;
+mod network;
+mod registry;
+mod volume;
+
+pub use catalogue::{BuiltinKinds, KINDS};
+pub use container::{ContainerSpec, HealthCheck, Mount, Port, Protocol, Restart};
+pub use engine::EngineSpec;
+pub use image::{ImageSource, ImageSpec};
+pub use mirror::MirrorSpec;
+pub use network::NetworkSpec;
+pub use registry::RegistrySpec;
+pub use volume::VolumeSpec;
+
+use ksail_model::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A value is not in the shape of its kind's spec.
+#[derive(Debug, thiserror::Error)]
+#[error("the spec is not that of a {kind}")]
+pub struct SpecError {
+    kind: &'static str,
+    source: serde_json::Error,
+}
+
+/// A kind's typed spec.
+pub trait Spec: Serialize + DeserializeOwned {
+    /// The kind, as it stands in addresses.
+    const KIND: &'static str;
+
+    /// The spec as a generic value. Optional fields that are not given are left out.
+    fn to_value(&self) -> Value {
+        serde_json::to_value(self).and_then(serde_json::from_value).unwrap_or_default()
+    }
+
+    /// The spec from a generic value; unknown fields are errors.
+    fn from_value(value: &Value) -> Result<Self, SpecError> {
+        serde_json::to_value(value)
+            .and_then(serde_json::from_value)
+            .map_err(|source| SpecError { kind: Self::KIND, source })
+    }
+}

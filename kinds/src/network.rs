@@ -1,0 +1,23 @@
+//! Networks that containers share.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Spec;
+
+/// A bridge network. The identity's name is the network's name. Attributes: `id`, `subnet`, `gateway`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSpec {
+    /// The driver (`bridge`).
+    pub driver: String,
+    /// The IPv4 subnet in CIDR notation; left out, the engine chooses one, which the attribute `subnet` tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<String>,
+    /// Whether it has no way out.
+    #[serde(default)]
+    pub internal: bool,
+}
+
+impl Spec for NetworkSpec {
+    const KIND: &'static str = "network";
+}

@@ -1,0 +1,31 @@
+//! What every part of ksail shares: addresses, values, declarations with their origins, kind
+//! schemas, observations, records and diagnostics.
+//!
+//! This crate is pure: no tokio, no files, no clock, no randomness.
+
+mod address;
+mod declaration;
+mod diagnostic;
+mod digest;
+mod observation;
+mod origin;
+mod path;
+mod record;
+mod schema;
+mod secret;
+mod value;
+
+pub use address::{Address, AddressError, Selector};
+pub use declaration::{
+    Choice, Condition, Declaration, DeclaredGraph, Edge, ForceOn, Identity, Import, Lifecycle, Move, Ownership,
+    ProviderConfig, Removal, Strength,
+};
+pub use diagnostic::{Code, Diagnostic, Label, Severity};
+pub use digest::Digest;
+pub use observation::{Mark, Observation, Preview, Readiness, Scope, Seen, UnknownReason};
+pub use origin::{Origin, Origins, Span};
+pub use path::{Path, PathError, Step};
+pub use record::{Durations, Record, RecordKey, Status};
+pub use schema::{FieldSchema, KindSchema, ListShape, Schemas};
+pub use secret::{Fingerprint, Secret, SecretPart};
+pub use value::{Reference, Value};

@@ -1,0 +1,17 @@
+//! The contract between the engine and a provider: the [`Provider`] trait, all that crosses it (serde
+//! data, so that a provider can live in another process), and the two halves of a pipe.
+
+mod error;
+mod pipe;
+mod provider;
+mod requests;
+mod secret_text;
+
+pub use error::{CallError, CallErrorKind};
+pub use pipe::{PipeProvider, serve};
+pub use provider::{CallContext, Connector, HostSession, Provider};
+pub use requests::{
+    Applied, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest, Target, UpdateRequest,
+    WaitRequest,
+};
+pub use secret_text::SecretText;

@@ -1,0 +1,253 @@
+//! A provider in another process: requests and replies as JSON lines over a pair of byte streams.
+//!
+//! Each request line is `{"id": 1, "call": {…}}`; a cancellation is `{"cancel": 1}`; each reply line is
+//! `{"id": 1, "ok": …}` or `{"id": 1, "err": {…}}`. Calls run concurrently. When the stream ends, every call under way is
+//! `Indeterminate`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ksail_model::Preview;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
+    Provider, Target, UpdateRequest, WaitRequest,
+};
+
+/// How many lines may wait to be written before callers wait.
+const QUEUE: usize = 256;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct WireContext {
+    lineage: String,
+    operation: Option<String>,
+    timeout_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Call {
+    Observe(Vec<Target>),
+    Preview(Vec<PreviewRequest>),
+    Create(Box<CreateRequest>),
+    Update(Box<UpdateRequest>),
+    Delete(Box<DeleteRequest>),
+    Wait(Box<WaitRequest>),
+    ListOwned,
+    PortsInUse(Vec<u16>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ToProvider {
+    Call { id: u64, context: WireContext, call: Call },
+    Cancel { id: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+struct FromProvider {
+    id: u64,
+    reply: Result<serde_json::Value, CallError>,
+}
+
+type Waiting = Arc<std::sync::Mutex<HashMap<u64, oneshot::Sender<Result<serde_json::Value, CallError>>>>>;
+
+/// The near half: a [`Provider`] whose calls go through a pipe.
+pub struct PipeProvider {
+    next: AtomicU64,
+    to: mpsc::Sender<String>,
+    waiting: Waiting,
+    closed: CancellationToken,
+}
+
+impl PipeProvider {
+    /// Talks to a provider over a pair of streams. Must be called within a tokio runtime.
+    pub fn new(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        mut writer: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Self {
+        let (to, mut lines) = mpsc::channel::<String>(QUEUE);
+        let waiting: Waiting = Arc::default();
+        let closed = CancellationToken::new();
+        tokio::spawn(async move {
+            while let Some(line) = lines.recv().await {
+                if writer.write_all(line.as_bytes()).await.is_err() || writer.flush().await.is_err() {
+                    break;
+                }
+            }
+        });
+        let (replies, ended) = (Arc::clone(&waiting), closed.clone());
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(reader).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let Ok(message) = serde_json::from_str::<FromProvider>(&line) else { break };
+                let waiter = replies.lock().ok().and_then(|mut map| map.remove(&message.id));
+                if let Some(waiter) = waiter {
+                    let _ = waiter.send(message.reply);
+                }
+            }
+            ended.cancel();
+            if let Ok(mut map) = replies.lock() {
+                map.clear();
+            }
+        });
+        Self { next: AtomicU64::new(1), to, waiting, closed }
+    }
+
+    async fn call<T: for<'de> Deserialize<'de>>(&self, context: &CallContext, call: Call) -> Result<T, CallError> {
+        if context.cancel.is_cancelled() {
+            return Err(CallError::cancelled());
+        }
+        if self.closed.is_cancelled() {
+            return Err(CallError::unreachable("the provider's process has ended"));
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, mut receiver) = oneshot::channel();
+        if let Ok(mut map) = self.waiting.lock() {
+            map.insert(id, sender);
+        }
+        let wire = WireContext {
+            lineage: context.lineage.clone(),
+            operation: context.operation.clone(),
+            timeout_ms: u64::try_from(context.timeout.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.send(&ToProvider::Call { id, context: wire, call }).await?;
+        let lost = || CallError::indeterminate("the provider's process ended during the call");
+        let reply = tokio::select! {
+            reply = &mut receiver => reply.map_err(|_| lost())?,
+            () = self.closed.cancelled() => return Err(lost()),
+            () = context.cancel.cancelled() => {
+                self.send(&ToProvider::Cancel { id }).await?;
+                // The far side answers a cancellation within a second; it alone knows whether something was sent.
+                match tokio::time::timeout(Duration::from_secs(2), receiver).await {
+                    Ok(Ok(reply)) => reply,
+                    _ => return Err(CallError::indeterminate("cancelled, and the provider did not answer")),
+                }
+            }
+            () = tokio::time::sleep(context.timeout.saturating_add(Duration::from_secs(1))) => {
+                return Err(CallError::indeterminate("the provider did not answer before the deadline"));
+            }
+        };
+        serde_json::from_value(reply?)
+            .map_err(|error| CallError::indeterminate(format!("the provider's reply cannot be read: {error}")))
+    }
+
+    async fn send(&self, message: &ToProvider) -> Result<(), CallError> {
+        let mut line = serde_json::to_string(message)
+            .map_err(|error| CallError::refused(format!("the request cannot be written: {error}")))?;
+        line.push('\n');
+        self.to.send(line).await.map_err(|_| CallError::unreachable("the provider's process has ended"))
+    }
+}
+
+#[async_trait]
+impl Provider for PipeProvider {
+    async fn observe(&self, context: &CallContext, targets: &[Target]) -> Result<ObserveReply, CallError> {
+        self.call(context, Call::Observe(targets.to_vec())).await
+    }
+
+    async fn preview(&self, context: &CallContext, requests: &[PreviewRequest]) -> Result<Vec<Preview>, CallError> {
+        self.call(context, Call::Preview(requests.to_vec())).await
+    }
+
+    async fn create(&self, context: &CallContext, request: &CreateRequest) -> Result<Applied, CallError> {
+        self.call(context, Call::Create(Box::new(request.clone()))).await
+    }
+
+    async fn update(&self, context: &CallContext, request: &UpdateRequest) -> Result<Applied, CallError> {
+        self.call(context, Call::Update(Box::new(request.clone()))).await
+    }
+
+    async fn delete(&self, context: &CallContext, request: &DeleteRequest) -> Result<Deleted, CallError> {
+        self.call(context, Call::Delete(Box::new(request.clone()))).await
+    }
+
+    async fn wait(&self, context: &CallContext, request: &WaitRequest) -> Result<Applied, CallError> {
+        self.call(context, Call::Wait(Box::new(request.clone()))).await
+    }
+
+    async fn list_owned(&self, context: &CallContext) -> Result<Vec<Owned>, CallError> {
+        self.call(context, Call::ListOwned).await
+    }
+
+    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
+        self.call(context, Call::PortsInUse(ports.to_vec())).await
+    }
+}
+
+/// The far half: serves a provider over a pair of streams until the reader ends. Calls under way are then
+/// cancelled.
+pub async fn serve(
+    provider: Arc<dyn Provider>,
+    reader: impl AsyncRead + Send + Unpin,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+) -> std::io::Result<()> {
+    let writer = Arc::new(Mutex::new(writer));
+    let running: Arc<std::sync::Mutex<HashMap<u64, CancellationToken>>> = Arc::default();
+    let all = CancellationToken::new();
+    let _end = all.clone().drop_guard();
+    let mut lines = BufReader::new(reader).lines();
+    while let Some(line) = lines.next_line().await? {
+        let message: ToProvider =
+            serde_json::from_str(&line).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
+        match message {
+            ToProvider::Cancel { id } => {
+                if let Some(token) = running.lock().ok().and_then(|map| map.get(&id).cloned()) {
+                    token.cancel();
+                }
+            }
+            ToProvider::Call { id, context, call } => {
+                let cancel = all.child_token();
+                if let Ok(mut map) = running.lock() {
+                    map.insert(id, cancel.clone());
+                }
+                let (provider, writer, running) = (Arc::clone(&provider), Arc::clone(&writer), Arc::clone(&running));
+                tokio::spawn(async move {
+                    let context = CallContext {
+                        lineage: context.lineage,
+                        operation: context.operation,
+                        timeout: Duration::from_millis(context.timeout_ms),
+                        cancel,
+                    };
+                    let reply = answer(provider.as_ref(), &context, call).await;
+                    if let Ok(mut map) = running.lock() {
+                        map.remove(&id);
+                    }
+                    if let Ok(mut line) = serde_json::to_string(&FromProvider { id, reply }) {
+                        line.push('\n');
+                        let mut writer = writer.lock().await;
+                        // A near half that is gone cannot be told; it treats the call as indeterminate.
+                        if writer.write_all(line.as_bytes()).await.is_ok() {
+                            let _ = writer.flush().await;
+                        }
+                    }
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn answer(provider: &dyn Provider, context: &CallContext, call: Call) -> Result<serde_json::Value, CallError> {
+    fn json<T: Serialize>(reply: &T) -> Result<serde_json::Value, CallError> {
+        serde_json::to_value(reply)
+            .map_err(|error| CallError::indeterminate(format!("the reply cannot be written: {error}")))
+    }
+    match call {
+        Call::Observe(targets) => json(&provider.observe(context, &targets).await?),
+        Call::Preview(requests) => json(&provider.preview(context, &requests).await?),
+        Call::Create(request) => json(&provider.create(context, &request).await?),
+        Call::Update(request) => json(&provider.update(context, &request).await?),
+        Call::Delete(request) => json(&provider.delete(context, &request).await?),
+        Call::Wait(request) => json(&provider.wait(context, &request).await?),
+        Call::ListOwned => json(&provider.list_owned(context).await?),
+        Call::PortsInUse(ports) => json(&provider.ports_in_use(context, &ports).await?),
+    }
+}

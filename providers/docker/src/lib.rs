@@ -1,0 +1,1 @@
+//! Networks, volumes, images, containers, registries and mirrors on a Docker Engine.

@@ -1,0 +1,1 @@
+//! The embedded engine process as a resource.

@@ -1,0 +1,1 @@
+//! State in a local folder: checksummed journal, atomic snapshot, OS lock, history.

@@ -1,0 +1,1 @@
+//! Journal entries, legal transitions, replay and the contract of a state backend.

@@ -1,0 +1,1 @@
+//! End to end tests on the built binary and on real parts.
