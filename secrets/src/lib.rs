@@ -1,0 +1,1 @@
+//! Secrets by reference, the vault, and keyed fingerprints.

@@ -1,0 +1,86 @@
+//! Operations: one apply, with what it changed.
+
+use ksail_model::{Digest, Record, RecordKey};
+use serde::{Deserialize, Serialize};
+
+/// What an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    /// A plan of the declarations.
+    Apply,
+    /// The plan of the empty declaration.
+    Destroy,
+    /// Observations taken into the state; nothing outside changes.
+    Refresh,
+    /// The plan of earlier declarations.
+    Undo,
+    /// Records rebuilt from marks found outside.
+    Recover,
+    /// An edit of the state by hand (`state mv`, `state rm`, `state push`).
+    Edit,
+}
+
+/// What is known of an operation when it begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationHeader {
+    /// Its id; also written into the marks of what it makes.
+    pub id: String,
+    /// What it is.
+    pub kind: OperationKind,
+    /// The serial of the state that its plan was made from.
+    pub parent_serial: u64,
+    /// The digest of its plan.
+    pub plan_digest: Digest,
+    /// Who runs it (`user@host`).
+    pub who: String,
+    /// When it began, in milliseconds since the epoch.
+    pub began_ms: u64,
+    /// The commit of the sources, if they are in a repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationResult {
+    /// All that was planned is done.
+    Complete,
+    /// Some nodes failed or were blocked.
+    Partial,
+    /// It was killed or interrupted, and another plan took over.
+    Superseded,
+}
+
+/// What an operation did to one record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Which record.
+    pub key: RecordKey,
+    /// The record before; `None` if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Record>,
+    /// The record after; `None` if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Record>,
+}
+
+/// A sealed operation, as history keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedOperation {
+    /// The format of this file ([`crate::FORMAT`]).
+    pub format: u32,
+    /// The lineage of the state.
+    pub lineage: String,
+    /// The serial that the state had with it.
+    pub serial: u64,
+    /// What was known when it began.
+    pub header: OperationHeader,
+    /// How it ended.
+    pub result: OperationResult,
+    /// When it was sealed, in milliseconds since the epoch.
+    pub sealed_ms: u64,
+    /// What it did.
+    pub changes: Vec<Change>,
+}

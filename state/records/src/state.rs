@@ -1,0 +1,284 @@
+//! Replay: which transitions are legal, decided by one function.
+
+use std::collections::btree_map::Entry as Slot;
+
+use ksail_model::{Durations, Readiness, Record, RecordKey, Status, Value};
+
+use crate::{
+    Call, Change, Edit, Entry, FORMAT, Intent, OpenIntent, OperationResult, Outcome, OutcomeKind, SealedOperation,
+    Snapshot,
+};
+
+/// A journal entry that cannot follow what came before it: a bug, or a journal of something else.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("entry {sequence} of the journal cannot follow: {why}")]
+pub struct Illegal {
+    /// The entry's sequence number.
+    pub sequence: u64,
+    /// Why, as a fragment.
+    pub why: String,
+}
+
+/// The state: a snapshot with the journal's entries taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    snapshot: Snapshot,
+}
+
+impl State {
+    /// The state of a checkpoint.
+    pub const fn new(snapshot: Snapshot) -> Self {
+        Self { snapshot }
+    }
+
+    /// What is known now.
+    pub const fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Takes the snapshot out.
+    pub fn into_snapshot(self) -> Snapshot {
+        self.snapshot
+    }
+
+    /// The sequence number of the next entry.
+    pub const fn next_sequence(&self) -> u64 {
+        self.snapshot.sequence + 1
+    }
+
+    /// Takes in one entry. An entry that a checkpoint has already taken in must be left out by the caller (by its sequence
+    /// number). Answers the sealed operation if the entry seals one. On an error nothing has changed.
+    pub fn apply(&mut self, entry: &Entry) -> Result<Option<SealedOperation>, Illegal> {
+        let sealed = match entry {
+            Entry::Begin(header) => {
+                if let Some(open) = &self.snapshot.operation {
+                    return self.illegal(format!("operation {} is not sealed", open.id));
+                }
+                if header.parent_serial != self.snapshot.serial {
+                    return self.illegal(format!(
+                        "operation {} builds on serial {}, the state has {}",
+                        header.id, header.parent_serial, self.snapshot.serial
+                    ));
+                }
+                self.snapshot.operation = Some(header.clone());
+                self.snapshot.serial += 1;
+                None
+            }
+            Entry::Intent(intent) => {
+                self.intend(intent)?;
+                None
+            }
+            Entry::Outcome(outcome) => {
+                self.conclude(outcome)?;
+                None
+            }
+            Entry::Edit(edit) => {
+                self.edit(edit)?;
+                None
+            }
+            Entry::Seal { operation, result, at_ms } => Some(self.seal(operation, *result, *at_ms)?),
+        };
+        self.snapshot.sequence += 1;
+        Ok(sealed)
+    }
+
+    fn illegal<T>(&self, why: impl Into<String>) -> Result<T, Illegal> {
+        Err(Illegal { sequence: self.next_sequence(), why: why.into() })
+    }
+
+    fn operation_id(&self) -> Result<String, Illegal> {
+        match &self.snapshot.operation {
+            Some(header) => Ok(header.id.clone()),
+            None => self.illegal("no operation has begun"),
+        }
+    }
+
+    fn remember(&mut self, key: &RecordKey) {
+        if let Slot::Vacant(slot) = self.snapshot.before.entry(key.clone()) {
+            slot.insert(self.snapshot.records.get(key).cloned());
+        }
+    }
+
+    fn intend(&mut self, intent: &Intent) -> Result<(), Illegal> {
+        let operation = self.operation_id()?;
+        let key = &intent.key;
+        if self.snapshot.open.contains_key(key) {
+            return self.illegal(format!("{key} has an open intent"));
+        }
+        let previous = self.snapshot.records.get(key);
+        let next = match (intent.call, previous, &intent.declaration) {
+            (Call::Create, previous, Some(declaration)) => Record {
+                declaration: declaration.clone(),
+                id: None,
+                fields: Value::Null,
+                attributes: Value::Null,
+                scope: intent.scope.clone(),
+                generation: intent.generation,
+                status: Status::Creating,
+                operation: operation.clone(),
+                durations: previous.map(|record| record.durations).unwrap_or_default(),
+            },
+            (Call::Update, Some(record), Some(_)) => record.clone(),
+            (Call::Delete, Some(record), _) => Record { status: Status::Deleting, ..record.clone() },
+            (Call::Update | Call::Delete, None, _) => return self.illegal(format!("{key} has no record")),
+            (_, _, None) => return self.illegal(format!("{key} is to be made without a declaration")),
+        };
+        let previous = previous.cloned().map(Box::new);
+        self.remember(key);
+        self.snapshot.records.insert(key.clone(), next);
+        self.snapshot.open.insert(key.clone(), OpenIntent { intent: intent.clone(), operation, previous });
+        Ok(())
+    }
+
+    fn conclude(&mut self, outcome: &Outcome) -> Result<(), Illegal> {
+        let operation = self.operation_id()?;
+        let key = &outcome.key;
+        let Some(open) = self.snapshot.open.get(key) else {
+            return self.illegal(format!("{key} has no open intent"));
+        };
+        match (&outcome.kind, open.intent.call) {
+            (OutcomeKind::Indeterminate { .. }, _) => return Ok(()),
+            (OutcomeKind::Applied { .. }, Call::Delete) | (OutcomeKind::Deleted, Call::Create | Call::Update) => {
+                return self.illegal(format!("{key}: the outcome is not that of its call"));
+            }
+            _ => {}
+        }
+        // An intent may outlive its operation; what resolves it is then a change of the present one.
+        self.remember(key);
+        let Some(open) = self.snapshot.open.remove(key) else { return Ok(()) };
+        match &outcome.kind {
+            OutcomeKind::Applied { id, fields, attributes, scope, readiness } => {
+                let Some(declaration) = open.intent.declaration else {
+                    return self.illegal(format!("{key} was made without a declaration"));
+                };
+                let mut durations = open.previous.as_ref().map(|record| record.durations).unwrap_or_default();
+                note_duration(&mut durations, open.intent.call, outcome.took_ms);
+                let record = Record {
+                    declaration,
+                    id: id.clone(),
+                    fields: fields.clone(),
+                    attributes: attributes.clone(),
+                    scope: Some(scope.clone()),
+                    generation: open.intent.generation,
+                    status: status_of(readiness),
+                    operation,
+                    durations,
+                };
+                self.snapshot.records.insert(key.clone(), record);
+            }
+            OutcomeKind::Deleted => {
+                self.snapshot.records.remove(key);
+            }
+            OutcomeKind::NotDone { .. } => match open.previous {
+                Some(previous) => {
+                    self.snapshot.records.insert(key.clone(), *previous);
+                }
+                None => {
+                    self.snapshot.records.remove(key);
+                }
+            },
+            OutcomeKind::Indeterminate { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn edit(&mut self, edit: &Edit) -> Result<(), Illegal> {
+        self.operation_id()?;
+        match edit {
+            Edit::Put { key, record } => {
+                if self.snapshot.open.contains_key(key) {
+                    return self.illegal(format!("{key} has an open intent"));
+                }
+                self.remember(key);
+                self.snapshot.records.insert(key.clone(), (**record).clone());
+            }
+            Edit::Forget { key } => {
+                if !self.snapshot.records.contains_key(key) {
+                    return self.illegal(format!("{key} has no record"));
+                }
+                self.remember(key);
+                self.snapshot.records.remove(key);
+                self.snapshot.open.remove(key);
+            }
+            Edit::Depose { address } => {
+                let current = RecordKey::current(address.clone());
+                let Some(record) = self.snapshot.records.get(&current).cloned() else {
+                    return self.illegal(format!("{address} has no record"));
+                };
+                let deposed = RecordKey { address: address.clone(), deposed: Some(record.generation) };
+                if self.snapshot.open.contains_key(&current) || self.snapshot.records.contains_key(&deposed) {
+                    return self.illegal(format!("{address} cannot be deposed now"));
+                }
+                self.remember(&current);
+                self.remember(&deposed);
+                self.snapshot.records.remove(&current);
+                self.snapshot.records.insert(deposed, Record { status: Status::Deposed, ..record });
+            }
+            Edit::Move { from, to } => {
+                let (old, new) = (RecordKey::current(from.clone()), RecordKey::current(to.clone()));
+                if self.snapshot.open.contains_key(&old) {
+                    return self.illegal(format!("{from} has an open intent"));
+                }
+                if self.snapshot.records.contains_key(&new) {
+                    return self.illegal(format!("{to} has a record already"));
+                }
+                let Some(mut record) = self.snapshot.records.get(&old).cloned() else {
+                    return self.illegal(format!("{from} has no record"));
+                };
+                self.remember(&old);
+                self.remember(&new);
+                self.snapshot.records.remove(&old);
+                record.declaration.address = to.clone();
+                self.snapshot.records.insert(new, record);
+            }
+            Edit::Context { providers, outputs } => {
+                self.snapshot.providers.clone_from(providers);
+                self.snapshot.outputs.clone_from(outputs);
+            }
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, operation: &str, result: OperationResult, at_ms: u64) -> Result<SealedOperation, Illegal> {
+        let header = match self.snapshot.operation.take() {
+            Some(header) if header.id == operation => header,
+            other => {
+                self.snapshot.operation = other;
+                return self.illegal(format!("operation {operation} is not under way"));
+            }
+        };
+        self.snapshot.last = Some(header.clone());
+        let changes = std::mem::take(&mut self.snapshot.before)
+            .into_iter()
+            .map(|(key, before)| {
+                let after = self.snapshot.records.get(&key).cloned();
+                Change { key, before, after }
+            })
+            .filter(|change| change.before != change.after)
+            .collect();
+        Ok(SealedOperation {
+            format: FORMAT,
+            lineage: self.snapshot.lineage.clone(),
+            serial: self.snapshot.serial,
+            header,
+            result,
+            sealed_ms: at_ms,
+            changes,
+        })
+    }
+}
+
+fn status_of(readiness: &Readiness) -> Status {
+    match readiness {
+        Readiness::Ready => Status::Present,
+        Readiness::NotReady(why) => Status::NotReady { why: why.clone() },
+    }
+}
+
+fn note_duration(durations: &mut Durations, call: Call, took_ms: Option<u64>) {
+    match call {
+        Call::Create => durations.create_ms = took_ms.or(durations.create_ms),
+        Call::Update => durations.update_ms = took_ms.or(durations.update_ms),
+        Call::Delete => durations.delete_ms = took_ms.or(durations.delete_ms),
+    }
+}
