@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# A real Docker Engine for the tests, from nothing on Debian 12 as root: `up`, `down`, `env`.
+#
+#   testbed/docker.sh up            installs what is missing, starts a dockerd of our own, makes the registry image
+#   eval "$(testbed/docker.sh env)" sets KSAIL_TEST_DOCKER_HOST for the tests
+#   testbed/docker.sh down          stops it; what is cached stays
+#
+# All of it lives in $KSAIL_TESTBED (~/.cache/ksail-testbed by default), so that the second `up` takes seconds. The
+# engine is our own: another one on the machine is neither used nor changed.
+set -euo pipefail
+
+folder="${KSAIL_TESTBED:-$HOME/.cache/ksail-testbed}"
+engine="$folder/docker"
+socket="$engine/docker.sock"
+pidfile="$engine/docker.pid"
+log="$engine/dockerd.log"
+# How often an apt call is tried, and how long the engine may take to answer or to stop, in seconds.
+readonly apt_tries=4 start_seconds=60 stop_seconds=40
+# What the product's declarations name. The binary inside is that of Debian's package, whose version is the other tag.
+readonly registry_reference="docker.io/library/registry:2.8.3"
+
+say() { printf 'testbed: %s\n' "$*" >&2; }
+fail() {
+  say "$*"
+  exit 1
+}
+
+apt_install() {
+  local try
+  for ((try = 1; try <= apt_tries; try++)); do
+    if DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 update >"$folder/apt.log" 2>&1 &&
+      DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" >>"$folder/apt.log" 2>&1; then
+      return 0
+    fi
+    say "apt-get could not install $* (try $try of $apt_tries)"
+    sleep $((try * 3))
+  done
+  tail -n 20 "$folder/apt.log" >&2
+  return 1
+}
+
+install_missing() {
+  local missing=()
+  command -v dockerd >/dev/null || missing+=(docker.io)
+  command -v docker >/dev/null || missing+=(docker.io)
+  command -v iptables >/dev/null || missing+=(iptables)
+  command -v docker-registry >/dev/null || missing+=(docker-registry)
+  if ((${#missing[@]})); then
+    [[ $(id -u) == 0 ]] || fail "root is needed to install ${missing[*]}"
+    say "installing ${missing[*]}"
+    apt_install "${missing[@]}"
+  fi
+}
+
+our_docker() { docker --host "unix://$socket" "$@"; }
+
+answers() { [[ -S $socket ]] && our_docker version --format '{{.Server.APIVersion}}' >/dev/null 2>&1; }
+
+# The pid of our dockerd, if it runs; a pid that another program got since is not ours.
+running_pid() {
+  local pid
+  [[ -s $pidfile ]] || return 1
+  pid=$(<"$pidfile")
+  [[ $(cat "/proc/$pid/comm" 2>/dev/null) == dockerd ]] || return 1
+  printf '%s' "$pid"
+}
+
+start_engine() {
+  local second pid
+  if answers; then return 0; fi
+  if pid=$(running_pid); then
+    say "dockerd (pid $pid) does not answer, stopping it"
+    stop_engine
+  fi
+  [[ $(id -u) == 0 ]] || fail "root is needed to start dockerd"
+  rm -f "$pidfile"
+  local arguments=(
+    --data-root "$engine/data" --exec-root "$engine/exec" --pidfile "$pidfile" --host "unix://$socket"
+    # Small networks, so that many tests at once do not run out of subnets.
+    --default-address-pool "base=10.213.0.0/16,size=24"
+  )
+  # Left out, dockerd takes the best that works on this file system (overlay2, else vfs).
+  if [[ -n ${KSAIL_TESTBED_STORAGE_DRIVER:-} ]]; then
+    arguments+=(--storage-driver "$KSAIL_TESTBED_STORAGE_DRIVER")
+  fi
+  # Nothing of the caller stays open in the daemon: neither its streams nor the lock.
+  setsid dockerd "${arguments[@]}" >"$log" 2>&1 </dev/null 9>&- &
+  local started=$!
+  for ((second = 0; second < start_seconds * 4; second++)); do
+    if answers; then return 0; fi
+    if ! kill -0 "$started" 2>/dev/null; then break; fi
+    sleep 0.25
+  done
+  tail -n 20 "$log" >&2
+  fail "dockerd does not answer on $socket; its log is $log"
+}
+
+stop_engine() {
+  local pid tenth
+  pid=$(running_pid) || return 0
+  kill "$pid"
+  for ((tenth = 0; tenth < stop_seconds * 10; tenth++)); do
+    if ! kill -0 "$pid" 2>/dev/null; then return 0; fi
+    sleep 0.1
+  done
+  fail "dockerd (pid $pid) did not stop within $stop_seconds s"
+}
+
+# The registry's image, from Debian's binary with the libraries that it needs, as a tar for `docker import`.
+build_registry_tar() {
+  local tar=$1 root library
+  root=$(mktemp -d)
+  mkdir -p "$root/bin" "$root/etc/ssl/certs" "$root/etc/docker/registry" "$root/var/lib/registry" "$root/tmp"
+  cp "$(command -v docker-registry)" "$root/bin/registry"
+  while read -r library; do
+    mkdir -p "$root$(dirname "$library")"
+    cp -L "$library" "$root$library"
+  done < <(ldd "$root/bin/registry" | grep -o '/[^ ]*')
+  if [[ -s /etc/ssl/certs/ca-certificates.crt ]]; then
+    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+  fi
+  cat >"$root/etc/docker/registry/config.yml" <<'YAML'
+version: 0.1
+log:
+  fields:
+    service: registry
+storage:
+  cache:
+    blobdescriptor: inmemory
+  filesystem:
+    rootdirectory: /var/lib/registry
+http:
+  addr: :5000
+  headers:
+    X-Content-Type-Options: [nosniff]
+health:
+  storagedriver:
+    enabled: true
+    interval: 10s
+    threshold: 3
+YAML
+  tar -C "$root" --owner=0 --group=0 --numeric-owner -cf "$tar.new" .
+  mv "$tar.new" "$tar"
+  rm -rf "$root"
+}
+
+make_registry_image() {
+  local version tar honest
+  version=$(docker-registry --version | grep -o '[0-9][0-9.]*[^ ]*$' | tr -c 'A-Za-z0-9_.\n-' '-')
+  honest="ksail-testbed/registry:$version"
+  if ! our_docker image inspect "$honest" >/dev/null 2>&1; then
+    mkdir -p "$folder/images"
+    tar="$folder/images/registry-$version.tar"
+    [[ -s $tar ]] || build_registry_tar "$tar"
+    our_docker import \
+      -c 'ENTRYPOINT ["/bin/registry"]' -c 'CMD ["serve", "/etc/docker/registry/config.yml"]' \
+      -c 'EXPOSE 5000' -c 'VOLUME ["/var/lib/registry"]' "$tar" "$honest" >/dev/null
+  fi
+  our_docker tag "$honest" "$registry_reference"
+}
+
+up() {
+  mkdir -p "$engine"
+  exec 9>"$folder/docker.lock"
+  flock 9
+  install_missing
+  start_engine
+  make_registry_image
+  flock -u 9
+  say "$(our_docker version --format 'Docker Engine {{.Server.Version}} (API {{.Server.APIVersion}})') on unix://$socket"
+}
+
+down() {
+  [[ -d $folder ]] || return 0
+  exec 9>"$folder/docker.lock"
+  flock 9
+  stop_engine
+}
+
+case "${1:-}" in
+up) up ;;
+down) down ;;
+env) printf 'export KSAIL_TEST_DOCKER_HOST=unix://%s\n' "$socket" ;;
+*)
+  say "usage: $0 up|down|env"
+  exit 2
+  ;;
+esac
