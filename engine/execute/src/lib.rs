@@ -1,1 +1,5 @@
 //! Dispatch of a plan with a durable intent before every call.
+
+mod event;
+
+pub use event::{Ending, Event, EventSink, Silent};
