@@ -1,0 +1,105 @@
+//! The backend: reading without a lock, and the way to a writer.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ksail_records::{Backend, LockOwner, SealedOperation, StateError, Stored, Writer};
+use tokio::time::sleep;
+
+use crate::stored::{self, Found, Read};
+use crate::writer::LocalWriter;
+use crate::{history, lock};
+
+/// How often the files are read again when checkpoints come in between.
+const READ_TRIES: u32 = 20;
+
+/// The pause between two such tries.
+const READ_PAUSE: Duration = Duration::from_millis(5);
+
+/// The state of one stack in a folder.
+#[derive(Debug, Clone)]
+pub struct LocalBackend {
+    folder: PathBuf,
+}
+
+impl LocalBackend {
+    /// The state in this folder, `.ksail/<stack>`. Nothing is read or made yet; the first lock makes the folder.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+}
+
+/// Runs file work off the runtime's own threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StateError> + Send + 'static,
+) -> Result<T, StateError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down and has not run the work.
+        Err(error) => Err(StateError::Io {
+            doing: "reach",
+            place: "the state's folder".to_owned(),
+            source: std::io::Error::other(error),
+        }),
+    }
+}
+
+#[async_trait]
+impl Backend for LocalBackend {
+    fn place(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    async fn read(&self) -> Result<Stored, StateError> {
+        let mut tries = 0;
+        loop {
+            let folder = self.folder.clone();
+            match blocking(move || stored::read(&folder)).await? {
+                Found::Nothing => return Ok(Stored { state: None, warnings: Vec::new() }),
+                Found::State(read) => return self.without_repair(*read),
+                Found::Apart { snapshot, journal } => {
+                    tries += 1;
+                    if tries == READ_TRIES {
+                        return Err(stored::apart(&self.folder, snapshot, journal));
+                    }
+                    sleep(READ_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn lock_owner(&self) -> Result<Option<LockOwner>, StateError> {
+        lock::owner(&self.folder)
+    }
+
+    async fn lock(&self, owner: &LockOwner, wait: Duration) -> Result<Box<dyn Writer>, StateError> {
+        let held = lock::take(&self.folder, owner, wait).await?;
+        Ok(Box::new(LocalWriter::new(self.folder.clone(), held)))
+    }
+
+    async fn unlock(&self, id: &str) -> Result<(), StateError> {
+        lock::unlock(&self.folder, id)
+    }
+
+    async fn history(&self, limit: usize) -> Result<Vec<SealedOperation>, StateError> {
+        let folder = self.folder.clone();
+        blocking(move || history::read(&folder, limit)).await
+    }
+}
+
+impl LocalBackend {
+    fn without_repair(&self, read: Read) -> Result<Stored, StateError> {
+        let torn = read.journal.as_ref().map_or(0, |journal| journal.torn.len());
+        let mut warnings = Vec::new();
+        // A writer at work may be in the middle of that line; there is nothing to warn of.
+        if torn > 0 && !lock::is_held(&self.folder)? {
+            warnings.push(format!(
+                "the last line of {} is incomplete ({torn} bytes) and is left out",
+                stored::journal_path(&self.folder).display()
+            ));
+        }
+        Ok(Stored { state: Some(read.state), warnings })
+    }
+}

@@ -1,0 +1,3 @@
+//! The backend in a folder: the suite of all backends, and the faults of files.
+
+mod suite;
