@@ -1,1 +1,9 @@
-//! Plans and events as text, JSON, DOT.
+//! Plans and events as text, JSON and DOT. Everything here is a pure reader of a plan or of an event: it prints nothing,
+//! asks no clock, and no text from outside reaches a terminal with its control characters.
+
+mod mask;
+mod outputs;
+mod page;
+mod printable;
+pub mod text;
+mod words;

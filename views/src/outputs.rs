@@ -1,0 +1,80 @@
+//! Outputs before and after, by following their references through the plan.
+
+use std::collections::BTreeMap;
+
+use ksail_model::{RecordKey, Schemas, Value};
+use ksail_plan::{Action, Plan};
+
+use crate::mask::masked;
+
+/// One output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OutputChange {
+    /// Its value before; `None` where it had none.
+    pub(crate) before: Option<Value>,
+    /// Its value after; `None` where it will have none.
+    pub(crate) after: Option<Value>,
+}
+
+impl OutputChange {
+    /// Whether it stays as it is.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.before == self.after
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Before,
+    After,
+}
+
+/// How many references are followed one after another; a longer chain is shown as known after apply.
+const MAX_REFERENCE_DEPTH: usize = 16;
+
+/// The plan's outputs before and after, sensitive values hidden.
+///
+/// The plan knows no earlier outputs, so `before` is what the same references gave before; an output without references is
+/// taken to have been there unless the state is new.
+pub(crate) fn output_changes(plan: &Plan, schemas: &dyn Schemas) -> BTreeMap<String, OutputChange> {
+    plan.outputs
+        .iter()
+        .map(|(name, value)| {
+            let side = |side| resolve(plan, schemas, value, side, 0).filter(|value| !value.is_null());
+            (name.clone(), OutputChange { before: side(Side::Before), after: side(Side::After) })
+        })
+        .collect()
+}
+
+fn resolve(plan: &Plan, schemas: &dyn Schemas, value: &Value, side: Side, depth: usize) -> Option<Value> {
+    if side == Side::Before && plan.header.new_state {
+        return None;
+    }
+    let mut missing = false;
+    let resolved = value.map_leaves(&mut |leaf| {
+        let Value::Ref(reference) = leaf else { return None };
+        let node = plan.nodes.get(&RecordKey::current(reference.address.clone()));
+        let whole = node.and_then(|node| match side {
+            Side::Before => node.before.as_ref(),
+            // A blocked node keeps what it has.
+            Side::After if matches!(node.action, Action::Blocked { .. }) => {
+                node.before.as_ref().or(node.after.as_ref())
+            }
+            Side::After => node.after.as_ref(),
+        });
+        let schema = schemas.schema(reference.address.kind());
+        match whole.and_then(|whole| masked(whole, &ksail_model::Path::root(), schema).get(&reference.path).cloned()) {
+            Some(found) if depth < MAX_REFERENCE_DEPTH => resolve(plan, schemas, &found, side, depth + 1),
+            Some(_) => Some(Value::Unknown),
+            // What a change computes and the plan does not list is known after apply.
+            None if side == Side::After && whole.is_some() && node.is_some_and(|node| node.action.is_change()) => {
+                Some(Value::Unknown)
+            }
+            None => {
+                missing = true;
+                Some(Value::Null)
+            }
+        }
+    });
+    (!missing).then_some(resolved)
+}

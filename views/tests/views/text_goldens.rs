@@ -1,0 +1,88 @@
+//! Plans as text.
+
+use ksail_views::text::{self, TextOptions, Verbosity};
+
+use crate::samples::{self, TestKinds};
+
+/// The text without ANSI sequences.
+pub(crate) fn stripped(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            for c in chars.by_ref() {
+                if c == 'm' {
+                    break;
+                }
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+fn render(plan: &ksail_plan::Plan, color: bool, verbosity: Verbosity) -> String {
+    text::plan(plan, &TestKinds::new(), &TextOptions { color, width: 100, verbosity })
+}
+
+#[test]
+fn plans_read_as_people_know_them() {
+    for (name, plan) in samples::all() {
+        insta::assert_snapshot!(format!("text_{name}"), render(&plan, false, Verbosity::Normal));
+    }
+}
+
+#[test]
+fn quiet_and_verbose() {
+    for (name, plan) in [("changes", samples::changes()), ("everything_else", samples::everything_else())] {
+        insta::assert_snapshot!(format!("text_{name}_quiet"), render(&plan, false, Verbosity::Quiet));
+        insta::assert_snapshot!(format!("text_{name}_verbose"), render(&plan, false, Verbosity::Verbose));
+    }
+}
+
+#[test]
+fn colour_adds_nothing_but_colour() {
+    for (name, plan) in samples::all() {
+        for verbosity in [Verbosity::Quiet, Verbosity::Normal, Verbosity::Verbose] {
+            let plain = render(&plan, false, verbosity);
+            let coloured = render(&plan, true, verbosity);
+            assert!(!plain.contains('\u{1b}'), "{name}");
+            assert_ne!(plain, coloured, "{name}");
+            assert_eq!(plain, stripped(&coloured), "{name}");
+        }
+    }
+}
+
+#[test]
+fn sentences_are_wrapped_and_values_are_not() {
+    let plan = samples::everything_else();
+    let narrow =
+        text::plan(&plan, &TestKinds::new(), &TextOptions { color: false, width: 60, verbosity: Verbosity::Normal });
+    let wide =
+        text::plan(&plan, &TestKinds::new(), &TextOptions { color: false, width: 200, verbosity: Verbosity::Normal });
+    assert!(narrow.lines().count() > wide.lines().count());
+    assert!(
+        narrow.lines().filter(|line| line.trim_start().starts_with("hint:")).all(|line| line.chars().count() <= 60)
+    );
+}
+
+#[test]
+fn no_sensitive_value_is_shown() {
+    let text = render(&samples::changes(), false, Verbosity::Verbose);
+    for secret in ["t0", "t1", "p1", "p2", "p3", "p4"] {
+        assert!(!text.contains(&format!("\"{secret}\"")), "{secret} in\n{text}");
+    }
+}
+
+#[test]
+fn names_in_commands_are_one_word() {
+    let taken = ksail_plan::Blocked::NotOurs { owner: None, name: "x; rm -rf 'y'".to_owned() };
+    let plan = samples::plan_of([samples::node(
+        "dev/volume/x",
+        ksail_plan::Action::Blocked { why: taken },
+        ksail_plan::Reason::None,
+    )]);
+    let text = render(&plan, false, Verbosity::Quiet);
+    assert!(text.contains(r"`ksail import dev/volume/x 'x; rm -rf '\''y'\'''`"), "{text}");
+}
