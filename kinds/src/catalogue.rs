@@ -29,6 +29,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
         may_coexist: Err(FIXED_NAME),
         is_host: false,
         holds_data: None,
+        repeat_safe: true,
         estimate: Duration::from_secs(1),
     };
     vec![

@@ -106,6 +106,12 @@ pub struct Record {
     pub scope: Option<Scope>,
     /// Counts replacements, from 1.
     pub generation: u32,
+    /// The generation of its host when it was made: with another generation of the host it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_generation: Option<u32>,
+    /// Whether it became ours by import and may lack our mark outside.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// How far it is.
     pub status: Status,
     /// The operation that changed it last.

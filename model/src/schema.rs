@@ -102,6 +102,10 @@ pub struct KindSchema {
     /// What is lost when it is deleted (`the blobs it cached`), if anything that the declaration cannot
     /// bring back.
     pub holds_data: Option<&'static str>,
+    /// Whether a create may be repeated while an earlier one may still be under way: the outside refuses a second
+    /// thing of the same name, or the provider removes it. If not, a thing that is absent after a kill stays unknown until the call's
+    /// deadline is past.
+    pub repeat_safe: bool,
     /// How long a create takes where no duration was recorded.
     pub estimate: Duration,
 }

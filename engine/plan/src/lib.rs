@@ -2,9 +2,26 @@
 //!
 //! No IO, clock, randomness or tokio; the crate graph keeps it so.
 
+mod classify;
+mod diff;
+mod explain;
+mod graph;
+mod inputs;
 mod plan;
+mod planner;
+mod resolve;
+mod seen;
+mod select;
+mod steps;
 
+pub use diff::{Difference, diff};
+pub use explain::{ChangeCause, Explanation, explain};
+pub use graph::CycleLink;
+pub use inputs::{Inputs, Observed, Options, PlanError};
 pub use plan::{
     Action, Blocked, Cause, Counts, Drift, DriftResponse, FieldChange, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode,
     PlanStep, Reason, Resolution, SeenAt, StepDo,
 };
+pub use planner::plan;
+pub use resolve::{joined, resolve_open_intents};
+pub use seen::{resolve_references, seen_digest};

@@ -11,4 +11,4 @@ pub use backend::{Backend, LockOwner, StateError, Stored, Writer};
 pub use entry::{Call, Edit, Entry, Intent, Outcome, OutcomeKind};
 pub use operation::{Change, OperationHeader, OperationKind, OperationResult, SealedOperation};
 pub use snapshot::{FORMAT, OpenIntent, Snapshot};
-pub use state::{Illegal, State};
+pub use state::{Illegal, State, concluded};

@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry as Slot;
 
-use ksail_model::{Durations, Readiness, Record, RecordKey, Status, Value};
+use ksail_model::{Declaration, Durations, Readiness, Record, RecordKey, Status, Value};
 
 use crate::{
     Call, Change, Edit, Entry, FORMAT, Intent, OpenIntent, OperationResult, Outcome, OutcomeKind, SealedOperation,
@@ -93,6 +93,11 @@ impl State {
         }
     }
 
+    fn host_generation(&self, declaration: &Declaration) -> Option<u32> {
+        let host = declaration.host.clone()?;
+        self.snapshot.records.get(&RecordKey::current(host)).map(|record| record.generation)
+    }
+
     fn remember(&mut self, key: &RecordKey) {
         if let Slot::Vacant(slot) = self.snapshot.before.entry(key.clone()) {
             slot.insert(self.snapshot.records.get(key).cloned());
@@ -114,6 +119,8 @@ impl State {
                 attributes: Value::Null,
                 scope: intent.scope.clone(),
                 generation: intent.generation,
+                host_generation: self.host_generation(declaration),
+                adopted: false,
                 status: Status::Creating,
                 operation: operation.clone(),
                 durations: previous.map(|record| record.durations).unwrap_or_default(),
@@ -146,39 +153,12 @@ impl State {
         // An intent may outlive its operation; what resolves it is then a change of the present one.
         self.remember(key);
         let Some(open) = self.snapshot.open.remove(key) else { return Ok(()) };
-        match &outcome.kind {
-            OutcomeKind::Applied { id, fields, attributes, scope, readiness } => {
-                let Some(declaration) = open.intent.declaration else {
-                    return self.illegal(format!("{key} was made without a declaration"));
-                };
-                let mut durations = open.previous.as_ref().map(|record| record.durations).unwrap_or_default();
-                note_duration(&mut durations, open.intent.call, outcome.took_ms);
-                let record = Record {
-                    declaration,
-                    id: id.clone(),
-                    fields: fields.clone(),
-                    attributes: attributes.clone(),
-                    scope: Some(scope.clone()),
-                    generation: open.intent.generation,
-                    status: status_of(readiness),
-                    operation,
-                    durations,
-                };
-                self.snapshot.records.insert(key.clone(), record);
-            }
-            OutcomeKind::Deleted => {
-                self.snapshot.records.remove(key);
-            }
-            OutcomeKind::NotDone { .. } => match open.previous {
-                Some(previous) => {
-                    self.snapshot.records.insert(key.clone(), *previous);
-                }
-                None => {
-                    self.snapshot.records.remove(key);
-                }
-            },
-            OutcomeKind::Indeterminate { .. } => {}
-        }
+        let host_generation =
+            open.intent.declaration.as_ref().and_then(|declaration| self.host_generation(declaration));
+        match concluded(&open, outcome, &operation, host_generation) {
+            Some(record) => self.snapshot.records.insert(key.clone(), record),
+            None => self.snapshot.records.remove(key),
+        };
         Ok(())
     }
 
@@ -265,6 +245,39 @@ impl State {
             sealed_ms: at_ms,
             changes,
         })
+    }
+}
+
+/// The record that an intent leaves once its outcome is known; `None` if it leaves none.
+///
+/// `operation` is the one that concludes it, and `host_generation` the present generation of its host.
+pub fn concluded(
+    open: &OpenIntent,
+    outcome: &Outcome,
+    operation: &str,
+    host_generation: Option<u32>,
+) -> Option<Record> {
+    match &outcome.kind {
+        OutcomeKind::Applied { id, fields, attributes, scope, readiness } => {
+            let previous = open.previous.as_deref();
+            let mut durations = previous.map(|record| record.durations).unwrap_or_default();
+            note_duration(&mut durations, open.intent.call, outcome.took_ms);
+            Some(Record {
+                declaration: open.intent.declaration.clone()?,
+                id: id.clone(),
+                fields: fields.clone(),
+                attributes: attributes.clone(),
+                scope: Some(scope.clone()),
+                generation: open.intent.generation,
+                host_generation,
+                adopted: open.intent.call == Call::Update && previous.is_some_and(|record| record.adopted),
+                status: status_of(readiness),
+                operation: operation.to_owned(),
+                durations,
+            })
+        }
+        OutcomeKind::Deleted => None,
+        OutcomeKind::NotDone { .. } | OutcomeKind::Indeterminate { .. } => open.previous.as_deref().cloned(),
     }
 }
 

@@ -1,0 +1,674 @@
+//! What is done to one resource, and why.
+
+use std::borrow::Cow;
+
+use ksail_model::{
+    Address, Declaration, KindSchema, Observation, Ownership, Path, Preview, Readiness, Record, RecordKey, Seen,
+    Status, UnknownReason, Value,
+};
+
+use crate::diff::{Difference, diff};
+use crate::plan::{Action, Blocked, Cause, Drift, DriftResponse, FieldChange, Mode, PlanNode, Reason, SeenAt};
+use crate::{Observed, joined, seen_digest};
+
+/// What a host is to what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostState {
+    /// It serves, or was not looked at: what it holds was looked at by itself.
+    Serving,
+    /// It is there and does not serve yet; the plan makes it serve.
+    NotServing,
+    /// It is not there, or is made anew: what it held is gone.
+    Gone,
+    /// It is deleted, and takes with it what it holds.
+    Going,
+    /// It is not known.
+    Unknown,
+}
+
+impl HostState {
+    /// What `host` is to the resource of `record`.
+    pub(crate) fn of(host: &PlanNode, ready: bool, record: Option<&Record>) -> Self {
+        let other_generation = record.is_some_and(|record| {
+            record
+                .host_generation
+                .is_some_and(|made_in| Some(made_in) != host.record.as_ref().map(|host| host.generation))
+        });
+        match &host.action {
+            Action::Create | Action::Replace { .. } => Self::Gone,
+            Action::Delete | Action::Forget => Self::Going,
+            Action::Blocked { .. } => Self::Unknown,
+            Action::NoOp | Action::Update | Action::Wait if other_generation => Self::Gone,
+            Action::NoOp | Action::Update | Action::Wait => {
+                if ready {
+                    Self::Serving
+                } else {
+                    Self::NotServing
+                }
+            }
+        }
+    }
+}
+
+/// All that is known of one resource.
+pub(crate) struct Situation<'a> {
+    pub(crate) key: &'a RecordKey,
+    pub(crate) schema: &'a KindSchema,
+    pub(crate) record: Option<&'a Record>,
+    /// The declaration with references resolved.
+    pub(crate) wanted: Option<&'a Declaration>,
+    /// The declaration as it was written.
+    pub(crate) declared: Option<&'a Declaration>,
+    pub(crate) observed: Cow<'a, Observed>,
+    pub(crate) host: Option<(&'a PlanNode, HostState)>,
+    pub(crate) preview: Option<&'a Preview>,
+    pub(crate) import: Option<&'a str>,
+    pub(crate) removed_without_destroy: bool,
+    pub(crate) removed: bool,
+    pub(crate) mode: &'a Mode,
+    pub(crate) lineage: &'a str,
+    pub(crate) replace_requested: bool,
+    pub(crate) replaced_dependency: Option<RecordKey>,
+    pub(crate) interrupted: Option<&'a str>,
+    pub(crate) moved_from: Option<Address>,
+}
+
+/// A judgement.
+pub(crate) struct Judged {
+    pub(crate) node: PlanNode,
+    pub(crate) drift: Option<Drift>,
+}
+
+impl From<PlanNode> for Judged {
+    fn from(node: PlanNode) -> Self {
+        Self { node, drift: None }
+    }
+}
+
+/// What was seen, once the scope is checked.
+enum Sight<'a> {
+    Present(&'a Seen),
+    Absent,
+    /// Judged by the record: looked at later, or not at all.
+    ByRecord(SeenAt),
+    Unknown(UnknownReason),
+}
+
+/// Judges one resource; `None` if there is nothing to say of it.
+pub(crate) fn judge(situation: &Situation<'_>) -> Option<Judged> {
+    if *situation.mode == Mode::RefreshOnly {
+        return situation.refresh_only();
+    }
+    match (situation.wanted, situation.record) {
+        (None, None) => None,
+        (None, Some(record)) => Some(situation.undeclared(record)),
+        (Some(wanted), None) => Some(situation.unrecorded(wanted)),
+        (Some(wanted), Some(record)) => Some(situation.managed(wanted, record)),
+    }
+}
+
+/// A resource that the plan is not about: as recorded.
+pub(crate) fn untouched(key: &RecordKey, record: &Record, moved_from: Option<Address>) -> PlanNode {
+    let known = joined(&record.fields, &record.attributes);
+    PlanNode {
+        key: key.clone(),
+        action: Action::NoOp,
+        reason: Reason::None,
+        changes: Vec::new(),
+        before: Some(known.clone()),
+        after: Some(known),
+        declaration: None,
+        record: Some(Box::new(record.clone())),
+        seen: SeenAt::NotLooked,
+        scope: record.scope.clone(),
+        generation: record.generation,
+        import: None,
+        moved_from,
+        with_host: false,
+        loses: None,
+        refreshed: None,
+    }
+}
+
+impl Situation<'_> {
+    fn sight(&self) -> Sight<'_> {
+        let observed = self.observed.as_ref();
+        if let (Some(recorded), Some(found)) = (self.record.and_then(|record| record.scope.as_ref()), &observed.scope)
+            && recorded != found
+        {
+            return Sight::Unknown(UnknownReason::OtherScope { recorded: recorded.clone(), found: found.clone() });
+        }
+        match &observed.observation {
+            Observation::Present(seen) => Sight::Present(seen),
+            Observation::Absent => Sight::Absent,
+            Observation::Unknown(UnknownReason::HostNotServing { .. }) => Sight::ByRecord(SeenAt::Deferred),
+            Observation::Unknown(UnknownReason::NotRefreshed) => Sight::ByRecord(SeenAt::NotLooked),
+            Observation::Unknown(reason) => Sight::Unknown(reason.clone()),
+        }
+    }
+
+    fn node(&self, action: Action, reason: Reason, seen: SeenAt) -> PlanNode {
+        PlanNode {
+            key: self.key.clone(),
+            action,
+            reason,
+            changes: Vec::new(),
+            before: None,
+            after: None,
+            declaration: self.wanted.map(|wanted| self.with_written_references(wanted)),
+            record: self.record.map(|record| Box::new(record.clone())),
+            seen,
+            scope: self.observed.scope.clone().or_else(|| self.record.and_then(|record| record.scope.clone())),
+            generation: self.record.map_or(1, |record| record.generation),
+            import: None,
+            moved_from: self.moved_from.clone(),
+            with_host: false,
+            loses: None,
+            refreshed: None,
+        }
+    }
+
+    /// The declaration as the plan carries it: references that are known are resolved, the others stay references.
+    fn with_written_references(&self, wanted: &Declaration) -> Declaration {
+        let Some(declared) = self.declared else { return wanted.clone() };
+        if !wanted.spec.any_leaf(&|leaf| *leaf == Value::Unknown) {
+            return wanted.clone();
+        }
+        Declaration { spec: keep_unknown_references(&declared.spec, &wanted.spec), ..wanted.clone() }
+    }
+
+    fn blocked(&self, why: Blocked) -> PlanNode {
+        let mut node = self.node(Action::Blocked { why }, Reason::None, SeenAt::NotLooked);
+        node.before = self.record.map(|record| joined(&record.fields, &record.attributes));
+        node
+    }
+
+    fn seen_at(&self) -> SeenAt {
+        match self.sight() {
+            Sight::Present(seen) => SeenAt::Present { digest: seen_digest(seen) },
+            Sight::Absent => SeenAt::Absent,
+            Sight::ByRecord(how) => how,
+            Sight::Unknown(_) => SeenAt::NotLooked,
+        }
+    }
+
+    /// A record without a declaration.
+    fn undeclared(&self, record: &Record) -> Judged {
+        let before = Some(joined(&record.fields, &record.attributes));
+        if let Some((host, HostState::Going | HostState::Gone)) = self.host {
+            let mut node = self.node(Action::Delete, Reason::HostDeleted { host: host.key.clone() }, SeenAt::NotLooked);
+            node.with_host = true;
+            node.before = before;
+            node.loses = self.schema.holds_data.map(str::to_owned);
+            return node.into();
+        }
+        let reason = match (self.mode, self.key.deposed) {
+            (_, Some(_)) => Reason::Deposed,
+            (Mode::Destroy, _) => Reason::Destroy,
+            _ if self.removed => Reason::Removed,
+            _ => Reason::NoLongerDeclared,
+        };
+        if self.removed_without_destroy || record.declaration.ownership == Ownership::Read {
+            let mut node = self.node(Action::Forget, reason, SeenAt::NotLooked);
+            node.before = before;
+            return node.into();
+        }
+        match self.sight() {
+            Sight::Unknown(reason) => self.blocked(Blocked::Unknown { reason }).into(),
+            Sight::Absent => {
+                let mut node = self.node(Action::Forget, Reason::DeletedOutside, SeenAt::Absent);
+                node.before = before;
+                Judged { node, drift: Some(self.deleted_drift(record, DriftResponse::Agrees)) }
+            }
+            Sight::Present(seen) => {
+                let mut node = self.node(Action::Delete, reason, self.seen_at());
+                node.before = Some(joined(&seen.fields, &seen.attributes));
+                node.loses = self.loses();
+                let drift = self.field_drift(record, seen, |_| DriftResponse::Left);
+                Judged { node, drift }
+            }
+            Sight::ByRecord(how) => {
+                let mut node = self.node(Action::Delete, reason, how);
+                node.before = before;
+                node.loses = self.loses();
+                node.into()
+            }
+        }
+    }
+
+    fn loses(&self) -> Option<String> {
+        let shared = self.record.is_some_and(|record| record.declaration.ownership == Ownership::Shared);
+        self.schema.holds_data.filter(|_| !shared).map(str::to_owned)
+    }
+
+    /// A declaration without a record.
+    fn unrecorded(&self, wanted: &Declaration) -> Judged {
+        match self.sight() {
+            Sight::Unknown(reason) => self.blocked(Blocked::Unknown { reason }).into(),
+            Sight::Absent => match self.import {
+                Some(id) => self.blocked(Blocked::NothingToImport { id: id.to_owned() }).into(),
+                None => self.creation(Reason::Declared, SeenAt::Absent).into(),
+            },
+            Sight::ByRecord(how) => self.creation(Reason::Declared, how).into(),
+            Sight::Present(seen) => {
+                let ours = seen.mark.as_ref().is_some_and(|mark| mark.lineage == self.lineage);
+                match self.import {
+                    Some(id) if seen.mark.is_none() || ours => self.adoption(wanted, seen, Some(id), Reason::Imported),
+                    _ if *self.mode == Mode::Recover && ours => self.adoption(wanted, seen, None, Reason::Imported),
+                    _ if matches!(wanted.ownership, Ownership::Shared) => {
+                        self.creation(Reason::Declared, self.seen_at()).into()
+                    }
+                    _ if crate::planner::is_read(wanted) => self.adoption(wanted, seen, None, Reason::Declared),
+                    _ => {
+                        let owner =
+                            seen.mark.as_ref().map(|mark| format!("lineage {} ({})", mark.lineage, mark.address));
+                        self.blocked(Blocked::NotOurs { owner, name: wanted.identity.name.clone() }).into()
+                    }
+                }
+            }
+        }
+    }
+
+    fn creation(&self, reason: Reason, seen: SeenAt) -> PlanNode {
+        let mut node = self.node(Action::Create, reason, seen);
+        node.generation = self.record.map_or(1, |record| record.generation + 1);
+        if let Some(wanted) = self.wanted {
+            node.after = Some(self.after_creation(wanted));
+            let interrupted = matches!(node.reason, Reason::DeletedOutside)
+                && self.record.is_some_and(|record| record.status == Status::Creating);
+            if interrupted {
+                node.reason = Reason::Interrupted;
+            }
+        }
+        match self.preview {
+            Some(Preview::Refused { message, hint }) => {
+                self.blocked(Blocked::Refused { message: message.clone(), hint: hint.clone() })
+            }
+            _ => node,
+        }
+    }
+
+    /// The declared fields, and the computed ones as unknowns.
+    fn after_creation(&self, wanted: &Declaration) -> Value {
+        let mut after = wanted.spec.clone();
+        let computed = self.schema.fields.iter().filter(|field| field.computed);
+        for field in computed {
+            if after.get(&field.path).is_none_or(Value::is_null) {
+                after.set(&field.path, Value::Unknown);
+            }
+        }
+        if let Value::Map(map) = &mut after {
+            map.entry("id".to_owned()).or_insert(Value::Unknown);
+        }
+        after
+    }
+
+    /// Something that exists becomes ours.
+    fn adoption(&self, wanted: &Declaration, seen: &Seen, import: Option<&str>, reason: Reason) -> Judged {
+        let mut declaration = wanted.clone();
+        if let Some(id) = import {
+            declaration.identity = ksail_model::Identity { name: id.to_owned(), id: seen.id.clone() };
+        }
+        let record = Record {
+            declaration,
+            id: seen.id.clone(),
+            fields: seen.fields.clone(),
+            attributes: seen.attributes.clone(),
+            scope: self.observed.scope.clone(),
+            generation: seen.mark.as_ref().map_or(1, |mark| mark.generation),
+            host_generation: self.host.as_ref().and_then(|(host, _)| host.record.as_ref()).map(|host| host.generation),
+            adopted: seen.mark.is_none(),
+            status: status(&seen.readiness),
+            operation: seen.mark.as_ref().map(|mark| mark.operation.clone()).unwrap_or_default(),
+            durations: ksail_model::Durations::default(),
+        };
+        let adopted = Situation {
+            record: Some(&record),
+            import: None,
+            observed: self.observed.clone(),
+            host: self.host,
+            wanted: Some(wanted),
+            moved_from: None,
+            replaced_dependency: None,
+            ..*self
+        };
+        let Judged { mut node, drift: _ } = adopted.managed(wanted, &record);
+        node.import = Some(import.map_or_else(|| seen.id.clone().unwrap_or_default(), str::to_owned));
+        node.refreshed = Some(Box::new(record));
+        node.record = None;
+        if node.action == Action::NoOp {
+            node.reason = reason;
+        }
+        node.into()
+    }
+
+    /// A declaration with a record.
+    fn managed(&self, wanted: &Declaration, record: &Record) -> Judged {
+        match self.sight() {
+            Sight::Unknown(reason) => self.blocked(Blocked::Unknown { reason }).into(),
+            Sight::Absent => {
+                if let Some((host, HostState::Gone)) = self.host {
+                    let mut node = self.creation(crate::planner::host_reason(host), SeenAt::Absent);
+                    if node.action == Action::Create {
+                        node.action = Action::Replace { create_first: false };
+                        node.with_host = true;
+                        node.before = Some(joined(&record.fields, &record.attributes));
+                        node.loses = self.loses();
+                    }
+                    return node.into();
+                }
+                let node = self.creation(Reason::DeletedOutside, SeenAt::Absent);
+                Judged { node, drift: Some(self.deleted_drift(record, DriftResponse::Reverted)) }
+            }
+            Sight::ByRecord(how) => self.compared(wanted, record, &record.fields, None, how).into(),
+            Sight::Present(seen) => {
+                let foreign = seen.mark.as_ref().filter(|mark| mark.lineage != self.lineage);
+                if let Some(mark) = foreign.filter(|_| record.declaration.ownership == Ownership::Owned) {
+                    let owner = Some(format!("lineage {} ({})", mark.lineage, mark.address));
+                    return self
+                        .blocked(Blocked::NotOurs { owner, name: record.declaration.identity.name.clone() })
+                        .into();
+                }
+                let node = self.compared(wanted, record, &seen.fields, Some(seen), self.seen_at());
+                let changed: Vec<&Path> = node.changes.iter().map(|change| &change.path).collect();
+                let replaced = matches!(node.action, Action::Replace { .. });
+                let drift = self.field_drift(record, seen, |path| {
+                    if replaced || changed.iter().any(|changed| changed.covers(path) || path.covers(changed)) {
+                        DriftResponse::Reverted
+                    } else if is_ignored(wanted, path) || !is_declared(wanted, path) {
+                        DriftResponse::Left
+                    } else {
+                        DriftResponse::Agrees
+                    }
+                });
+                Judged { node, drift }
+            }
+        }
+    }
+
+    /// Compares what is wanted with the fields as they are, or as they were recorded.
+    fn compared(
+        &self,
+        wanted: &Declaration,
+        record: &Record,
+        current: &Value,
+        seen: Option<&Seen>,
+        how: SeenAt,
+    ) -> PlanNode {
+        let spec = with_ignored(&wanted.spec, current, &wanted.lifecycle.ignore);
+        let attributes = seen.map_or(&record.attributes, |seen| &seen.attributes);
+        let changes: Vec<FieldChange> =
+            diff(current, &spec, self.schema).into_iter().map(|difference| self.change(difference, record)).collect();
+        let mut node = self.node(Action::NoOp, Reason::None, how);
+        node.before = Some(joined(current, attributes));
+        if let Some(reason) = self.replacement_reason(wanted, record, &changes) {
+            return self.replacement(node, wanted, reason, changes);
+        }
+        let not_ready = seen.and_then(|seen| match &seen.readiness {
+            Readiness::NotReady(why) => Some(why.clone()),
+            Readiness::Ready => None,
+        });
+        if !changes.is_empty() {
+            if let Some(Preview::Refused { message, hint }) = self.preview {
+                return self.blocked(Blocked::Refused { message: message.clone(), hint: hint.clone() });
+            }
+            node.action = Action::Update;
+            node.reason = update_reason(&changes);
+            node.after = Some(after_update(current, &spec, attributes, self.schema));
+            node.changes = changes;
+        } else if let Some(why) = not_ready {
+            node.action = Action::Wait;
+            node.reason = Reason::NotReady { why };
+            node.after.clone_from(&node.before);
+        } else {
+            node.after.clone_from(&node.before);
+            node.refreshed = seen.and_then(|seen| self.refreshed(wanted, record, seen)).map(Box::new);
+        }
+        node
+    }
+
+    fn change(&self, difference: Difference, record: &Record) -> FieldChange {
+        let field = self.schema.field(&difference.path);
+        let applied = record.declaration.spec.get(&difference.path);
+        let wanted = self.declared.and_then(|declared| declared.spec.get(&difference.path));
+        let cause = if matches!(wanted, Some(Value::Ref(_))) || difference.after == Some(Value::Unknown) {
+            Cause::Dependency
+        } else if applied == difference.after.as_ref() || secrets_agree(applied, difference.after.as_ref()) {
+            Cause::Drifted
+        } else {
+            Cause::Declared
+        };
+        let forced_by_preview =
+            matches!(self.preview, Some(Preview::ForcesReplacement { path, .. }) if path.covers(&difference.path));
+        FieldChange {
+            forces_replacement: field.forces_replacement || forced_by_preview,
+            sensitive: field.sensitive || is_secret(&difference),
+            path: difference.path,
+            before: difference.before,
+            after: difference.after,
+            cause,
+        }
+    }
+
+    fn replacement_reason(&self, wanted: &Declaration, record: &Record, changes: &[FieldChange]) -> Option<Reason> {
+        if self.replace_requested {
+            return Some(Reason::ReplaceRequested);
+        }
+        if let Some(dependency) = &self.replaced_dependency {
+            return Some(Reason::DependencyReplaced { dependency: dependency.clone() });
+        }
+        let applied = &record.declaration;
+        let elsewhere = (!record.adopted && applied.identity.name != wanted.identity.name)
+            || applied.provider != wanted.provider
+            || applied.host != wanted.host;
+        if elsewhere {
+            return Some(Reason::DeclarationChanged);
+        }
+        if let Some(Preview::ForcesReplacement { why, .. }) = self.preview
+            && !changes.is_empty()
+        {
+            return Some(Reason::OutsideForces { why: why.clone() });
+        }
+        let forcing: Vec<FieldChange> = changes.iter().filter(|change| change.forces_replacement).cloned().collect();
+        (!forcing.is_empty()).then(|| update_reason(&forcing))
+    }
+
+    fn replacement(
+        &self,
+        mut node: PlanNode,
+        wanted: &Declaration,
+        reason: Reason,
+        changes: Vec<FieldChange>,
+    ) -> PlanNode {
+        let create_first = wanted.lifecycle.create_before_destroy && self.schema.may_coexist.is_ok();
+        node.action = Action::Replace { create_first };
+        node.reason = reason;
+        node.generation += 1;
+        node.after = Some(self.after_creation(wanted));
+        node.changes = changes;
+        node.loses = self.loses();
+        node
+    }
+
+    /// The record as it should be although nothing is done outside; `None` if it is so already.
+    fn refreshed(&self, wanted: &Declaration, record: &Record, seen: &Seen) -> Option<Record> {
+        let mut declaration = wanted.clone();
+        if record.adopted {
+            declaration.identity = record.declaration.identity.clone();
+        }
+        let same = record.declaration.digest() == declaration.digest()
+            && record.declaration.edges == declaration.edges
+            && fingerprints_kept(&record.declaration.spec, &declaration.spec)
+            && record.id == seen.id
+            && record.fields == seen.fields
+            && record.attributes == seen.attributes
+            && record.status == Status::Present
+            && self.moved_from.is_none();
+        (!same).then(|| Record {
+            declaration,
+            id: seen.id.clone(),
+            fields: seen.fields.clone(),
+            attributes: seen.attributes.clone(),
+            scope: self.observed.scope.clone().or_else(|| record.scope.clone()),
+            status: status(&seen.readiness),
+            ..record.clone()
+        })
+    }
+
+    /// `--refresh-only`: what was seen is taken into the state.
+    fn refresh_only(&self) -> Option<Judged> {
+        let record = self.record?;
+        Some(match self.sight() {
+            Sight::Unknown(reason) => self.blocked(Blocked::Unknown { reason }).into(),
+            Sight::ByRecord(_) => untouched(self.key, record, None).into(),
+            Sight::Absent => {
+                let mut node = self.node(Action::Forget, Reason::DeletedOutside, SeenAt::Absent);
+                node.before = Some(joined(&record.fields, &record.attributes));
+                Judged { node, drift: Some(self.deleted_drift(record, DriftResponse::Accepted)) }
+            }
+            Sight::Present(seen) => {
+                let mut node = untouched(self.key, record, None);
+                node.seen = self.seen_at();
+                node.after = Some(joined(&seen.fields, &seen.attributes));
+                let drift = self.field_drift(record, seen, |_| DriftResponse::Accepted);
+                let same = record.fields == seen.fields && record.attributes == seen.attributes && record.id == seen.id;
+                if !same || record.status != status(&seen.readiness) {
+                    node.refreshed = Some(Box::new(Record {
+                        id: seen.id.clone(),
+                        fields: seen.fields.clone(),
+                        attributes: seen.attributes.clone(),
+                        status: status(&seen.readiness),
+                        ..record.clone()
+                    }));
+                }
+                Judged { node, drift }
+            }
+        })
+    }
+
+    fn deleted_drift(&self, _: &Record, response: DriftResponse) -> Drift {
+        Drift { key: self.key.clone(), deleted: true, changes: Vec::new(), response }
+    }
+
+    /// What changed outside since it was recorded.
+    fn field_drift(&self, record: &Record, seen: &Seen, response: impl Fn(&Path) -> DriftResponse) -> Option<Drift> {
+        if matches!(record.status, Status::Creating | Status::Deleting) || self.interrupted.is_some() {
+            return None;
+        }
+        let changes: Vec<FieldChange> = diff(&record.fields, &seen.fields, self.schema)
+            .into_iter()
+            .map(|difference| FieldChange {
+                forces_replacement: false,
+                sensitive: self.schema.field(&difference.path).sensitive || is_secret(&difference),
+                path: difference.path,
+                before: difference.before,
+                after: difference.after,
+                cause: Cause::Drifted,
+            })
+            .collect();
+        let worst = changes.iter().map(|change| response(&change.path)).min_by_key(|response| match response {
+            DriftResponse::Reverted => 0,
+            DriftResponse::Accepted => 1,
+            DriftResponse::Left => 2,
+            DriftResponse::Agrees => 3,
+        })?;
+        Some(Drift { key: self.key.clone(), deleted: false, changes, response: worst })
+    }
+}
+
+fn status(readiness: &Readiness) -> Status {
+    match readiness {
+        Readiness::Ready => Status::Present,
+        Readiness::NotReady(why) => Status::NotReady { why: why.clone() },
+    }
+}
+
+fn update_reason(changes: &[FieldChange]) -> Reason {
+    let has = |cause| changes.iter().any(|change| change.cause == cause);
+    if has(Cause::Declared) || !has(Cause::Drifted) { Reason::DeclarationChanged } else { Reason::Drifted }
+}
+
+fn is_secret(difference: &Difference) -> bool {
+    let secret = |value: &Option<Value>| {
+        value.as_ref().is_some_and(|value| value.any_leaf(&|leaf| matches!(leaf, Value::Secret(_))))
+    };
+    secret(&difference.before) || secret(&difference.after)
+}
+
+/// Whether two secrets are of one value, as far as their fingerprints tell.
+fn secrets_agree(applied: Option<&Value>, wanted: Option<&Value>) -> bool {
+    match (applied, wanted) {
+        (Some(Value::Secret(applied)), Some(Value::Secret(wanted))) => {
+            applied.parts == wanted.parts && applied.fingerprint == wanted.fingerprint
+        }
+        _ => false,
+    }
+}
+
+/// Whether no fingerprint would be lost or gained by taking the new declaration into the record.
+fn fingerprints_kept(old: &Value, new: &Value) -> bool {
+    let prints = |value: &Value| -> Vec<_> {
+        value.secrets().into_iter().map(|(path, secret)| (path, secret.fingerprint.clone())).collect()
+    };
+    let (old, new) = (prints(old), prints(new));
+    old.len() == new.len() && old.iter().zip(&new).all(|(old, new)| old == new || new.1.is_none())
+}
+
+fn is_ignored(wanted: &Declaration, path: &Path) -> bool {
+    wanted.lifecycle.ignore.iter().any(|ignored| ignored.covers(path))
+}
+
+fn is_declared(wanted: &Declaration, path: &Path) -> bool {
+    let mut found = false;
+    wanted.spec.walk(&mut |declared, _| found |= declared.covers(path) || path.covers(declared));
+    found
+}
+
+/// The wanted fields with the ignored ones as they are.
+fn with_ignored(spec: &Value, current: &Value, ignored: &[Path]) -> Value {
+    let mut spec = spec.clone();
+    for path in ignored {
+        let value = current.get(path).cloned().unwrap_or_default();
+        spec.set(path, value);
+    }
+    spec
+}
+
+/// The fields after an update: as declared, with what only the provider decides as it is.
+fn after_update(current: &Value, spec: &Value, attributes: &Value, schema: &KindSchema) -> Value {
+    let mut after = spec.clone();
+    for field in schema.fields.iter().filter(|field| field.computed) {
+        if after.get(&field.path).is_none_or(Value::is_null)
+            && let Some(value) = current.get(&field.path)
+        {
+            after.set(&field.path, value.clone());
+        }
+    }
+    joined(&after, attributes)
+}
+
+/// Where the resolved value is unknown, the reference as it was written.
+fn keep_unknown_references(written: &Value, resolved: &Value) -> Value {
+    match (written, resolved) {
+        (Value::Map(written), Value::Map(resolved)) => Value::Map(
+            resolved
+                .iter()
+                .map(|(key, value)| {
+                    let kept = written
+                        .get(key)
+                        .map_or_else(|| value.clone(), |written| keep_unknown_references(written, value));
+                    (key.clone(), kept)
+                })
+                .collect(),
+        ),
+        (Value::List(written), Value::List(resolved)) if written.len() == resolved.len() => Value::List(
+            written
+                .iter()
+                .zip(resolved)
+                .map(|(written, resolved)| keep_unknown_references(written, resolved))
+                .collect(),
+        ),
+        (Value::Ref(_), Value::Unknown) => written.clone(),
+        (_, resolved) => resolved.clone(),
+    }
+}

@@ -1,0 +1,81 @@
+//! `--target` and `--exclude`: which resources a plan is about.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ksail_model::{Address, RecordKey, Selector};
+
+use crate::graph::Needs;
+use crate::{Options, PlanError};
+
+/// The keys that the plan leaves out. With `destroys`, a target brings what needs it, not what it needs.
+pub(crate) fn left_out(
+    nodes: &BTreeMap<RecordKey, Needs<'_>>,
+    options: &Options,
+    destroys: bool,
+) -> Result<BTreeSet<RecordKey>, PlanError> {
+    check("--target", &options.targets, nodes)?;
+    check("--exclude", &options.excludes, nodes)?;
+    check("--replace", &options.replace, nodes)?;
+    let mut out = BTreeSet::new();
+    if !options.targets.is_empty() {
+        // To be made, a resource needs what it stands on; to be destroyed, what stands on it.
+        let targets = selected(nodes, &options.targets);
+        let wanted = if destroys { downward(nodes, targets) } else { upward(nodes, targets) };
+        out.extend(nodes.keys().filter(|key| !wanted.contains(*key)).cloned());
+    }
+    if !options.excludes.is_empty() {
+        out.extend(downward(nodes, selected(nodes, &options.excludes)));
+    }
+    Ok(out)
+}
+
+fn check(flag: &'static str, selectors: &[Selector], nodes: &BTreeMap<RecordKey, Needs<'_>>) -> Result<(), PlanError> {
+    match selectors.iter().find(|selector| !nodes.keys().any(|key| selector.matches(&key.address))) {
+        Some(selector) => Err(PlanError::SelectsNothing { flag, selector: selector.to_string() }),
+        None => Ok(()),
+    }
+}
+
+fn selected(nodes: &BTreeMap<RecordKey, Needs<'_>>, selectors: &[Selector]) -> BTreeSet<RecordKey> {
+    nodes.keys().filter(|key| selectors.iter().any(|selector| selector.matches(&key.address))).cloned().collect()
+}
+
+fn neighbours<'a>(needs: &'a Needs<'_>) -> impl Iterator<Item = &'a Address> {
+    needs.edges.iter().map(|edge| &edge.to).chain(needs.host)
+}
+
+/// The selected and all that they need.
+fn upward(nodes: &BTreeMap<RecordKey, Needs<'_>>, selected: BTreeSet<RecordKey>) -> BTreeSet<RecordKey> {
+    let mut todo: Vec<RecordKey> = selected.iter().cloned().collect();
+    let mut found = selected;
+    while let Some(key) = todo.pop() {
+        let Some(needs) = nodes.get(&key) else { continue };
+        for address in neighbours(needs) {
+            let next = RecordKey::current(address.clone());
+            if nodes.contains_key(&next) && found.insert(next.clone()) {
+                todo.push(next);
+            }
+        }
+    }
+    found
+}
+
+/// The selected and all that needs them.
+fn downward(nodes: &BTreeMap<RecordKey, Needs<'_>>, selected: BTreeSet<RecordKey>) -> BTreeSet<RecordKey> {
+    let mut dependents: BTreeMap<&Address, Vec<&RecordKey>> = BTreeMap::new();
+    for (key, needs) in nodes {
+        for address in neighbours(needs) {
+            dependents.entry(address).or_default().push(key);
+        }
+    }
+    let mut todo: Vec<RecordKey> = selected.iter().cloned().collect();
+    let mut found = selected;
+    while let Some(key) = todo.pop() {
+        for dependent in dependents.get(&key.address).into_iter().flatten() {
+            if found.insert((*dependent).clone()) {
+                todo.push((*dependent).clone());
+            }
+        }
+    }
+    found
+}
