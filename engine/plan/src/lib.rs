@@ -7,6 +7,7 @@ mod diff;
 mod explain;
 mod graph;
 mod inputs;
+mod look;
 mod plan;
 mod planner;
 mod resolve;
@@ -18,6 +19,7 @@ pub use diff::{Difference, diff};
 pub use explain::{ChangeCause, Explanation, explain};
 pub use graph::CycleLink;
 pub use inputs::{Inputs, Observed, Options, PlanError};
+pub use look::{LookItem, look_list};
 pub use plan::{
     Action, Blocked, Cause, Counts, Drift, DriftResponse, FieldChange, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode,
     PlanStep, Reason, Resolution, SeenAt, StepDo,

@@ -1,0 +1,526 @@
+//! One apply: lock, load, verify, begin or resume, dispatch, seal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ksail_model::{Observation, RecordKey, Schemas, Value};
+use ksail_plan::{
+    Action, LookItem, Mode, Observed, Plan, PlanNode, SeenAt, StepDo, joined, resolve_open_intents, seen_digest,
+};
+use ksail_provider::{CallContext, Connector};
+use ksail_records::{
+    Backend, Edit, Entry, LockOwner, OperationHeader, OperationKind, OperationResult, OutcomeKind, Snapshot, State,
+    StateError, Writer,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::{Dispatch, Progress};
+use crate::event::{Ending, Event, EventSink};
+use crate::journal::{Journal, JournalError};
+use crate::limits::{Clock, Limits, Secrets};
+use crate::look::Looker;
+use crate::sessions::Sessions;
+
+/// All that an apply needs. The engine reads nothing else.
+pub struct Apply {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Where the state is.
+    pub backend: Arc<dyn Backend>,
+    /// Opens provider sessions.
+    pub connector: Arc<dyn Connector>,
+    /// The kinds.
+    pub schemas: Arc<dyn Schemas>,
+    /// Resolves secrets.
+    pub secrets: Arc<dyn Secrets>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Takes the events.
+    pub sink: Arc<dyn EventSink>,
+    /// The limits.
+    pub limits: Limits,
+    /// Who applies.
+    pub owner: LockOwner,
+    /// How long to wait for the lock.
+    pub lock_wait: Duration,
+    /// The id of the operation, should a new one begin.
+    pub operation: String,
+    /// Whether to apply what is unaffected where something differs from the plan.
+    pub partial: bool,
+    /// Cancelled: nothing new is begun, what is in flight finishes.
+    pub stop: CancellationToken,
+    /// Cancelled: calls in flight are cancelled too.
+    pub abort: CancellationToken,
+}
+
+/// A step that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Whose.
+    pub key: RecordKey,
+    /// Which.
+    pub step: StepDo,
+    /// Why, without secrets.
+    pub message: String,
+    /// The next command.
+    pub hint: Option<String>,
+    /// Whether it is not known if it happened.
+    pub indeterminate: bool,
+}
+
+/// A step that was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Whose.
+    pub key: RecordKey,
+    /// Which.
+    pub step: StepDo,
+    /// What it waited for.
+    pub by: RecordKey,
+    /// Why, as a fragment.
+    pub why: String,
+}
+
+/// What an apply did.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// The operation.
+    pub operation: String,
+    /// How it ended.
+    pub ending: Ending,
+    /// Whether a killed operation went on.
+    pub resumed: bool,
+    /// Steps that were done, those of the killed operation included.
+    pub done: usize,
+    /// Steps that failed.
+    pub failed: Vec<Failure>,
+    /// Steps that were not done.
+    pub skipped: Vec<Skipped>,
+    /// The state afterwards.
+    pub snapshot: Snapshot,
+}
+
+/// Why an apply did not happen, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The state could not be locked, read or written. What is recorded is recorded.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The journal could not be written: dispatch stopped.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The plan does not fit what is there now. Nothing was called.
+    #[error("the plan is stale: {}", .0.join("; "))]
+    Stale(Vec<String>),
+    /// The plan was applied before. Nothing was called.
+    #[error("the plan was applied by operation {operation} already")]
+    Used {
+        /// By which.
+        operation: String,
+    },
+}
+
+/// Applies a plan.
+///
+/// After a kill at any instruction, applying the same plan goes on from what is there; applying another one first
+/// resolves what is open.
+pub async fn apply(request: Apply) -> Result<Summary, ApplyError> {
+    let mut writer = request.backend.lock(&request.owner, request.lock_wait).await?;
+    match load(&request, writer.as_mut()).await {
+        Ok(state) => run(request, writer, state).await,
+        Err(error) => {
+            // The first error counts; a lock that cannot be given back goes with the process.
+            let _ = writer.release().await;
+            Err(error)
+        }
+    }
+}
+
+/// Loads the state that the plan was made from, or makes the first one.
+async fn load(request: &Apply, writer: &mut dyn Writer) -> Result<State, ApplyError> {
+    let plan = &request.plan.header;
+    let stored = writer.load().await?;
+    for message in stored.warnings {
+        request.sink.event(Event::Note { message });
+    }
+    let Some(state) = stored.state else {
+        if !plan.new_state {
+            return Err(ApplyError::Stale(vec!["the state that it was made from is gone".to_owned()]));
+        }
+        let snapshot = Snapshot::empty(&plan.lineage, &plan.stack, plan.environment.clone());
+        writer.create(&snapshot).await?;
+        return Ok(State::new(snapshot));
+    };
+    check_fit(&request.plan, state.snapshot())?;
+    Ok(state)
+}
+
+/// Whether the plan was made from this state.
+fn check_fit(plan: &Plan, snapshot: &Snapshot) -> Result<(), ApplyError> {
+    let header = &plan.header;
+    if header.lineage != snapshot.lineage {
+        return Err(ApplyError::Stale(vec![format!(
+            "it is of lineage {}, the state of {}",
+            header.lineage, snapshot.lineage
+        )]));
+    }
+    if header.stack != snapshot.stack || header.environment != snapshot.environment {
+        return Err(ApplyError::Stale(vec![format!(
+            "it is of stack {}, the state of {}",
+            header.stack, snapshot.stack
+        )]));
+    }
+    if is_resumed(plan, snapshot) {
+        return Ok(());
+    }
+    if let Some(last) = snapshot.last.as_ref().filter(|last| last.plan_digest == plan.digest) {
+        return Err(ApplyError::Used { operation: last.id.clone() });
+    }
+    if header.serial != snapshot.serial {
+        return Err(ApplyError::Stale(vec![format!(
+            "it was made from serial {}, the state has {}",
+            header.serial, snapshot.serial
+        )]));
+    }
+    Ok(())
+}
+
+/// Whether the operation under way is of this very plan: then it goes on.
+fn is_resumed(plan: &Plan, snapshot: &Snapshot) -> bool {
+    snapshot
+        .operation
+        .as_ref()
+        .is_some_and(|header| header.plan_digest == plan.digest && header.parent_serial == plan.header.serial)
+}
+
+async fn run(request: Apply, writer: Box<dyn Writer>, state: State) -> Result<Summary, ApplyError> {
+    let (journal, task) = Journal::start(writer, state);
+    let context = CallContext {
+        lineage: request.plan.header.lineage.clone(),
+        operation: None,
+        timeout: request.limits.observe_timeout,
+        cancel: request.abort.clone(),
+    };
+    let sessions = Arc::new(Sessions::new(Arc::clone(&request.connector), request.plan.providers.clone()));
+    let run = Run { looker: Looker::with_sessions(Arc::clone(&sessions), context), sessions, journal, request };
+    let result = run.apply().await;
+    drop(run);
+    // The journal's task ends with its last handle, and what it wrote is on disk.
+    if let Ok(writer) = task.await {
+        let released = writer.release().await;
+        if result.is_ok() {
+            released?;
+        }
+    }
+    result
+}
+
+struct Run {
+    request: Apply,
+    journal: Journal,
+    sessions: Arc<Sessions>,
+    looker: Looker,
+}
+
+impl Run {
+    async fn apply(&self) -> Result<Summary, ApplyError> {
+        let plan = &self.request.plan;
+        let resumed = self.journal.read(|snapshot| is_resumed(plan, snapshot));
+        let mut touched = self.resolve_open(resumed).await?;
+        let done = if resumed { self.steps_done(&mut touched) } else { BTreeSet::new() };
+        let differing = self.verify(&touched).await;
+        if !differing.is_empty() && !self.request.partial {
+            return Err(ApplyError::Stale(
+                differing.iter().map(|(key, why)| format!("{key} {why}")).collect::<Vec<_>>(),
+            ));
+        }
+        let operation = self.begin(resumed).await?;
+        self.request.sink.event(Event::Started {
+            operation: operation.clone(),
+            resumed,
+            counts: plan.counts(),
+            steps: plan.steps.len(),
+            done: done.len(),
+        });
+        let began_ms = self.request.clock.now_ms();
+        let dispatch = Dispatch::new(
+            &self.request,
+            operation.clone(),
+            self.journal.clone(),
+            Arc::clone(&self.sessions),
+            done,
+            differing,
+        );
+        let progress = dispatch.run().await?;
+        self.finish(operation, resumed, progress, began_ms).await
+    }
+
+    /// Looks at every call that a killed operation left open and records what became of it. Answers whose those were.
+    async fn resolve_open(&self, resumed: bool) -> Result<BTreeSet<RecordKey>, ApplyError> {
+        let plan = &self.request.plan;
+        let snapshot = self.journal.read(|snapshot| (!snapshot.open.is_empty()).then(|| snapshot.clone()));
+        let Some(snapshot) = snapshot else { return Ok(BTreeSet::new()) };
+        let items: Vec<LookItem> = snapshot
+            .open
+            .keys()
+            .filter_map(|key| snapshot.records.get(key).map(|record| LookItem::of_record(key.clone(), record)))
+            .collect();
+        let observed = self.looker.look(&items, &|host| known_attributes(&snapshot, host)).await;
+        let resolutions =
+            resolve_open_intents(&snapshot, &observed, self.request.schemas.as_ref(), self.request.clock.now_ms());
+        if !resumed {
+            // Another plan: it must have been made from the same findings.
+            let planned: BTreeMap<_, _> =
+                plan.resolutions.iter().map(|found| (&found.outcome.key, kind_of(&found.outcome.kind))).collect();
+            let found: BTreeMap<_, _> =
+                resolutions.iter().map(|found| (&found.outcome.key, kind_of(&found.outcome.kind))).collect();
+            if planned != found {
+                return Err(ApplyError::Stale(vec![
+                    "the calls that a killed operation left open have come out otherwise since".to_owned(),
+                ]));
+            }
+        }
+        if snapshot.operation.is_none() && !resolutions.is_empty() {
+            // A sealed operation left them open: they are concluded by the one that begins.
+            self.begin(false).await?;
+        }
+        for resolution in resolutions {
+            let what = match &resolution.outcome.kind {
+                OutcomeKind::Applied { .. } => "its interrupted call had succeeded".to_owned(),
+                OutcomeKind::Deleted => "its interrupted deletion had succeeded".to_owned(),
+                OutcomeKind::NotDone { message } | OutcomeKind::Indeterminate { message } => message.clone(),
+            };
+            self.request.sink.event(Event::Resolved { key: resolution.outcome.key.clone(), what });
+            self.journal.commit(vec![Entry::Outcome(Box::new(resolution.outcome))]).await?;
+        }
+        Ok(snapshot.open.into_keys().collect())
+    }
+
+    /// Which steps of the plan the killed operation has done, by what is recorded.
+    fn steps_done(&self, touched: &mut BTreeSet<RecordKey>) -> BTreeSet<usize> {
+        let plan = &self.request.plan;
+        self.journal.read(|snapshot| {
+            let Some(operation) = snapshot.operation.as_ref().map(|header| header.id.as_str()) else {
+                return BTreeSet::new();
+            };
+            let mut done = BTreeSet::new();
+            for (index, step) in plan.steps.iter().enumerate() {
+                if is_done(step.what, &step.key, plan, snapshot, operation) {
+                    done.insert(index);
+                    touched.insert(RecordKey::current(step.key.address.clone()));
+                }
+            }
+            done
+        })
+    }
+
+    /// Looks again at all that changes. Answers what differs from the plan, and how.
+    async fn verify(&self, touched: &BTreeSet<RecordKey>) -> BTreeMap<RecordKey, String> {
+        let plan = &self.request.plan;
+        let nodes: Vec<&PlanNode> = plan
+            .nodes
+            .values()
+            .filter(|node| (node.action.is_change() || node.import.is_some()) && !touched.contains(&node.key))
+            .filter(|node| matches!(node.seen, SeenAt::Absent | SeenAt::Present { .. }))
+            .collect();
+        if nodes.is_empty() {
+            return BTreeMap::new();
+        }
+        self.request.sink.event(Event::Verifying { nodes: nodes.len() });
+        let mut items: BTreeMap<RecordKey, LookItem> = BTreeMap::new();
+        for node in &nodes {
+            self.add_item(node, &mut items);
+        }
+        let items: Vec<LookItem> = items.into_values().collect();
+        let observed =
+            self.looker.look(&items, &|host| self.journal.read(|snapshot| known_attributes(snapshot, host))).await;
+        nodes
+            .into_iter()
+            .filter_map(|node| Some((node.key.clone(), difference(node, observed.get(&node.key)?)?)))
+            .collect()
+    }
+
+    /// Adds a node to what is looked at, and its hosts, through which it is reached.
+    fn add_item(&self, node: &PlanNode, items: &mut BTreeMap<RecordKey, LookItem>) {
+        let item = match (&node.record, &node.refreshed, &node.declaration) {
+            (Some(record), _, _) => LookItem::of_record(node.key.clone(), record),
+            (None, Some(record), _) => LookItem::of_record(node.key.clone(), record),
+            (None, None, Some(declaration)) => LookItem::of_declaration(declaration),
+            (None, None, None) => return,
+        };
+        let host = item.host.clone().and_then(|host| self.request.plan.nodes.get(&host));
+        items.insert(node.key.clone(), item);
+        if let Some(host) = host.filter(|host| !items.contains_key(&host.key)) {
+            self.add_item(host, items);
+        }
+    }
+
+    /// Begins an operation, or goes on with the killed one. One of another plan is sealed first.
+    async fn begin(&self, resumed: bool) -> Result<String, ApplyError> {
+        let plan = &self.request.plan;
+        let now = self.request.clock.now_ms();
+        let (open, serial) = self.journal.read(|snapshot| (snapshot.operation.clone(), snapshot.serial));
+        if let Some(open) = &open
+            && (resumed || open.id == self.request.operation)
+        {
+            return Ok(open.id.clone());
+        }
+        let mut entries = Vec::new();
+        if let Some(open) = open {
+            entries.push(Entry::Seal { operation: open.id, result: OperationResult::Superseded, at_ms: now });
+        }
+        let id = self.request.operation.clone();
+        entries.push(Entry::Begin(OperationHeader {
+            id: id.clone(),
+            kind: kind(&plan.header.mode),
+            parent_serial: serial,
+            plan_digest: plan.digest.clone(),
+            who: self.request.owner.who.clone(),
+            began_ms: now,
+            commit: plan.header.commit.clone(),
+        }));
+        let context = Edit::Context { providers: plan.providers.clone(), outputs: plan.outputs.clone() };
+        if self.journal.read(|snapshot| snapshot.providers != plan.providers || snapshot.outputs != plan.outputs) {
+            entries.push(Entry::Edit(Box::new(context)));
+        }
+        for node in plan.nodes.values() {
+            if let Some(from) = &node.moved_from {
+                let edit = Edit::Move { from: from.clone(), to: node.key.address.clone() };
+                entries.push(Entry::Edit(Box::new(edit)));
+            }
+        }
+        // One by one, so that a refused entry needs no copy of a large state to fall back to.
+        for entry in entries {
+            self.journal.commit(vec![entry]).await?;
+        }
+        Ok(id)
+    }
+
+    async fn finish(
+        &self,
+        operation: String,
+        resumed: bool,
+        progress: Progress,
+        began_ms: u64,
+    ) -> Result<Summary, ApplyError> {
+        let blocked_nodes = !self.request.plan.is_complete();
+        let ending = if progress.interrupted {
+            Ending::Interrupted
+        } else if progress.failed.is_empty() && progress.skipped.is_empty() && !blocked_nodes {
+            Ending::Complete
+        } else {
+            Ending::Partial
+        };
+        let now = self.request.clock.now_ms();
+        // An interrupted operation stays open: the same command goes on with it.
+        let result = match ending {
+            Ending::Complete => Some(OperationResult::Complete),
+            Ending::Partial => Some(OperationResult::Partial),
+            Ending::Interrupted => None,
+        };
+        if let Some(result) = result {
+            self.journal.commit(vec![Entry::Seal { operation: operation.clone(), result, at_ms: now }]).await?;
+        }
+        self.request.sink.event(Event::Finished {
+            operation: operation.clone(),
+            ending,
+            done: progress.done,
+            failed: progress.failed.len(),
+            blocked: progress.skipped.len(),
+            at_ms: now.saturating_sub(began_ms),
+        });
+        Ok(Summary {
+            operation,
+            ending,
+            resumed,
+            done: progress.done,
+            failed: progress.failed,
+            skipped: progress.skipped,
+            snapshot: self.journal.read(Snapshot::clone),
+        })
+    }
+}
+
+/// Which kind of outcome, without its contents.
+const fn kind_of(kind: &OutcomeKind) -> &'static str {
+    match kind {
+        OutcomeKind::Applied { .. } => "applied",
+        OutcomeKind::Deleted => "deleted",
+        OutcomeKind::NotDone { .. } => "not done",
+        OutcomeKind::Indeterminate { .. } => "indeterminate",
+    }
+}
+
+const fn kind(mode: &Mode) -> OperationKind {
+    match mode {
+        Mode::Apply => OperationKind::Apply,
+        Mode::Destroy => OperationKind::Destroy,
+        Mode::RefreshOnly => OperationKind::Refresh,
+        Mode::Undo { .. } => OperationKind::Undo,
+        Mode::Recover => OperationKind::Recover,
+    }
+}
+
+/// The attributes of a recorded host.
+pub(crate) fn known_attributes(snapshot: &Snapshot, host: &RecordKey) -> Option<Value> {
+    snapshot.records.get(host).map(|record| joined(&record.fields, &record.attributes))
+}
+
+/// How a node differs now from what the plan saw; `None` if it does not.
+fn difference(node: &PlanNode, observed: &Observed) -> Option<String> {
+    if let (Some(planned), Some(found)) = (&node.scope, &observed.scope)
+        && planned != found
+    {
+        return Some(format!("is now in another outside: planned in {planned}, found {found}"));
+    }
+    match (&node.seen, &observed.observation) {
+        (_, Observation::Unknown(reason)) => Some(format!("can no longer be told: it {reason}")),
+        (SeenAt::Absent, Observation::Absent) => None,
+        // What is shared may be there: ensuring it is a create all the same.
+        (SeenAt::Absent, Observation::Present(seen)) => {
+            let shared = node
+                .declaration
+                .as_ref()
+                .is_some_and(|declaration| declaration.ownership == ksail_model::Ownership::Shared);
+            let with_host = node.with_host && matches!(node.action, Action::Replace { .. });
+            (!shared && !with_host)
+                .then(|| format!("exists now{}", seen.id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default()))
+        }
+        (SeenAt::Present { .. }, Observation::Absent) => Some("is gone".to_owned()),
+        (SeenAt::Present { digest }, Observation::Present(seen)) => {
+            (seen_digest(seen) != *digest).then(|| "was changed since".to_owned())
+        }
+        (SeenAt::Deferred | SeenAt::NotLooked, _) => None,
+    }
+}
+
+fn is_done(what: StepDo, key: &RecordKey, plan: &Plan, snapshot: &Snapshot, operation: &str) -> bool {
+    let current = RecordKey::current(key.address.clone());
+    let Some(node) = plan.nodes.get(key).or_else(|| plan.nodes.get(&current)) else { return false };
+    if snapshot.open.contains_key(key) {
+        return false;
+    }
+    let record = snapshot.records.get(key);
+    let made = || {
+        snapshot
+            .records
+            .get(&current)
+            .is_some_and(|record| record.operation == operation && record.generation == node.generation)
+    };
+    let is_ready =
+        |key: &RecordKey| snapshot.records.get(key).is_some_and(|record| record.status == ksail_model::Status::Present);
+    match what {
+        StepDo::Create | StepDo::Update => made() && is_ready(&current),
+        StepDo::Wait => made() && is_ready(key),
+        StepDo::Put => record.is_some_and(|record| record.operation == operation),
+        StepDo::Forget => record.is_none(),
+        StepDo::Delete if matches!(node.action, Action::Replace { create_first: false }) => record.is_none() || made(),
+        StepDo::Delete if key.deposed.is_some() && node.key != *key => record.is_none() && made(),
+        StepDo::Delete => record.is_none(),
+        StepDo::Depose => {
+            let deposed = RecordKey { address: key.address.clone(), deposed: Some(node.generation - 1) };
+            made() || snapshot.records.contains_key(&deposed)
+        }
+    }
+}

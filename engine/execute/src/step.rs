@@ -1,0 +1,526 @@
+//! One step: intent, call, outcome; then the wait until ready.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ksail_model::{Declaration, Mark, Observation, Path, Readiness, Record, RecordKey, Reference, Status, Value};
+use ksail_plan::{LookItem, Plan, PlanNode, SeenAt, StepDo, joined, resolve_references};
+use ksail_provider::{
+    Applied, CallContext, CallError, CallErrorKind, CreateRequest, DeleteRequest, Provider, Target, UpdateRequest,
+    WaitRequest,
+};
+use ksail_records::{Call, Edit, Entry, Intent, Outcome, OutcomeKind};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{Apply, Failure, known_attributes};
+use crate::event::{Event, EventSink};
+use crate::journal::{Journal, JournalError};
+use crate::limits::{Clock, Limits, Secrets};
+use crate::look::target;
+use crate::sessions::{SessionKey, Sessions};
+
+/// What a step's call came to.
+pub(crate) enum Called {
+    /// The step is over.
+    Ready,
+    /// The thing is there and must be waited for.
+    NotReady,
+}
+
+/// Why a step did not get on.
+pub(crate) enum StepError {
+    /// It failed; dependents are closed over.
+    Failed(Box<Failure>),
+    /// It was stopped before its call was announced.
+    NotBegun,
+    /// It could not be recorded: everything stops.
+    Journal(JournalError),
+}
+
+impl From<JournalError> for StepError {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+/// Runs steps.
+pub(crate) struct StepRunner {
+    plan: Arc<Plan>,
+    operation: String,
+    journal: Journal,
+    sessions: Arc<Sessions>,
+    secrets: Arc<dyn Secrets>,
+    clock: Arc<dyn Clock>,
+    sink: Arc<dyn EventSink>,
+    began_ms: u64,
+    pub(crate) limits: Limits,
+    pub(crate) stop: CancellationToken,
+    pub(crate) abort: CancellationToken,
+}
+
+impl StepRunner {
+    pub(crate) fn new(request: &Apply, operation: String, journal: Journal, sessions: Arc<Sessions>) -> Self {
+        Self {
+            plan: Arc::clone(&request.plan),
+            operation,
+            journal,
+            sessions,
+            secrets: Arc::clone(&request.secrets),
+            clock: Arc::clone(&request.clock),
+            sink: Arc::clone(&request.sink),
+            began_ms: request.clock.now_ms(),
+            limits: request.limits.clone(),
+            stop: request.stop.clone(),
+            abort: request.abort.clone(),
+        }
+    }
+
+    pub(crate) fn event(&self, event: Event) {
+        self.sink.event(event);
+    }
+
+    fn at_ms(&self) -> u64 {
+        self.clock.now_ms().saturating_sub(self.began_ms)
+    }
+
+    fn node(&self, key: &RecordKey) -> Option<&PlanNode> {
+        self.plan.nodes.get(key).or_else(|| self.plan.nodes.get(&RecordKey::current(key.address.clone())))
+    }
+
+    /// The first half of a step: up to the recorded outcome of its call.
+    pub(crate) async fn call(&self, index: usize) -> Result<Called, StepError> {
+        let step = &self.plan.steps[index];
+        let Some(node) = self.node(&step.key) else {
+            return Err(self.failure(index, "the plan has no such node".to_owned(), None, false));
+        };
+        if self.abort.is_cancelled() {
+            return Err(StepError::NotBegun);
+        }
+        let started = self.at_ms();
+        self.event(Event::StepStarted {
+            key: step.key.clone(),
+            step: step.what,
+            at_ms: started,
+            estimate_ms: step.estimate_ms,
+        });
+        let called = match step.what {
+            StepDo::Put => self.put(node).await?,
+            StepDo::Forget => self.edit(Edit::Forget { key: step.key.clone() }).await?,
+            StepDo::Depose => self.edit(Edit::Depose { address: step.key.address.clone() }).await?,
+            StepDo::Wait => Called::NotReady,
+            StepDo::Create => self.make(index, node, Call::Create, started).await?,
+            StepDo::Update => self.make(index, node, Call::Update, started).await?,
+            StepDo::Delete => self.delete(index, started).await?,
+        };
+        match &called {
+            Called::Ready => self.step_done(index, started),
+            Called::NotReady => {
+                let why =
+                    self.journal.read(|snapshot| match snapshot.records.get(&step.key).map(|record| &record.status) {
+                        Some(Status::NotReady { why }) => why.clone(),
+                        _ => String::new(),
+                    });
+                self.event(Event::StepWaiting { key: step.key.clone(), why, at_ms: self.at_ms() });
+            }
+        }
+        Ok(called)
+    }
+
+    fn step_done(&self, index: usize, started: u64) {
+        let step = &self.plan.steps[index];
+        let at_ms = self.at_ms();
+        self.event(Event::StepDone {
+            key: step.key.clone(),
+            step: step.what,
+            at_ms,
+            took_ms: at_ms.saturating_sub(started),
+        });
+    }
+
+    fn failure(&self, index: usize, message: String, hint: Option<String>, indeterminate: bool) -> StepError {
+        let step = &self.plan.steps[index];
+        self.event(Event::StepFailed {
+            key: step.key.clone(),
+            step: step.what,
+            at_ms: self.at_ms(),
+            message: message.clone(),
+            hint: hint.clone(),
+            indeterminate,
+        });
+        StepError::Failed(Box::new(Failure { key: step.key.clone(), step: step.what, message, hint, indeterminate }))
+    }
+
+    fn call_failure(&self, index: usize, error: CallError) -> StepError {
+        let indeterminate = error.kind == CallErrorKind::Indeterminate;
+        self.failure(index, error.message, error.hint, indeterminate)
+    }
+
+    async fn edit(&self, edit: Edit) -> Result<Called, StepError> {
+        self.journal.commit(vec![Entry::Edit(Box::new(edit))]).await?;
+        Ok(Called::Ready)
+    }
+
+    async fn put(&self, node: &PlanNode) -> Result<Called, StepError> {
+        let Some(record) = &node.refreshed else { return Ok(Called::Ready) };
+        let record = Box::new(Record { operation: self.operation.clone(), ..record.as_ref().clone() });
+        self.edit(Edit::Put { key: node.key.clone(), record }).await
+    }
+
+    async fn open(&self, session: &SessionKey) -> Result<Arc<dyn Provider>, CallError> {
+        let attributes = match &session.1 {
+            None => None,
+            Some(host) => Some(
+                self.journal
+                    .read(|snapshot| known_attributes(snapshot, host))
+                    .ok_or_else(|| CallError::unreachable(format!("its host {host} is not in the state")))?,
+            ),
+        };
+        self.sessions.open(session, attributes).await
+    }
+
+    fn context(&self, timeout: Duration) -> CallContext {
+        CallContext {
+            lineage: self.plan.header.lineage.clone(),
+            operation: Some(self.operation.clone()),
+            timeout,
+            cancel: self.abort.clone(),
+        }
+    }
+
+    /// The declaration with all references resolved by what is recorded now, and fingerprints of the secrets as they are
+    /// now.
+    fn final_declaration(&self, declaration: &Declaration) -> Result<Declaration, String> {
+        let mut missing: Option<Reference> = None;
+        let spec = resolve_references(&declaration.spec, &mut |reference| {
+            let value = self.journal.read(|snapshot| {
+                let record = snapshot.records.get(&RecordKey::current(reference.address.clone()))?;
+                joined(&record.fields, &record.attributes).get(&reference.path).cloned()
+            });
+            if value.is_none() {
+                missing = Some(reference.clone());
+            }
+            value
+        });
+        if let Some(reference) = missing {
+            return Err(format!("{} has no {} after its apply", reference.address, reference.path));
+        }
+        let spec = self.secrets.fingerprinted(&spec)?;
+        Ok(Declaration { spec, ..declaration.clone() })
+    }
+
+    /// A create or an update.
+    async fn make(&self, index: usize, node: &PlanNode, call: Call, started: u64) -> Result<Called, StepError> {
+        let key = &node.key;
+        let Some(planned) = &node.declaration else {
+            return Err(self.failure(index, "the plan has no declaration for it".to_owned(), None, false));
+        };
+        let mut declaration =
+            self.final_declaration(planned).map_err(|message| self.failure(index, message, None, false))?;
+        let secrets =
+            self.secrets.texts(&declaration.spec).map_err(|message| self.failure(index, message, None, false))?;
+        let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
+        let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
+        let record = self.journal.read(|snapshot| snapshot.records.get(key).cloned());
+        if let Some(record) = record.as_ref().filter(|record| record.adopted && call == Call::Update) {
+            declaration.identity = record.declaration.identity.clone();
+        }
+        if node.seen == SeenAt::Deferred {
+            self.look_again(index, node, record.as_ref(), provider.as_ref()).await?;
+        }
+        let generation = node.generation;
+        let mark = self.mark(key, generation);
+        let target = target_of(key, &declaration, record.as_ref().filter(|_| call == Call::Update));
+        self.announce(Intent {
+            key: key.clone(),
+            call,
+            declaration: Some(declaration),
+            generation,
+            scope: node.scope.clone(),
+            deadline_ms: self.deadline(),
+        })
+        .await?;
+        let result = match call {
+            Call::Update => {
+                let current = record.map(|record| record.fields).unwrap_or_default();
+                let changed: Vec<Path> = node.changes.iter().map(|change| change.path.clone()).collect();
+                let request = UpdateRequest { target, mark, current, changed, secrets };
+                self.attempts(index, |context| {
+                    let (provider, request) = (Arc::clone(&provider), request.clone());
+                    async move { provider.update(&context, &request).await }
+                })
+                .await
+            }
+            _ => {
+                let request = CreateRequest { target, mark, secrets };
+                self.attempts(index, |context| {
+                    let (provider, request) = (Arc::clone(&provider), request.clone());
+                    async move { provider.create(&context, &request).await }
+                })
+                .await
+            }
+        };
+        match result {
+            Ok(applied) => {
+                let ready = applied.seen.readiness.is_ready();
+                let took = self.at_ms().saturating_sub(started);
+                self.conclude(key, applied_outcome(applied), ready.then_some(took)).await?;
+                Ok(if ready { Called::Ready } else { Called::NotReady })
+            }
+            Err(error) => Err(self.conclude_failure(index, key, error).await),
+        }
+    }
+
+    async fn delete(&self, index: usize, started: u64) -> Result<Called, StepError> {
+        let key = &self.plan.steps[index].key;
+        let Some(record) = self.journal.read(|snapshot| snapshot.records.get(key).cloned()) else {
+            return Ok(Called::Ready);
+        };
+        let declaration = &record.declaration;
+        let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
+        let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
+        if let Some(node) = self.node(key).filter(|node| node.seen == SeenAt::Deferred) {
+            self.look_again(index, node, Some(&record), provider.as_ref()).await?;
+        }
+        let request = DeleteRequest {
+            target: target_of(key, declaration, Some(&record)),
+            mark: self.mark(key, record.generation),
+            adopted: record.adopted,
+            attributes: record.attributes.clone(),
+        };
+        self.announce(Intent {
+            key: key.clone(),
+            call: Call::Delete,
+            declaration: None,
+            generation: record.generation,
+            scope: record.scope.clone(),
+            deadline_ms: self.deadline(),
+        })
+        .await?;
+        let result = self
+            .attempts(index, |context| {
+                let (provider, request) = (Arc::clone(&provider), request.clone());
+                async move { provider.delete(&context, &request).await }
+            })
+            .await;
+        match result {
+            Ok(_) => {
+                let took = self.at_ms().saturating_sub(started);
+                self.conclude(key, OutcomeKind::Deleted, Some(took)).await?;
+                Ok(Called::Ready)
+            }
+            Err(error) => Err(self.conclude_failure(index, key, error).await),
+        }
+    }
+
+    /// A node whose host came first is seen now for the first time: it must be as recorded.
+    async fn look_again(
+        &self,
+        index: usize,
+        node: &PlanNode,
+        record: Option<&Record>,
+        provider: &dyn Provider,
+    ) -> Result<(), StepError> {
+        let Some(record) = record else { return Ok(()) };
+        let item = LookItem::of_record(node.key.clone(), record);
+        let context = self.context(self.limits.observe_timeout);
+        let reply =
+            provider.observe(&context, &[target(&item)]).await.map_err(|error| self.call_failure(index, error))?;
+        let same = match reply.observations.first() {
+            Some(Observation::Present(seen)) => seen.fields == record.fields,
+            _ => false,
+        };
+        if same && record.scope.as_ref().is_none_or(|scope| *scope == reply.scope) {
+            return Ok(());
+        }
+        let message = "it is not as recorded, now that its host serves".to_owned();
+        Err(self.failure(index, message, Some("ksail plan".to_owned()), false))
+    }
+
+    fn mark(&self, key: &RecordKey, generation: u32) -> Mark {
+        Mark {
+            lineage: self.plan.header.lineage.clone(),
+            address: key.address.clone(),
+            operation: self.operation.clone(),
+            generation,
+        }
+    }
+
+    fn deadline(&self) -> u64 {
+        let longest = self.limits.call_timeout.saturating_mul(self.limits.attempts.max(1));
+        self.clock.now_ms().saturating_add(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    async fn announce(&self, intent: Intent) -> Result<(), StepError> {
+        if self.abort.is_cancelled() {
+            return Err(StepError::NotBegun);
+        }
+        Ok(self.journal.commit(vec![Entry::Intent(Box::new(intent))]).await?)
+    }
+
+    async fn conclude(&self, key: &RecordKey, kind: OutcomeKind, took_ms: Option<u64>) -> Result<(), JournalError> {
+        let outcome = Outcome { key: key.clone(), kind, took_ms };
+        self.journal.commit(vec![Entry::Outcome(Box::new(outcome))]).await
+    }
+
+    async fn conclude_failure(&self, index: usize, key: &RecordKey, error: CallError) -> StepError {
+        let message = error.message.clone();
+        let kind = match error.kind {
+            CallErrorKind::Indeterminate => OutcomeKind::Indeterminate { message },
+            _ => OutcomeKind::NotDone { message },
+        };
+        match self.conclude(key, kind, None).await {
+            Err(journal) => StepError::Journal(journal),
+            // Cancelled before anything was sent: it has not begun.
+            Ok(()) if error.kind == CallErrorKind::Cancelled => StepError::NotBegun,
+            Ok(()) => self.call_failure(index, error),
+        }
+    }
+
+    /// Makes a call, and makes it again where that is safe and may help.
+    async fn attempts<T, F>(&self, index: usize, make: impl Fn(CallContext) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let step = &self.plan.steps[index];
+        let timeout = self.limits.call_timeout;
+        for attempt in 1.. {
+            // The provider honours the deadline; this is for one that does not.
+            let late = timeout.saturating_add(Duration::from_secs(5));
+            let result = match tokio::time::timeout(late, make(self.context(timeout))).await {
+                Ok(result) => result,
+                Err(_) => Err(CallError::indeterminate(format!("no answer within {} s", late.as_secs()))),
+            };
+            let error = match result {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let most = match error.kind {
+                CallErrorKind::Transient | CallErrorKind::Unreachable => self.limits.attempts,
+                CallErrorKind::Indeterminate => self.limits.indeterminate_attempts,
+                CallErrorKind::Refused | CallErrorKind::NotOurs | CallErrorKind::Cancelled => 1,
+            };
+            if attempt >= most || self.abort.is_cancelled() {
+                return Err(error);
+            }
+            let wait = self.limits.backoff(attempt + 1, error.retry_after_ms);
+            self.event(Event::StepRetried {
+                key: step.key.clone(),
+                step: step.what,
+                attempt: attempt + 1,
+                message: error.message.clone(),
+                wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            });
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.abort.cancelled() => return Err(error),
+            }
+        }
+        Err(CallError::refused("no attempt was made"))
+    }
+
+    /// The second half of a step: the wait until ready. It holds no call slot.
+    pub(crate) async fn wait(&self, index: usize) -> Result<(), StepError> {
+        let key = &self.plan.steps[index].key;
+        let started = self.at_ms();
+        let Some(record) = self.journal.read(|snapshot| snapshot.records.get(key).cloned()) else {
+            return Err(self.failure(index, "its record is gone".to_owned(), None, false));
+        };
+        let declaration = &record.declaration;
+        let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
+        let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
+        let request = WaitRequest { target: target_of(key, declaration, Some(&record)) };
+        let applied = self
+            .attempts_of_wait(&request, provider.as_ref())
+            .await
+            .map_err(|error| self.call_failure(index, error))?;
+        let took = self.at_ms().saturating_sub(started);
+        let failed = match &applied.seen.readiness {
+            Readiness::Ready => None,
+            Readiness::NotReady(why) => Some(why.clone()),
+        };
+        self.record_wait(key, record, applied, took).await?;
+        match failed {
+            None => {
+                self.step_done(index, started);
+                Ok(())
+            }
+            Some(why) => {
+                let seconds = self.limits.wait_timeout.as_secs();
+                let message = format!("not ready after {seconds} s: {why}");
+                let hint = Some("mend what keeps it from being ready and run `ksail apply` again: it is waited for, not replaced; or give it more time with --timeout".to_owned());
+                Err(self.failure(index, message, hint, false))
+            }
+        }
+    }
+
+    async fn attempts_of_wait(&self, request: &WaitRequest, provider: &dyn Provider) -> Result<Applied, CallError> {
+        for attempt in 1.. {
+            match provider.wait(&self.context(self.limits.wait_timeout), request).await {
+                Err(error)
+                    if attempt < self.limits.attempts
+                        && !self.abort.is_cancelled()
+                        && matches!(
+                            error.kind,
+                            CallErrorKind::Transient | CallErrorKind::Unreachable | CallErrorKind::Indeterminate
+                        ) =>
+                {
+                    tokio::time::sleep(self.limits.backoff(attempt + 1, error.retry_after_ms)).await;
+                }
+                result => return result,
+            }
+        }
+        Err(CallError::refused("no attempt was made"))
+    }
+
+    async fn record_wait(
+        &self,
+        key: &RecordKey,
+        record: Record,
+        applied: Applied,
+        took: u64,
+    ) -> Result<(), JournalError> {
+        let mut durations = record.durations;
+        let status = match applied.seen.readiness {
+            Readiness::Ready => {
+                durations.create_ms = Some(durations.create_ms.unwrap_or(0).max(took));
+                Status::Present
+            }
+            Readiness::NotReady(why) => Status::NotReady { why },
+        };
+        let record = Record {
+            id: applied.seen.id,
+            fields: applied.seen.fields,
+            attributes: applied.seen.attributes,
+            scope: Some(applied.scope),
+            status,
+            durations,
+            operation: self.operation.clone(),
+            ..record
+        };
+        self.journal.commit(vec![Entry::Edit(Box::new(Edit::Put { key: key.clone(), record: Box::new(record) }))]).await
+    }
+}
+
+fn target_of(key: &RecordKey, declaration: &Declaration, record: Option<&Record>) -> Target {
+    Target {
+        address: key.address.clone(),
+        kind_version: declaration.kind_version,
+        identity: declaration.identity.clone(),
+        id: record.and_then(|record| record.id.clone()),
+        spec: Some(declaration.spec.clone()),
+        ownership: declaration.ownership,
+    }
+}
+
+fn applied_outcome(applied: Applied) -> OutcomeKind {
+    OutcomeKind::Applied {
+        id: applied.seen.id,
+        fields: applied.seen.fields,
+        attributes: match applied.seen.attributes {
+            Value::Null => Value::empty_map(),
+            attributes => attributes,
+        },
+        scope: applied.scope,
+        readiness: applied.seen.readiness,
+    }
+}

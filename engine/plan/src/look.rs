@@ -1,0 +1,80 @@
+//! What has to be looked at for a plan.
+
+use std::collections::BTreeMap;
+
+use ksail_model::{Address, Declaration, DeclaredGraph, Identity, Ownership, Record, RecordKey, Value};
+use ksail_records::Snapshot;
+
+/// One resource to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookItem {
+    /// Which.
+    pub key: RecordKey,
+    /// The provider's name.
+    pub provider: String,
+    /// What it lives in.
+    pub host: Option<RecordKey>,
+    /// What finds it.
+    pub identity: Identity,
+    /// The id that the outside gave it, if it is known.
+    pub id: Option<String>,
+    /// The version of the spec's shape.
+    pub kind_version: u32,
+    /// The spec that was applied, or else the one that is declared.
+    pub spec: Value,
+    /// Whose it is.
+    pub ownership: Ownership,
+}
+
+impl LookItem {
+    fn of(key: RecordKey, declaration: &Declaration, id: Option<String>) -> Self {
+        Self {
+            key,
+            provider: declaration.provider.clone(),
+            host: declaration.host.clone().map(RecordKey::current),
+            identity: declaration.identity.clone(),
+            id,
+            kind_version: declaration.kind_version,
+            spec: declaration.spec.clone(),
+            ownership: declaration.ownership,
+        }
+    }
+
+    /// The item of a record.
+    pub fn of_record(key: RecordKey, record: &Record) -> Self {
+        Self::of(key, &record.declaration, record.id.clone())
+    }
+
+    /// The item of a declaration.
+    pub fn of_declaration(declaration: &Declaration) -> Self {
+        Self::of(RecordKey::current(declaration.address.clone()), declaration, None)
+    }
+}
+
+/// Every resource that is recorded or declared, under the key that it has after the moves. What is recorded is looked for
+/// as it was recorded.
+pub fn look_list(declared: &DeclaredGraph, snapshot: &Snapshot) -> Vec<LookItem> {
+    let moves: BTreeMap<&Address, &Address> = declared.moved.iter().map(|step| (&step.from, &step.to)).collect();
+    let mut items: BTreeMap<RecordKey, LookItem> = BTreeMap::new();
+    for (key, record) in &snapshot.records {
+        let mut key = key.clone();
+        if key.deposed.is_none()
+            && let Some(to) = moves.get(&key.address)
+        {
+            key = RecordKey::current((*to).clone());
+        }
+        items.insert(key.clone(), LookItem::of_record(key, record));
+    }
+    for declaration in declared.declarations.values() {
+        let key = RecordKey::current(declaration.address.clone());
+        items.entry(key).or_insert_with(|| {
+            let mut item = LookItem::of_declaration(declaration);
+            if let Some(import) = declared.imports.iter().find(|import| import.to == declaration.address) {
+                item.identity = Identity { name: import.id.clone(), id: Some(import.id.clone()) };
+                item.id = Some(import.id.clone());
+            }
+            item
+        });
+    }
+    items.into_values().collect()
+}
