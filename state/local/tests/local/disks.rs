@@ -19,7 +19,7 @@ fn namespace() -> Option<&'static [&'static str]> {
     if found.is_none() {
         let why = "did not run: no mount namespace can be made here (it takes Linux, unshare and the right to mount)";
         assert!(std::env::var_os("KSAIL_REQUIRE_REAL").is_none_or(|value| value != "1"), "{why}");
-        writeln!(std::io::stderr(), "{why}").unwrap();
+        std::io::stderr().write_all(format!("{why}\n").as_bytes()).unwrap();
     }
     found
 }

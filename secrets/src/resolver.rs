@@ -1,0 +1,101 @@
+//! From references to texts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ksail_model::{Path, Secret, SecretPart, Value};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::{SecretError, Vault, files};
+
+/// A secret file larger than this is refused.
+pub const SECRET_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Resolves references to secrets, from what the caller passes in.
+pub struct Resolver<'a> {
+    /// Looks an environment variable up.
+    pub env: &'a (dyn Fn(&str) -> Option<String> + Sync),
+    /// The project's folder, which paths of secret files are relative to.
+    pub project: PathBuf,
+    /// The vault, if there is one.
+    pub vault: Option<&'a Vault>,
+}
+
+impl Resolver<'_> {
+    /// The text of a secret: those of its parts, joined. A part that is missing or empty is an error that names it.
+    pub fn resolve(&self, secret: &Secret) -> Result<SecretString, SecretError> {
+        if secret.parts.is_empty() {
+            return Err(SecretError::OnlyObserved);
+        }
+        let parts = secret.parts.iter().map(|part| self.part(part)).collect::<Result<Vec<_>, _>>()?;
+        // Room for all from the start: a text that grows leaves copies behind that nobody zeroes.
+        let mut text = String::with_capacity(parts.iter().map(|part| part.expose_secret().len()).sum());
+        for part in &parts {
+            text.push_str(part.expose_secret());
+        }
+        Ok(text.into())
+    }
+
+    fn part(&self, part: &SecretPart) -> Result<SecretString, SecretError> {
+        match part {
+            SecretPart::Literal(text) => Ok(text.as_str().into()),
+            SecretPart::Env(name) => match (self.env)(name) {
+                None => Err(SecretError::UnsetVariable { name: name.clone() }),
+                Some(text) if text.is_empty() => Err(SecretError::EmptyVariable { name: name.clone() }),
+                Some(text) => Ok(text.into()),
+            },
+            SecretPart::File(path) => self.file(path),
+            SecretPart::Vault(name) => {
+                let vault = self.vault.ok_or_else(|| SecretError::NoVault { name: name.clone() })?;
+                let missing = || SecretError::NoEntry { path: vault.path().to_owned(), name: name.clone() };
+                vault.get(name).cloned().ok_or_else(missing)
+            }
+        }
+    }
+
+    fn file(&self, path: &str) -> Result<SecretString, SecretError> {
+        let path = self.project.join(path);
+        let bytes = match files::read_bounded(&path, SECRET_FILE_BYTES_MAX) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err(SecretError::UnusableFile { path, why: "is too large" }),
+            Err(source) => return Err(SecretError::UnreadableFile { path, source }),
+        };
+        let Ok(text) = str::from_utf8(&bytes) else {
+            return Err(SecretError::UnusableFile { path, why: "is not text" });
+        };
+        let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+        if text.is_empty() {
+            return Err(SecretError::UnusableFile { path, why: "is empty" });
+        }
+        Ok(text.into())
+    }
+
+    /// The value with a fingerprint in every secret that can be resolved here. Secrets that were only seen outside keep
+    /// theirs. Without a vault there is no key: secrets are then resolved, so that a missing one shows, and have no
+    /// fingerprint.
+    pub fn fingerprinted(&self, value: &Value) -> Result<Value, SecretError> {
+        let mut failed = None;
+        let value = value.map_leaves(&mut |leaf| match leaf {
+            Value::Secret(secret) if failed.is_none() && !secret.parts.is_empty() => match self.resolve(secret) {
+                Ok(text) => {
+                    let fingerprint = self.vault.map(|vault| vault.fingerprint(&text));
+                    Some(Value::Secret(Secret { parts: secret.parts.clone(), fingerprint }))
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    None
+                }
+            },
+            _ => None,
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(value),
+        }
+    }
+
+    /// The texts of all secrets in the value, by their paths.
+    pub fn texts(&self, value: &Value) -> Result<BTreeMap<Path, SecretString>, SecretError> {
+        value.secrets().into_iter().map(|(path, secret)| Ok((path, self.resolve(secret)?))).collect()
+    }
+}
