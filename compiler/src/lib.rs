@@ -1,1 +1,31 @@
-//! ksail.yaml and its overlays compiled into a declared graph.
+//! `ksail.yaml` and its overlays compiled into a declared graph.
+//!
+//! The compiler is pure: it is given texts ([`Sources`]) and a narrow view of the outside ([`Project`]), and answers
+//! with values and diagnostics. It reads no files, no environment and no clock of its own.
+
+mod catalogue;
+mod check;
+pub mod codes;
+mod compile;
+mod credential;
+mod endpoints;
+pub mod format;
+mod image_reference;
+mod layers;
+mod loaded;
+mod mask;
+mod rules;
+mod shape;
+mod sources;
+mod standing;
+mod template;
+mod tree;
+mod yaml;
+
+pub use compile::{Compiled, Product, compile};
+pub use format::Config;
+pub use layers::Layering;
+pub use loaded::{Loaded, load};
+pub use rules::validate;
+pub use shape::json_schema;
+pub use sources::{ArchiveFacts, Project, SourceFile, Sources};

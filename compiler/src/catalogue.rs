@@ -1,0 +1,18 @@
+//! Pinned images of what ksail makes by itself. Data.
+
+/// An image of the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CatalogueImage {
+    /// The entry's name, as origins show it.
+    pub(crate) entry: &'static str,
+    /// The full reference.
+    pub(crate) reference: &'static str,
+}
+
+/// The registry behind local registries and mirrors on a Docker Engine.
+pub(crate) const REGISTRY: CatalogueImage =
+    CatalogueImage { entry: "registry", reference: "docker.io/library/registry:2.8.3" };
+
+/// The same on the embedded engine, which has it built in.
+pub(crate) const EMBEDDED_REGISTRY: CatalogueImage =
+    CatalogueImage { entry: "registry on the embedded engine", reference: "ksail.io/embedded/registry:1" };

@@ -1,0 +1,378 @@
+//! The resources of a configuration without a cluster: engine, network, volumes, images, registry and mirrors.
+
+use ksail_kinds::{
+    BuiltinKinds, EngineSpec, ImageSource, ImageSpec, MirrorSpec, NetworkSpec, RegistrySpec, Spec, VolumeSpec,
+};
+use ksail_model::{
+    Address, Choice, Condition, Declaration, DeclaredGraph, Diagnostic, Edge, ForceOn, Identity, Lifecycle, Origin,
+    Origins, Ownership, Path, ProviderConfig, Reference, Schemas as _, Step, Strength, Value,
+};
+
+use super::Product;
+use crate::catalogue::{self, CatalogueImage};
+use crate::codes;
+use crate::credential;
+use crate::endpoints::{self, RegistryPlace};
+use crate::format::{MirrorEntry, Provider};
+use crate::image_reference;
+use crate::loaded::Loaded;
+use crate::sources::Project;
+
+/// The provider of what runs on an engine, and of the embedded engine itself; keys of the graph's providers.
+const DOCKER: &str = "docker";
+const EMBEDDED: &str = "embedded";
+
+/// Ports that are tried first for the embedded engine's status page.
+const ENGINE_PORTS: std::ops::RangeInclusive<u16> = 6180..=6199;
+/// The port that is tried first for the local registry, and those after it.
+const REGISTRY_PORT: u16 = 5050;
+const FURTHER_REGISTRY_PORTS: std::ops::RangeInclusive<u16> = 5100..=5119;
+/// Ports that are tried first for mirrors: each begins at its own position.
+const MIRROR_PORTS: std::ops::RangeInclusive<u16> = 5051..=5099;
+
+/// The longest name that is given to a thing on an engine.
+const LONGEST_NAME: usize = 120;
+
+/// Where registries answer on the engine's machine.
+const LOOPBACK: &str = "127.0.0.1";
+
+/// Makes the declarations of one cluster.
+pub(super) struct Builder<'a> {
+    loaded: &'a Loaded,
+    project: &'a dyn Project,
+    product: &'a Product,
+    cluster: &'a str,
+    host: Option<Address>,
+    graph: DeclaredGraph,
+    problems: Vec<Diagnostic>,
+}
+
+/// What a registry or mirror stands on.
+struct Base {
+    network: Address,
+    image: Address,
+    image_reference: String,
+    image_origin: Origin,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(loaded: &'a Loaded, project: &'a dyn Project, product: &'a Product) -> Self {
+        let cluster = loaded.config.name();
+        Self { loaded, project, product, cluster, host: None, graph: DeclaredGraph::default(), problems: Vec::new() }
+    }
+
+    pub(super) fn finish(self) -> (DeclaredGraph, Vec<Diagnostic>) {
+        (self.graph, self.problems)
+    }
+
+    pub(super) fn declare(&mut self) {
+        if self.loaded.config.provider() == Provider::Embedded {
+            self.engine();
+        }
+        self.provider(DOCKER);
+        let network = self.network();
+        self.archive();
+        let registry = self.local_registry_port();
+        let mirrors = self.loaded.config.spec.mirrors.as_slice();
+        if registry.is_none() && mirrors.is_empty() {
+            return;
+        }
+        let base = self.registry_image(network);
+        if let Some(port) = registry {
+            self.local_registry(&base, port);
+        }
+        let taken: Vec<u16> = mirrors.iter().filter_map(|mirror| mirror.port).chain(registry.flatten()).collect();
+        for (index, mirror) in mirrors.iter().enumerate() {
+            self.mirror(&base, index, mirror, &taken);
+        }
+    }
+
+    fn provider(&mut self, kind: &str) {
+        let config = ProviderConfig { kind: kind.to_owned(), ..ProviderConfig::default() };
+        self.graph.providers.insert(kind.to_owned(), config);
+    }
+
+    fn address(&self, kind: &str, name: &str) -> Address {
+        Address::new(self.cluster, kind, &[name])
+    }
+
+    fn origin(&self, path: &str) -> Origin {
+        self.loaded.origin(&Path::parse(path).unwrap_or_default())
+    }
+
+    /// A declaration without edges; what it lives in is the engine, where that is ours.
+    fn declaration<S: Spec>(&self, name: &str, identity: String, spec: &S, origins: Origins) -> Declaration {
+        let kind_version = BuiltinKinds.schema(S::KIND).map_or(1, |schema| schema.version);
+        Declaration {
+            address: self.address(S::KIND, name),
+            kind_version,
+            provider: DOCKER.to_owned(),
+            identity: Identity::named(identity),
+            spec: spec.to_value(),
+            host: self.host.clone(),
+            edges: Vec::new(),
+            ownership: Ownership::Owned,
+            lifecycle: Lifecycle::default(),
+            choices: Vec::new(),
+            origins,
+        }
+    }
+
+    fn add(&mut self, declaration: Declaration) -> Address {
+        let address = declaration.address.clone();
+        self.graph.declarations.insert(address.clone(), declaration);
+        address
+    }
+
+    fn engine(&mut self) {
+        self.provider(EMBEDDED);
+        let mut origins = Origins::all(self.origin("spec.cluster.provider"));
+        origins.set(Path::key("version"), derived("the engine is of the same version as ksail"));
+        origins.set(Path::key("running"), derived("what it hosts needs it running"));
+        let spec = EngineSpec { version: self.product.version.clone(), port: 0, running: true };
+        let mut engine = self.declaration("main", "engine".to_owned(), &spec, origins);
+        engine.provider = EMBEDDED.to_owned();
+        choose_port(&mut engine, ENGINE_PORTS.collect());
+        self.host = Some(self.add(engine));
+    }
+
+    fn network(&mut self) -> Address {
+        let origins = Origins::all(derived("what a cluster has on an engine shares one network"));
+        let spec = NetworkSpec { driver: "bridge".to_owned(), subnet: None, internal: false };
+        let network = self.declaration("main", self.cluster.to_owned(), &spec, origins);
+        self.add(network)
+    }
+
+    /// The images of `importImages`.
+    fn archive(&mut self) {
+        let Some(file) = self.loaded.config.spec.cluster.import_images.clone() else { return };
+        let path = Path::parse("spec.cluster.importImages").unwrap_or_default();
+        let facts = if self.project.exists(&file) {
+            self.project.image_archive(&file)
+        } else {
+            Err("there is no such file".to_owned())
+        };
+        let facts = match facts {
+            Ok(facts) => facts,
+            Err(why) => {
+                let error =
+                    Diagnostic::error(codes::ARCHIVE, format!("the archive of images `{file}` cannot be read: {why}"));
+                let error =
+                    error.hint("`docker save -o FILE IMAGE…` writes one; the path is relative to the project's folder");
+                self.problems.push(self.loaded.label(error, &path, ""));
+                return;
+            }
+        };
+        if facts.references.is_empty() {
+            let warning = Diagnostic::warning(codes::ARCHIVE, format!("the archive `{file}` names no images"));
+            self.problems.push(self.loaded.label(warning, &path, ""));
+        }
+        for reference in &facts.references {
+            let source = ImageSource::Archive { path: file.clone(), digest: facts.digest.clone() };
+            let mut origins = Origins::all(self.loaded.origin(&path));
+            origins.set(Path::key("reference"), derived("the archive holds this image"));
+            origins.set(Path::parse("source.digest").unwrap_or_default(), derived("the archive's content at planning"));
+            self.image(&image_reference::full(reference), source, origins);
+        }
+    }
+
+    fn image(&mut self, reference: &str, source: ImageSource, origins: Origins) -> Address {
+        let spec = ImageSpec { reference: reference.to_owned(), source };
+        let mut image = self.declaration(reference, reference.to_owned(), &spec, origins);
+        image.ownership = Ownership::Shared;
+        self.add(image)
+    }
+
+    /// The image of registries and mirrors. One that an archive brings is loaded, not pulled.
+    fn registry_image(&mut self, network: Address) -> Base {
+        let embedded = self.loaded.config.provider() == Provider::Embedded;
+        let CatalogueImage { entry, reference } =
+            if embedded { catalogue::EMBEDDED_REGISTRY } else { catalogue::REGISTRY };
+        let rules = self.loaded.config.spec.images.as_slice();
+        let (reference, rule) =
+            if embedded { (reference.to_owned(), None) } else { image_reference::rewrite(reference, rules) };
+        let origin = match rule {
+            Some(index) => self.origin(&format!("spec.images[{index}].to")),
+            None => Origin::Catalogue { entry: entry.into() },
+        };
+        let address = self.address(ImageSpec::KIND, &reference);
+        if !self.graph.declarations.contains_key(&address) {
+            let source = if embedded { ImageSource::Present {} } else { ImageSource::Pull {} };
+            let mut origins = Origins::all(origin.clone());
+            let why = if embedded { "the embedded engine has it built in" } else { "registries need it" };
+            origins.set(Path::key("source"), derived(why));
+            self.image(&reference, source, origins);
+        }
+        Base { network, image: address, image_reference: reference, image_origin: origin }
+    }
+
+    /// The port of the registry on this machine, if one is to be made; `Some(None)` is a port still to be chosen.
+    fn local_registry_port(&self) -> Option<Option<u16>> {
+        let registry = self.loaded.config.spec.cluster.local_registry.as_ref()?;
+        match endpoints::registry_place(registry.registry.as_deref().unwrap_or_default()) {
+            Ok(RegistryPlace::Local { port, .. }) => Some(port),
+            // What cannot be read was refused before.
+            Ok(RegistryPlace::Remote) | Err(_) => None,
+        }
+    }
+
+    fn local_registry(&mut self, base: &Base, port: Option<u16>) {
+        let field = self.origin("spec.cluster.localRegistry");
+        let name = format!("{}-local-registry", self.cluster);
+        let volume = self.volume("local-registry", &name, &field);
+        let spec = RegistrySpec {
+            image: base.image_reference.clone(),
+            network: self.cluster.to_owned(),
+            volume: name.clone(),
+            address: LOOPBACK.to_owned(),
+            port: port.unwrap_or_default(),
+            running: true,
+        };
+        let mut origins = self.registry_origins(base, &field);
+        origins.set(Path::key("port"), self.origin("spec.cluster.localRegistry.registry"));
+        let mut registry = self.declaration("local", name, &spec, origins);
+        if port.is_none() {
+            choose_port(&mut registry, std::iter::once(REGISTRY_PORT).chain(FURTHER_REGISTRY_PORTS).collect());
+        }
+        registry.edges = edges(base, volume, "registry");
+        let address = self.add(registry);
+        self.graph.outputs.insert("registry".to_owned(), endpoint(address));
+    }
+
+    fn volume(&mut self, name: &str, identity: &str, origin: &Origin) -> Address {
+        let spec = VolumeSpec { driver: "local".to_owned() };
+        let volume = self.declaration(name, identity.to_owned(), &spec, Origins::all(origin.clone()));
+        self.add(volume)
+    }
+
+    fn mirror(&mut self, base: &Base, index: usize, mirror: &MirrorEntry, taken: &[u16]) {
+        let entry = Path::parse("spec.mirrors").unwrap_or_default().child(Step::Index(index));
+        let at = |field: &str| entry.child_key(field);
+        let upstream = match endpoints::upstream(mirror) {
+            Ok(upstream) => upstream,
+            Err(why) => {
+                let error =
+                    Diagnostic::error(codes::INTERNAL, format!("a mirror passed the checks and is wrong: {why}"));
+                self.problems.push(self.loaded.label(error, &entry, ""));
+                return;
+            }
+        };
+        for (field, value) in [("username", &upstream.username), ("password", &upstream.password)] {
+            self.require_variables(value, &if self.loaded.has(&at(field)) { at(field) } else { at("upstream") });
+        }
+        let host = mirror.host.to_lowercase();
+        let field = self.loaded.origin(&at("host"));
+        let name = self.engine_name(&format!("{}-mirror-", self.cluster), &host);
+        let volume = self.volume(&format!("mirror-{host}"), &name, &field);
+        let spec = MirrorSpec {
+            host: host.clone(),
+            upstream: upstream.url,
+            username: upstream.username,
+            password: upstream.password,
+            image: base.image_reference.clone(),
+            network: self.cluster.to_owned(),
+            volume: name.clone(),
+            address: LOOPBACK.to_owned(),
+            port: mirror.port.unwrap_or_default(),
+            running: true,
+        };
+        let mut origins = self.registry_origins(base, &field);
+        let given = |name: &str| self.loaded.has(&at(name)).then(|| self.loaded.origin(&at(name)));
+        let from_upstream = given("upstream").unwrap_or(Origin::Default { field: "spec.mirrors[].upstream".into() });
+        for name in ["username", "password"] {
+            if !spec.to_value().field(name).is_none_or(Value::is_null) {
+                origins.set(Path::key(name), given(name).unwrap_or_else(|| from_upstream.clone()));
+            }
+        }
+        origins.set(Path::key("upstream"), from_upstream);
+        if let Some(port) = given("port") {
+            origins.set(Path::key("port"), port);
+        }
+        let mut declaration = self.declaration(&host, name, &spec, origins);
+        if mirror.port.is_none() {
+            let first = MIRROR_PORTS.start().saturating_add(u16::try_from(index).unwrap_or(u16::MAX));
+            let own = MIRROR_PORTS.filter(|port| *port >= first);
+            let preferred = own.chain(MIRROR_PORTS.filter(|port| *port < first)).filter(|port| !taken.contains(port));
+            choose_port(&mut declaration, preferred.collect());
+        }
+        declaration.edges = edges(base, volume, "mirror");
+        let address = self.add(declaration);
+        let outputs = self.graph.outputs.entry("mirrors".to_owned()).or_insert_with(Value::empty_map);
+        if let Value::Map(mirrors) = outputs {
+            mirrors.insert(host, endpoint(address));
+        }
+    }
+
+    /// Origins that a registry and a mirror have in common.
+    fn registry_origins(&self, base: &Base, field: &Origin) -> Origins {
+        let mut origins = Origins::all(field.clone());
+        origins.set(Path::key("image"), base.image_origin.clone());
+        origins.set(Path::key("network"), derived("what a cluster has on an engine shares one network"));
+        origins.set(Path::key("volume"), derived("its blobs are kept in a volume of its own"));
+        origins.set(Path::key("address"), derived("registries answer on this machine only"));
+        origins.set(Path::key("running"), derived("what is declared runs"));
+        origins
+    }
+
+    /// The variables of a credential must be set, so that a plan sees when the credential changed.
+    fn require_variables(&mut self, value: &Value, path: &Path) {
+        for name in credential::variables(value) {
+            if self.project.env(name).is_none() {
+                let message = format!("the environment variable `{name}` is not set, and a credential needs it");
+                let error =
+                    Diagnostic::error(codes::SECRET_UNSET, message).hint(format!("set `{name}` where ksail runs"));
+                self.problems.push(self.loaded.label(error, path, "needed here"));
+            }
+        }
+    }
+
+    /// A name that engines take: other characters become `-`. Where that made two names equal, or the name is too long, a digest of the
+    /// text tells them apart.
+    fn engine_name(&self, prefix: &str, text: &str) -> String {
+        let clean: String = text
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
+            .collect();
+        let name = format!("{prefix}{clean}");
+        let taken = self.graph.declarations.values().any(|other| other.identity.name == name);
+        if !taken && name.len() <= LONGEST_NAME {
+            return name;
+        }
+        let short = name.get(..LONGEST_NAME).unwrap_or(&name);
+        format!("{short}-{}", ksail_model::Digest::of_bytes(text.as_bytes()).short())
+    }
+}
+
+fn derived(why: &str) -> Origin {
+    Origin::Derived { why: why.into() }
+}
+
+/// Leaves the port out of the spec, to be chosen when planning.
+fn choose_port(declaration: &mut Declaration, preferred: Vec<u16>) {
+    if let Value::Map(fields) = &mut declaration.spec {
+        fields.remove("port");
+    }
+    let path = Path::key("port");
+    declaration.origins.set(path.clone(), Origin::Chosen { why: "a free port of the engine's machine".into() });
+    declaration.choices.push(Choice::Port { path, preferred });
+}
+
+/// What a registry or mirror needs: its network, its volume and its image. A container cannot outlive the first two.
+fn edges(base: &Base, volume: Address, what: &str) -> Vec<Edge> {
+    let edge = |to: Address, on_replace, why: String| Edge {
+        to,
+        condition: Condition::Exists,
+        strength: Strength::Hard,
+        on_replace,
+        origin: Origin::Derived { why: why.into() },
+    };
+    vec![
+        edge(base.network.clone(), ForceOn::Replace, format!("the {what} is on the cluster's network")),
+        edge(volume, ForceOn::Replace, format!("the {what} keeps its blobs in the volume")),
+        edge(base.image.clone(), ForceOn::Nothing, format!("the {what} is a container of the image")),
+    ]
+}
+
+fn endpoint(address: Address) -> Value {
+    Value::Ref(Reference { address, path: Path::key("endpoint") })
+}

@@ -1,0 +1,110 @@
+//! Sections that this format has beside those that KSail's users know.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::words::StateBackend;
+
+/// A pull-through mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MirrorEntry {
+    /// The registry host whose images it answers for, such as `docker.io` or `registry.example.com:5000`.
+    #[schemars(regex(pattern = r"^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?$"))]
+    pub host: String,
+    /// Where it pulls from: a URL with `https://` or `http://`, or a bare host. Left out, it is `https://registry-1.docker.io` for `docker.io` and
+    /// `https://<host>` for every other. Credentials may stand in it: `https://user:${TOKEN}@registry.example.com`.
+    #[serde(default)]
+    #[schemars(extend("x-ksail-credential" = "userinfo", "x-ksail-default-note" = "by host"))]
+    pub upstream: Option<String>,
+    /// The user at the upstream, as text or as `${VAR}`.
+    #[serde(default)]
+    #[schemars(extend("x-ksail-credential" = "username"))]
+    pub username: Option<String>,
+    /// The password or token at the upstream, only ever as `${VAR}`.
+    #[serde(default)]
+    #[schemars(extend("x-ksail-credential" = "secret"))]
+    pub password: Option<String>,
+    /// The port on this machine. Left out, a free one is chosen when planning, and kept from then on.
+    #[serde(default)]
+    #[schemars(range(min = 1), extend("x-ksail-default-note" = "a free one from 5051"))]
+    pub port: Option<u16>,
+}
+
+/// A rewrite of image references.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageRewrite {
+    /// The beginning of full references that is replaced, in whole parts: `docker.io` or `docker.io/library`.
+    pub from: String,
+    /// What stands there instead: `registry.example.com/proxy`.
+    pub to: String,
+}
+
+/// Where the state is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct State {
+    /// The kind of store.
+    #[schemars(extend("x-ksail-default" = "Local"))]
+    pub backend: Option<StateBackend>,
+    /// The folder of the local store, relative to the project's.
+    #[schemars(extend("x-ksail-default" = ".ksail"))]
+    pub path: Option<String>,
+}
+
+impl State {
+    /// The local store's folder, relative to the project's.
+    pub fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or(".ksail")
+    }
+}
+
+/// A rule for the life of resources.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LifecycleRule {
+    /// Which resources: an address or the beginning of one in whole parts, such as `volume` or `registry/local`; the cluster may be left out.
+    pub r#match: String,
+    /// Refuse every plan that deletes or replaces them. This outlives the declaration: the state keeps it.
+    #[serde(default)]
+    pub protect: bool,
+    /// Where one is replaced, make the new one before the old one is deleted. Refused for kinds whose names or ports are fixed.
+    #[serde(default)]
+    pub create_before_destroy: bool,
+    /// Fields whose changes and drift are left alone, as paths such as `running` or `env.LOG_LEVEL`.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+}
+
+/// A resource that got another address.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MovedEntry {
+    /// The address it had; the cluster may be left out.
+    pub from: String,
+    /// The address it has from now on; the cluster may be left out.
+    pub to: String,
+}
+
+/// A resource that is given up on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemovedEntry {
+    /// The address it had; the cluster may be left out.
+    pub from: String,
+    /// Whether it is deleted, or only forgotten and left as it is.
+    #[serde(default)]
+    #[schemars(extend("x-ksail-default" = true))]
+    pub destroy: Option<bool>,
+}
+
+/// Something that exists already and becomes ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImportEntry {
+    /// The address it gets, which the file must declare; the cluster may be left out.
+    pub to: String,
+    /// Its name or id outside.
+    pub id: String,
+}

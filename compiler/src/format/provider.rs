@@ -1,0 +1,173 @@
+//! `spec.provider`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::words::{PlacementStrategy, Toggle};
+
+/// Settings of each provider.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Providers {
+    /// Hetzner Cloud.
+    pub hetzner: HetznerSettings,
+    /// Sidero Omni.
+    pub omni: OmniSettings,
+    /// Amazon Web Services.
+    pub aws: AwsSettings,
+    /// Google Cloud.
+    pub gcp: GcpSettings,
+    /// Microsoft Azure.
+    pub azure: AzureSettings,
+    /// Another Kubernetes cluster.
+    pub kubernetes: KubernetesSettings,
+}
+
+/// Settings of Hetzner Cloud.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct HetznerSettings {
+    /// The type of servers of the control plane.
+    #[schemars(extend("x-ksail-default" = "cx23"))]
+    pub control_plane_server_type: Option<String>,
+    /// The type of servers of workers.
+    #[schemars(extend("x-ksail-default" = "cx23"))]
+    pub worker_server_type: Option<String>,
+    /// The location.
+    #[schemars(extend("x-ksail-default" = "fsn1"))]
+    pub location: Option<String>,
+    /// The private network's name.
+    pub network_name: Option<String>,
+    /// The private network's range.
+    #[schemars(extend("x-ksail-default" = "10.0.0.0/16"))]
+    pub network_cidr: Option<String>,
+    /// The SSH key's name.
+    pub ssh_key_name: Option<String>,
+    /// The environment variable that holds the API token.
+    #[schemars(extend("x-ksail-default" = "HCLOUD_TOKEN"))]
+    pub token_env_var: Option<String>,
+    /// How servers are spread over physical hosts.
+    pub placement_group_strategy: Option<PlacementStrategy>,
+    /// The placement group's name.
+    pub placement_group: Option<String>,
+    /// Locations to try where the first has no room, in order.
+    pub fallback_locations: Vec<String>,
+    /// Whether to go on without a placement group where it cannot be kept.
+    pub placement_group_fallback_to_none: Option<bool>,
+    /// Whether the API endpoint gets a floating IP.
+    #[serde(rename = "floatingIPEnabled")]
+    pub floating_ip_enabled: Option<bool>,
+    /// The home location of the floating IP.
+    #[serde(rename = "floatingIPLocation")]
+    pub floating_ip_location: Option<String>,
+    /// Whether a firewall guards what comes in.
+    pub ingress_firewall: Option<Toggle>,
+    /// How many servers there may be in all.
+    pub server_limit: Option<u32>,
+    /// Ranges that the firewall lets in.
+    pub allowed_cidrs: Vec<String>,
+    /// Whether workers have a public IPv4 address.
+    #[serde(rename = "workerPublicIPv4")]
+    pub worker_public_ipv4: Option<bool>,
+    /// Whether workers have a public IPv6 address.
+    #[serde(rename = "workerPublicIPv6")]
+    pub worker_public_ipv6: Option<bool>,
+    /// Whether control planes have a public IPv4 address.
+    #[serde(rename = "controlPlanePublicIPv4")]
+    pub control_plane_public_ipv4: Option<bool>,
+    /// Whether control planes have a public IPv6 address.
+    #[serde(rename = "controlPlanePublicIPv6")]
+    pub control_plane_public_ipv6: Option<bool>,
+    /// Names of node pools that the autoscaler owns.
+    pub autoscaler_node_pool_names: Vec<String>,
+}
+
+/// Settings of Sidero Omni.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct OmniSettings {
+    /// The URL of the Omni instance.
+    pub endpoint: Option<String>,
+    /// The environment variable that holds that URL.
+    pub endpoint_env_var: Option<String>,
+    /// The environment variable that holds the service account's key.
+    pub service_account_key_env_var: Option<String>,
+    /// The version of Talos.
+    pub talos_version: Option<String>,
+    /// The version of Kubernetes.
+    pub kubernetes_version: Option<String>,
+    /// The class that machines are taken from.
+    pub machine_class: Option<String>,
+    /// Ids of machines to take.
+    pub machines: Vec<String>,
+}
+
+/// Settings of Amazon Web Services: which environment variables hold what.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct AwsSettings {
+    /// The variable with the profile's name.
+    pub profile_env_var: Option<String>,
+    /// The variable with the region.
+    pub region_env_var: Option<String>,
+    /// The variable with the access key's id.
+    pub access_key_id_env_var: Option<String>,
+    /// The variable with the secret access key.
+    pub secret_access_key_env_var: Option<String>,
+    /// The variable with the session token.
+    pub session_token_env_var: Option<String>,
+}
+
+/// Settings of Google Cloud: which environment variables hold what.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct GcpSettings {
+    /// The variable with the project.
+    pub project_env_var: Option<String>,
+    /// The variable with the location.
+    pub location_env_var: Option<String>,
+}
+
+/// Settings of Azure: which environment variables hold what.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct AzureSettings {
+    /// The variable with the subscription's id.
+    pub subscription_id_env_var: Option<String>,
+    /// The variable with the resource group.
+    pub resource_group_env_var: Option<String>,
+}
+
+/// Settings of a Kubernetes cluster that hosts the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesSettings {
+    /// The kubeconfig of the hosting cluster.
+    pub kubeconfig: Option<String>,
+    /// The environment variable that holds the kubeconfig's path.
+    pub kubeconfig_env_var: Option<String>,
+    /// The context in the kubeconfig.
+    pub context: Option<String>,
+    /// The environment variable that holds the context's name.
+    pub context_env_var: Option<String>,
+    /// The Gateway API class that leads to the hosted API server.
+    pub gateway_class_name: Option<String>,
+    /// The range of pods of the hosted cluster.
+    pub pod_cidr: Option<String>,
+    /// The range of services of the hosted cluster.
+    pub service_cidr: Option<String>,
+    /// Storage of the hosted control plane.
+    pub persistence: KubernetesPersistence,
+}
+
+/// Storage of a hosted control plane.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct KubernetesPersistence {
+    /// Whether it outlives its pods.
+    pub enabled: Option<bool>,
+    /// The storage class of its volume.
+    pub storage_class_name: Option<String>,
+    /// The size of its volume, such as `5Gi`.
+    pub size: Option<String>,
+}

@@ -1,0 +1,69 @@
+//! What the compiler is given: texts, flags, and a narrow view of the outside.
+
+use std::fmt;
+
+/// A file's name and text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// The file, as the user named it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+impl fmt::Debug for SourceFile {
+    /// The text may hold a credential that somebody wrote there against the rules, so it is not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceFile").field("name", &self.name).field("bytes", &self.text.len()).finish()
+    }
+}
+
+/// All texts that make up one configuration.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// `ksail.yaml`.
+    pub base: SourceFile,
+    /// `ksail.<environment>.yaml`.
+    pub overlay: Option<SourceFile>,
+    /// Arguments of `--set`, each `path=value`.
+    pub set: Vec<String>,
+    /// The environment's name.
+    pub environment: Option<String>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("base", &self.base)
+            .field("overlay", &self.overlay)
+            .field("set", &self.set.len())
+            .field("environment", &self.environment)
+            .finish()
+    }
+}
+
+/// What the compiler may ask of the outside. The facade implements it; the compiler itself reads no
+/// environment and no files.
+pub trait Project {
+    /// The value of an environment variable, if it is set. The compiler never puts the value of a variable that stands in a
+    /// credential's place anywhere; it only asks whether it is set.
+    fn env(&self, name: &str) -> Option<String>;
+
+    /// What an archive of images holds. The path is relative to the project's folder.
+    ///
+    /// # Errors
+    /// A fragment that says why it cannot be read.
+    fn image_archive(&self, path: &str) -> Result<ArchiveFacts, String>;
+
+    /// Whether a file or folder exists. The path is relative to the project's folder.
+    fn exists(&self, path: &str) -> bool;
+}
+
+/// What an archive of images holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveFacts {
+    /// The digest of the file, `sha256:…`.
+    pub digest: String,
+    /// The references of its images.
+    pub references: Vec<String>,
+}
