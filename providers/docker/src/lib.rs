@@ -1,1 +1,35 @@
-//! Networks, volumes, images, containers, registries and mirrors on a Docker Engine.
+//! Networks, volumes, images, containers, registries and mirrors on a Docker Engine, or on what serves its API: Docker
+//! Desktop, colima, OrbStack, rootless Docker, Podman and the embedded engine.
+//!
+//! - [`Endpoint`] tells where the engine is, from settings, environment, Docker contexts and known sockets.
+//! - [`DockerProvider`] is the provider's open connection to it.
+//!
+//! Whose a thing is stands on the thing: labels that begin with `dev.ksail.`, and for images, which cannot be
+//! labelled, a further tag `ksail.io/owner/…`.
+
+mod call;
+mod compare;
+mod container;
+mod credentials;
+mod endpoint;
+mod image;
+mod labels;
+mod network;
+mod observed;
+mod owner_tag;
+mod ownership;
+mod plan;
+mod ports;
+mod probe;
+mod provider;
+mod reference;
+mod session;
+mod volume;
+mod wait;
+
+pub use endpoint::{Endpoint, EndpointError};
+pub use provider::DockerProvider;
+
+// The client library logs requests and answers whole, and those hold passwords.
+const _: () =
+    assert!(log::STATIC_MAX_LEVEL as usize <= log::LevelFilter::Info as usize, "the client would log secrets");

@@ -1,0 +1,387 @@
+//! Images: present, pulled or loaded. Shared between stacks: each holds one by a tag of its own ([`crate::owner_tag`]).
+//!
+//! What a kill leaves behind: an image that was pulled or loaded and not yet tagged counts as found there, and stays when
+//! its last owner goes.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Seek as _};
+use std::path::Path as FilePath;
+
+use bollard::models::ImageSummary;
+use bollard::query_parameters::{
+    CreateImageOptions, ImportImageOptions, ListContainersOptions, ListImagesOptions, RemoveImageOptions,
+    TagImageOptions,
+};
+use futures::StreamExt as _;
+use ksail_kinds::{ImageSource, ImageSpec, Spec as _};
+use ksail_model::{Identity, Mark, Readiness, Seen, Value};
+use ksail_provider::{CallError, DeleteRequest, Deleted, Target};
+use sha2::{Digest as _, Sha256};
+use tokio_util::io::ReaderStream;
+
+use crate::call::{Call, Failed};
+use crate::credentials;
+use crate::network::cause_of;
+use crate::owner_tag::{OwnerTag, Source};
+use crate::reference::Reference;
+
+/// How much of an archive is read at once, in bytes.
+const CHUNK: usize = 256 * 1024;
+
+/// Where the files are that images need.
+pub(crate) struct Files<'a> {
+    /// What paths of archives are relative to.
+    pub(crate) project: &'a FilePath,
+    /// The folder of Docker's `config.json`.
+    pub(crate) config: Option<&'a FilePath>,
+}
+
+/// All images of the engine that have a name.
+pub(crate) async fn list(call: &Call) -> Result<Vec<ImageSummary>, CallError> {
+    call.list("list images", || call.session.docker.list_images(None::<ListImagesOptions>)).await
+}
+
+fn find<'a>(images: &'a [ImageSummary], reference: &Reference) -> Option<&'a ImageSummary> {
+    images.iter().find(|image| reference.is_among(&image.repo_tags, &image.repo_digests))
+}
+
+/// Every owner's tag on the engine, with its text and the id of its image.
+fn owners(images: &[ImageSummary]) -> impl Iterator<Item = (OwnerTag, &str, &str)> {
+    images.iter().flat_map(|image| {
+        image.repo_tags.iter().filter_map(|text| Some((OwnerTag::read(text)?, text.as_str(), image.id.as_str())))
+    })
+}
+
+/// What is seen of the image of a target; `None` if it is not there.
+pub(crate) fn seen(images: &[ImageSummary], target: &Target, lineage: &str) -> Option<Seen> {
+    let reference = Reference::parse(&target.identity.name);
+    let image = find(images, &reference)?;
+    let owner = owners(images)
+        .map(|(owner, ..)| owner)
+        .filter(|owner| {
+            owner.reference == reference && owner.mark.lineage == lineage && owner.mark.address == target.address
+        })
+        .max_by_key(|owner| owner.mark.generation);
+    let declared = target.spec.as_ref();
+    Some(describe(image, &target.identity.name, owner.as_ref(), declared))
+}
+
+fn describe(image: &ImageSummary, reference: &str, owner: Option<&OwnerTag>, declared: Option<&Value>) -> Seen {
+    let declared_source = declared.and_then(|spec| spec.field("source"));
+    let source = match owner.map(|owner| &owner.source) {
+        // Not ours yet: how it came here cannot be told, and does not matter.
+        None => declared_source.cloned().unwrap_or_else(|| Value::map([("from", Value::from("present"))])),
+        Some(Source::Present) => Value::map([("from", Value::from("present"))]),
+        Some(Source::Pull) => Value::map([("from", Value::from("pull"))]),
+        Some(Source::Archive(digest)) => {
+            let path = declared_source.and_then(|source| source.field("path")).and_then(Value::as_str);
+            Value::map([
+                ("from", Value::from("archive")),
+                ("path", Value::from(path.unwrap_or_default())),
+                ("digest", Value::from(digest.clone())),
+            ])
+        }
+    };
+    let parsed = Reference::parse(reference);
+    let digest = image.repo_digests.iter().map(|text| Reference::parse(text)).find(|one| one.name() == parsed.name());
+    Seen {
+        id: Some(image.id.clone()),
+        fields: Value::map([("reference", Value::from(reference)), ("source", source)]),
+        attributes: Value::map([
+            ("id", Value::from(image.id.clone())),
+            ("digest", Value::from(digest.and_then(|one| one.digest))),
+        ]),
+        mark: owner.map(|owner| owner.mark.clone()),
+        readiness: Readiness::Ready,
+    }
+}
+
+/// Every image that an owner holds: reference, mark and what is seen of it.
+pub(crate) fn owned(images: &[ImageSummary]) -> Vec<(Identity, Seen)> {
+    owners(images)
+        .filter_map(|(owner, _, id)| {
+            let image = images.iter().find(|image| image.id == id)?;
+            let name = owner.reference.to_string();
+            let seen = describe(image, &name, Some(&owner), None);
+            Some((Identity::named(name), seen))
+        })
+        .collect()
+}
+
+/// Sees to it that the image is there and held by us; for creation and for a changed source.
+pub(crate) async fn ensure(
+    call: &mut Call,
+    target: &Target,
+    spec: &Value,
+    mark: &Mark,
+    reload: bool,
+    files: &Files<'_>,
+) -> Result<Seen, CallError> {
+    let what = format!("image `{}`", target.identity.name);
+    let typed = ImageSpec::from_value(spec).map_err(|error| call.refused(&what, &cause_of(&error)))?;
+    let reference = Reference::parse(&typed.reference);
+    let images = list(call).await?;
+    let source = Source::from(&typed.source);
+    let held: Vec<OwnerTag> = owners(&images)
+        .map(|(owner, ..)| owner)
+        .filter(|owner| owner.reference == reference && owner.mark.lineage == mark.lineage)
+        .collect();
+    let ours = held.iter().find(|owner| owner.mark.address == mark.address);
+    let there = find(&images, &reference).is_some();
+    let current = there && (!reload || ours.is_some_and(|owner| owner.source == source));
+    let mut brought = held.iter().any(|owner| owner.brought);
+    if !current {
+        match &typed.source {
+            ImageSource::Present {} if there => {}
+            ImageSource::Present {} => {
+                return Err(call
+                    .refused(&what, "it is not there, and shall neither be pulled nor loaded")
+                    .hint(format!("`docker pull {reference}`, or declare it to be pulled")));
+            }
+            ImageSource::Pull {} => pull(call, &what, &reference, files.config).await?,
+            ImageSource::Archive { path, digest } => {
+                load(call, &what, &files.project.join(path), digest).await?;
+            }
+        }
+        brought |= !there;
+    }
+    let owner = OwnerTag { mark: mark.clone(), reference, source, brought };
+    hold(call, &what, &owner).await?;
+    let images = list(call).await?;
+    seen(&images, target, &mark.lineage).ok_or_else(|| {
+        call.refused(&what, "what was loaded does not hold it")
+            .hint("the archive must hold the image under this reference: `docker save REFERENCE`")
+    })
+}
+
+/// Puts our tag onto the image and takes away those that it replaces.
+async fn hold(call: &Call, what: &str, owner: &OwnerTag) -> Result<(), CallError> {
+    let doing = format!("tag {what}");
+    let images = list(call).await?;
+    let Some(image) = find(&images, &owner.reference) else {
+        return Err(call
+            .refused(what, "what was loaded does not hold it")
+            .hint("the archive must hold the image under this reference: `docker save REFERENCE`"));
+    };
+    let Some((repo, tag)) = owner.write() else {
+        return Err(call
+            .refused(&doing, "address and reference are too long for a tag")
+            .hint("give it a shorter address"));
+    };
+    let text = format!("{repo}:{tag}");
+    if !image.repo_tags.contains(&text) {
+        let options = TagImageOptions { repo: Some(repo), tag: Some(tag) };
+        let reply = call.change(&doing, call.session.docker.tag_image(&image.id, Some(options))).await;
+        reply.map_err(|failed| failed.into_error(call, &doing))?;
+    }
+    let stale = |other: &OwnerTag| {
+        other.mark.lineage == owner.mark.lineage && other.mark.address == owner.mark.address && other != owner
+    };
+    for (_, old, _) in owners(&images).filter(|(other, ..)| stale(other)) {
+        if old != text {
+            untag(call, what, old).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn pull(call: &mut Call, what: &str, reference: &Reference, config: Option<&FilePath>) -> Result<(), CallError> {
+    let doing = format!("pull {what}");
+    let credentials = match config {
+        None => None,
+        Some(folder) => {
+            let (folder, host) = (folder.to_owned(), reference.host.clone());
+            let asked = tokio::task::spawn_blocking(move || credentials::for_host(&folder, &host));
+            let found = call.aside(&doing, asked).await?.unwrap_or_else(|error| Err(error.to_string()));
+            found.map_err(|why| CallError::refused(format!("{doing}: {why}")).hint("`docker login HOST`"))?
+        }
+    };
+    let has_credentials = credentials.is_some();
+    if let Some(credentials) = &credentials {
+        let texts = [&credentials.password, &credentials.identitytoken];
+        call.hide(texts.into_iter().flatten().map(String::as_str));
+    }
+    let options = CreateImageOptions {
+        from_image: Some(reference.name()),
+        tag: reference.digest.clone().or_else(|| reference.tag.clone()),
+        ..Default::default()
+    };
+    let mut progress = call.session.docker.create_image(Some(options), None, credentials);
+    let done = async {
+        while let Some(step) = progress.next().await {
+            step?;
+        }
+        Ok(())
+    };
+    match call.change(&doing, done).await {
+        Ok(()) => Ok(()),
+        Err(Failed::Answered { status, message }) => {
+            let error = call.answered(&doing, status, &message);
+            Err(match pull_hint(&message, reference, has_credentials) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            })
+        }
+        Err(Failed::Error(error)) => Err(error),
+    }
+}
+
+/// What to do about a pull that failed. Certificates and insecure registries are the engine's matter.
+fn pull_hint(message: &str, reference: &Reference, has_credentials: bool) -> Option<String> {
+    let host = &reference.host;
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    if says(&["x509", "certificate signed by unknown authority", "failed to verify certificate"]) {
+        Some(format!("the engine does not trust {host}: put its CA at /etc/docker/certs.d/{host}/ca.crt there"))
+    } else if says(&["HTTP response to HTTPS client"]) {
+        Some(format!(
+            "{host} speaks plain HTTP: add it to `insecure-registries` in the engine's /etc/docker/daemon.json"
+        ))
+    } else if says(&["unauthorized", "denied", "authentication required", "no basic auth"]) {
+        Some(match has_credentials {
+            true => format!(
+                "{host} refuses the credentials of config.json, or there is no such image: `docker login {host}`"
+            ),
+            false => format!("there is no such image, or {host} needs credentials: `docker login {host}`"),
+        })
+    } else if says(&["not found", "manifest unknown"]) {
+        Some(format!("correct the reference `{reference}`"))
+    } else if says(&["no such host", "connection refused", "i/o timeout", "dial tcp", "request canceled"]) {
+        Some(format!("the engine cannot reach {host}; load the image from an archive, or name a mirror"))
+    } else {
+        None
+    }
+}
+
+/// Loads an archive, if it still is the one that was planned.
+async fn load(call: &Call, what: &str, path: &FilePath, digest: &str) -> Result<(), CallError> {
+    let doing = format!("load {what} from {}", path.display());
+    let opened = {
+        let path = path.to_owned();
+        tokio::task::spawn_blocking(move || open_and_digest(&path))
+    };
+    let (file, found) = match call.aside(&doing, opened).await? {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => return Err(CallError::refused(format!("{doing}: {error}"))),
+        Err(error) => return Err(CallError::refused(format!("{doing}: {error}"))),
+    };
+    if found != digest {
+        return Err(CallError::refused(format!("{doing}: the file is not the planned one: {found}, not {digest}"))
+            .hint("plan again"));
+    }
+    let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK);
+    let options = ImportImageOptions { quiet: true, ..Default::default() };
+    let mut progress = call.session.docker.import_image(options, bollard::body_try_stream(stream), None);
+    let done = async {
+        while let Some(step) = progress.next().await {
+            if let Some(error) = step?.error_detail.and_then(|detail| detail.message) {
+                return Err(bollard::errors::Error::DockerStreamError { error });
+            }
+        }
+        Ok(())
+    };
+    call.change(&doing, done).await.map_err(|failed| failed.into_error(call, &doing))
+}
+
+fn open_and_digest(path: &FilePath) -> std::io::Result<(std::fs::File, String)> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+    }
+    file.rewind()?;
+    let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    Ok((file, format!("sha256:{digest}")))
+}
+
+/// Removes one name of an image, and the image with its last. `false` says that it was gone.
+async fn untag(call: &Call, what: &str, name: &str) -> Result<bool, CallError> {
+    let doing = format!("untag {what}");
+    match call.change(&doing, call.session.docker.remove_image(name, None::<RemoveImageOptions>, None)).await {
+        Ok(_) => Ok(true),
+        Err(Failed::Answered { status: 404, .. }) => Ok(false),
+        Err(failed) => Err(failed.into_error(call, &doing)),
+    }
+}
+
+/// Lets the image go. It stays where it was before us, where another owner holds it, and where a container uses it.
+pub(crate) async fn release(call: &Call, request: &DeleteRequest) -> Result<Deleted, CallError> {
+    let what = format!("image `{}`", request.target.identity.name);
+    let reference = Reference::parse(&request.target.identity.name);
+    let images = list(call).await?;
+    let (ours, others): (Vec<_>, Vec<_>) =
+        owners(&images).filter(|(owner, ..)| owner.reference == reference).partition(|(owner, ..)| {
+            owner.mark.lineage == request.mark.lineage && owner.mark.address == request.target.address
+        });
+    let there = find(&images, &reference);
+    if ours.is_empty() {
+        return Ok(if there.is_some() { Deleted::Released } else { Deleted::WasAbsent });
+    }
+    let brought = ours.iter().any(|(owner, ..)| owner.brought);
+    let stays = match there {
+        None => false,
+        Some(image) => !brought || !others.is_empty() || is_used(call, &image.id).await?,
+    };
+    // The reference first: while our tag is there, the image is, and a repeated call knows that it is to go.
+    if !stays && there.is_some() {
+        untag(call, &what, &reference.to_string()).await?;
+    } else if brought && let Some((heir, old, id)) = others.first() {
+        bequeath(call, &what, heir, old, id).await?;
+    }
+    for (_, tag, _) in &ours {
+        untag(call, &what, tag).await?;
+    }
+    Ok(if stays { Deleted::Released } else { Deleted::Gone })
+}
+
+/// Tells another owner that the image may go with it, since we brought it.
+async fn bequeath(call: &Call, what: &str, heir: &OwnerTag, old: &str, id: &str) -> Result<(), CallError> {
+    if heir.brought || heir.source == Source::Present {
+        return Ok(());
+    }
+    let heir = OwnerTag { brought: true, ..heir.clone() };
+    let Some((repo, tag)) = heir.write() else { return Ok(()) };
+    let doing = format!("tag {what}");
+    let options = TagImageOptions { repo: Some(repo), tag: Some(tag) };
+    let reply = call.change(&doing, call.session.docker.tag_image(id, Some(options))).await;
+    reply.map_err(|failed| failed.into_error(call, &doing))?;
+    untag(call, what, old).await?;
+    Ok(())
+}
+
+/// Whether a container is made from the image.
+async fn is_used(call: &Call, id: &str) -> Result<bool, CallError> {
+    let options = || {
+        Some(ListContainersOptions {
+            all: true,
+            filters: Some(HashMap::from([("ancestor".to_owned(), vec![id.to_owned()])])),
+            ..Default::default()
+        })
+    };
+    let containers = call.list("list containers", || call.session.docker.list_containers(options())).await?;
+    Ok(containers.iter().any(|container| container.image_id.as_deref() == Some(id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failed_pull_has_its_hint() {
+        let reference = Reference::parse("reg.example:5000/a/b:1");
+        let check = |message: &str, wanted: &str| {
+            let hint = pull_hint(message, &reference, false).unwrap();
+            assert!(hint.contains(wanted), "{hint}");
+        };
+        check("tls: failed to verify certificate: x509: unknown", "/etc/docker/certs.d/reg.example:5000/ca.crt");
+        check("http: server gave HTTP response to HTTPS client", "insecure-registries");
+        check("pull access denied, repository does not exist", "docker login reg.example:5000");
+        check("manifest for x not found: manifest unknown", "correct the reference");
+        check("dial tcp: lookup reg.example: no such host", "cannot reach reg.example:5000");
+        assert_eq!(pull_hint("something else", &reference, true), None);
+    }
+}

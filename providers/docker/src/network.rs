@@ -1,0 +1,215 @@
+//! Networks. Docker lets several have one name, so they are looked for in the list and told apart by marks.
+
+use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
+use ksail_kinds::{NetworkSpec, Spec as _};
+use ksail_model::{Identity, Mark, Readiness, Seen, Value};
+use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted};
+
+use crate::call::{Call, Failed};
+use crate::compare::same_where_fixed;
+use crate::labels;
+use crate::ownership::{Found, may_complete, may_delete};
+
+/// All networks of the engine.
+pub(crate) async fn list(call: &Call) -> Result<Vec<Network>, CallError> {
+    call.list("list networks", || call.session.docker.list_networks(None)).await
+}
+
+/// The network of an identity: by id where one is given, else by name, and among several the one of the lineage, then the
+/// oldest.
+pub(crate) fn find<'a>(networks: &'a [Network], identity: &Identity, lineage: &str) -> Option<&'a Network> {
+    let of_lineage = |network: &Network| mark(network).is_some_and(|mark| mark.lineage == lineage);
+    networks
+        .iter()
+        .filter(|network| match &identity.id {
+            Some(id) => network.id.as_ref() == Some(id) || network.name.as_ref() == Some(id) || is_prefix(id, network),
+            None => network.name.as_ref() == Some(&identity.name),
+        })
+        .min_by_key(|network| (!of_lineage(network), age(network)))
+}
+
+/// Shorter beginnings of ids are too easily names.
+const SHORT_ID: usize = 12;
+
+fn is_prefix(id: &str, network: &Network) -> bool {
+    id.len() >= SHORT_ID && network.id.as_ref().is_some_and(|full| full.starts_with(id))
+}
+
+/// Orders by age; equal on every machine.
+fn age(network: &Network) -> (String, String) {
+    (network.created.clone().unwrap_or_default(), network.id.clone().unwrap_or_default())
+}
+
+pub(crate) fn mark(network: &Network) -> Option<Mark> {
+    labels::mark(network.labels.as_ref())
+}
+
+/// What is seen of a network.
+pub(crate) fn seen(network: &Network) -> Seen {
+    let ipv4 = network
+        .ipam
+        .iter()
+        .flat_map(|ipam| ipam.config.iter().flatten())
+        .find(|config| config.subnet.as_ref().is_some_and(|subnet| !subnet.contains(':')));
+    let subnet = Value::from(ipv4.and_then(|config| config.subnet.clone()));
+    let gateway = ipv4.and_then(|config| config.gateway.clone());
+    Seen {
+        id: network.id.clone(),
+        fields: Value::map([
+            ("driver", Value::from(network.driver.clone())),
+            ("subnet", subnet.clone()),
+            ("internal", Value::from(network.internal.unwrap_or_default())),
+        ]),
+        attributes: Value::map([
+            ("id", Value::from(network.id.clone())),
+            ("subnet", subnet),
+            ("gateway", Value::from(gateway)),
+        ]),
+        mark: mark(network),
+        readiness: Readiness::Ready,
+    }
+}
+
+fn found(network: &Network) -> &str {
+    network.id.as_deref().unwrap_or_default()
+}
+
+pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -> Result<Seen, CallError> {
+    let name = &request.target.identity.name;
+    let what = format!("network `{name}`");
+    let typed = NetworkSpec::from_value(spec).map_err(|error| call.refused(&what, &cause_of(&error)))?;
+    let existing = list(call).await?;
+    if let Some(network) = find(&existing, &request.target.identity, &request.mark.lineage) {
+        return adopt(call, &what, network, request, spec);
+    }
+    let body = NetworkCreateRequest {
+        name: name.clone(),
+        driver: Some(typed.driver),
+        internal: Some(typed.internal),
+        ipam: typed.subnet.map(|subnet| Ipam {
+            config: Some(vec![IpamConfig { subnet: Some(subnet), ..Default::default() }]),
+            ..Default::default()
+        }),
+        labels: Some(labels::labels(&request.mark, spec)),
+        ..Default::default()
+    };
+    let doing = format!("create {what}");
+    let refusal = match call.change(&doing, call.session.docker.create_network(body)).await {
+        Ok(_) => None,
+        Err(Failed::Answered { status, message }) => Some(refusal(call, &doing, status, &message)),
+        Err(Failed::Error(error)) => return Err(error),
+    };
+    settle(call, &what, request, spec, refusal).await
+}
+
+/// Looks at what is there after a create was answered: one network of ours, whichever call made it. Where two calls made one
+/// each, the older stays.
+async fn settle(
+    call: &Call,
+    what: &str,
+    request: &CreateRequest,
+    spec: &Value,
+    refusal: Option<CallError>,
+) -> Result<Seen, CallError> {
+    let after = list(call).await?;
+    let is_ours = |network: &&Network| {
+        network.name.as_ref() == Some(&request.target.identity.name)
+            && mark(network).is_some_and(|mark| {
+                (&mark.lineage, &mark.address, mark.generation)
+                    == (&request.mark.lineage, &request.mark.address, request.mark.generation)
+            })
+    };
+    let mut ours: Vec<&Network> = after.iter().filter(is_ours).collect();
+    ours.sort_by_key(|network| age(network));
+    for extra in ours.iter().skip(1) {
+        remove(call, what, found(extra)).await?;
+    }
+    match (ours.first(), refusal) {
+        (Some(network), _) => Ok(seen(network)),
+        (None, refusal) => match find(&after, &request.target.identity, &request.mark.lineage) {
+            Some(network) => adopt(call, what, network, request, spec),
+            None => Err(refusal.unwrap_or_else(|| {
+                CallError::indeterminate(format!("{what} was made on the engine at {} and is gone again", call.place()))
+            })),
+        },
+    }
+}
+
+fn adopt(call: &Call, what: &str, network: &Network, request: &CreateRequest, spec: &Value) -> Result<Seen, CallError> {
+    let what = format!("{what} on the engine at {}", call.place());
+    let seen = seen(network);
+    may_complete(&what, &Found { id: found(network), mark: seen.mark.as_ref() }, &request.mark)?;
+    same_where_fixed(&what, "network", spec, &seen.fields)?;
+    Ok(seen)
+}
+
+fn refusal(call: &Call, doing: &str, status: u16, message: &str) -> CallError {
+    let error = call.answered(doing, status, message);
+    if message.contains("overlap") {
+        error.hint("give the network another `subnet`: another network has this one")
+    } else if message.contains("fully subnetted") || message.contains("non-overlapping") {
+        error.hint("the engine has no free subnet left: `docker network prune`, or give the network a `subnet`")
+    } else {
+        error
+    }
+}
+
+/// Removes one network by id. `false` says that it was gone.
+async fn remove(call: &Call, what: &str, id: &str) -> Result<bool, CallError> {
+    let doing = format!("delete {what}");
+    match call.change(&doing, call.session.docker.remove_network(id)).await {
+        Ok(()) => Ok(true),
+        Err(Failed::Answered { status: 404, .. }) => Ok(false),
+        Err(Failed::Answered { status, message }) => {
+            let error = call.answered(&doing, status, &message);
+            let attached = attached(call, id).await?;
+            Err(if attached.is_empty() {
+                error
+            } else {
+                call.refused(&doing, &format!("{} still attached", attached.join(", ")))
+                    .hint(format!("stop or detach them first: `docker network disconnect {id} CONTAINER`"))
+            })
+        }
+        Err(Failed::Error(error)) => Err(error),
+    }
+}
+
+async fn attached(call: &Call, id: &str) -> Result<Vec<String>, CallError> {
+    let network = call.look("inspect network", || call.session.docker.inspect_network(id, None)).await?;
+    let mut names: Vec<String> = network
+        .and_then(|network| network.containers)
+        .unwrap_or_default()
+        .into_values()
+        .filter_map(|endpoint| endpoint.name)
+        .map(|name| format!("container `{name}` is"))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+pub(crate) async fn delete(call: &Call, request: &DeleteRequest) -> Result<Deleted, CallError> {
+    let what = format!("network `{}`", request.target.identity.name);
+    let networks = list(call).await?;
+    let mut identity = request.target.identity.clone();
+    if request.adopted {
+        identity.id = request.target.id.clone().or(identity.id);
+    }
+    let Some(network) = find(&networks, &identity, &request.mark.lineage) else { return Ok(Deleted::WasAbsent) };
+    let place = format!("{what} on the engine at {}", call.place());
+    let mark = mark(network);
+    if !may_delete(&place, &Found { id: found(network), mark: mark.as_ref() }, request)? {
+        return Ok(Deleted::WasAbsent);
+    }
+    Ok(if remove(call, &what, found(network)).await? { Deleted::Gone } else { Deleted::WasAbsent })
+}
+
+/// The text of an error with what is beneath it.
+pub(crate) fn cause_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}

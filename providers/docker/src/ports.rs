@@ -1,0 +1,69 @@
+//! Which ports are taken on the engine's machine.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use ksail_provider::CallError;
+
+use crate::call::Call;
+use crate::container::{inspect, list};
+
+/// How many containers are inspected at once.
+pub(crate) const INSPECTIONS: usize = 8;
+
+/// Of the ports, those that a container publishes (or will publish, once it is started again), and those that something else
+/// on this machine listens on, where the engine is on this machine.
+pub(crate) async fn in_use(call: &Call, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
+    let mut held: BTreeMap<u16, String> = BTreeMap::new();
+    let mut stopped = Vec::new();
+    for container in list(call).await? {
+        let name = container.names.iter().flatten().next().map(|name| name.trim_start_matches('/').to_owned());
+        let published: Vec<u16> = container.ports.iter().flatten().filter_map(|port| port.public_port).collect();
+        if published.is_empty() {
+            stopped.extend(container.id.clone());
+        }
+        for port in published {
+            held.insert(port, format!("container `{}`", name.clone().unwrap_or_default()));
+        }
+    }
+    // The list tells the ports of those that run; the ports of the others stand in their configuration alone.
+    let inspected: Vec<_> =
+        futures::stream::iter(stopped.into_iter().map(|id| async move { inspect(call, &id).await }))
+            .buffered(INSPECTIONS)
+            .try_collect()
+            .await?;
+    for observed in inspected.into_iter().flatten() {
+        for port in observed.ports() {
+            held.entry(port.host).or_insert_with(|| format!("container `{}`, which is stopped", observed.name()));
+        }
+    }
+    let mut taken = Vec::new();
+    for port in ports {
+        match held.get(port) {
+            Some(holder) => taken.push((*port, holder.clone())),
+            None if call.session.local && listens(*port) => taken.push((*port, "another program".to_owned())),
+            None => {}
+        }
+    }
+    Ok(taken)
+}
+
+/// Whether something on this machine has the port on the loopback address.
+fn listens(port: u16) -> bool {
+    matches!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)), Err(error) if error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_listened_on_is_seen() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(listens(port));
+        drop(listener);
+        assert!(!listens(port));
+    }
+}

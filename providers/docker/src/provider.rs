@@ -1,0 +1,242 @@
+//! The provider: the calls of the contract, each handed to its kind.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, TryStreamExt as _};
+use ksail_model::{Identity, Observation, Ownership, Seen, UnknownReason, Value};
+use ksail_provider::{
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, Provider, Target,
+    UpdateRequest, WaitRequest,
+};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::call::{Call, before_sending};
+use crate::endpoint::Endpoint;
+use crate::image::Files;
+use crate::labels;
+use crate::ports::{self, INSPECTIONS};
+use crate::session::Session;
+use crate::{container, image, network, volume, wait};
+
+/// The kinds that are containers outside.
+const CONTAINERS: [&str; 3] = ["container", "registry", "mirror"];
+
+/// Networks, volumes, images, containers, registries and mirrors on one engine.
+///
+/// It connects at its first call and keeps what it found: the place, the engine's id (the scope) and whether its ports are
+/// on this machine. After a crash nothing of it is left to clean up.
+pub struct DockerProvider {
+    endpoint: Endpoint,
+    project: PathBuf,
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+/// What the engine has, of the kinds that were asked for.
+#[derive(Default)]
+struct Lists {
+    networks: Vec<bollard::models::Network>,
+    volumes: Vec<bollard::models::Volume>,
+    containers: Vec<bollard::models::ContainerSummary>,
+    images: Vec<bollard::models::ImageSummary>,
+}
+
+impl DockerProvider {
+    /// A provider for the engine at an endpoint. Nothing is connected to before the first call. Paths of archives are
+    /// relative to the current folder, unless [`project`](Self::project) says otherwise.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, project: PathBuf::new(), session: Mutex::new(None) }
+    }
+
+    /// This provider, with the folder that paths of archives are relative to.
+    #[must_use]
+    pub fn project(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.project = folder.into();
+        self
+    }
+
+    async fn call(&self, context: &CallContext) -> Result<Call, CallError> {
+        let deadline = Instant::now() + context.timeout;
+        let session = before_sending(context, deadline, &self.endpoint, async {
+            let mut open = self.session.lock().await;
+            if let Some(session) = open.as_ref() {
+                return Ok(Arc::clone(session));
+            }
+            let session = Arc::new(Session::open(&self.endpoint).await?);
+            *open = Some(Arc::clone(&session));
+            Ok(session)
+        })
+        .await?;
+        Ok(Call::new(session, context.clone(), deadline))
+    }
+
+    fn files(&self) -> Files<'_> {
+        Files { project: &self.project, config: self.endpoint.config_folder.as_deref() }
+    }
+}
+
+fn applied(call: &Call, seen: Seen) -> Applied {
+    Applied { scope: call.session.scope.clone(), seen }
+}
+
+fn spec_of<'a>(call: &Call, target: &'a Target) -> Result<&'a Value, CallError> {
+    target.spec.as_ref().ok_or_else(|| call.refused(&format!("{}", target.address), "it has no spec"))
+}
+
+fn unknown_kind(call: &Call, target: &Target) -> CallError {
+    let kind = target.address.kind();
+    call.refused(&format!("{}", target.address), &format!("there is no kind `{kind}`"))
+}
+
+/// One list for each kind of thing that is asked for.
+async fn lists(call: &Call, wants: impl Fn(&[&str]) -> bool) -> Result<Lists, CallError> {
+    let networks = async { if wants(&["network"]) { network::list(call).await } else { Ok(Vec::new()) } };
+    let volumes = async { if wants(&["volume"]) { volume::list(call).await } else { Ok(Vec::new()) } };
+    let containers = async { if wants(&CONTAINERS) { container::list(call).await } else { Ok(Vec::new()) } };
+    let images = async { if wants(&["image"]) { image::list(call).await } else { Ok(Vec::new()) } };
+    let (networks, volumes, containers, images) = futures::try_join!(networks, volumes, containers, images)?;
+    Ok(Lists { networks, volumes, containers, images })
+}
+
+async fn observe_one(call: &Call, lists: &Lists, target: &Target) -> Result<Observation, CallError> {
+    let identity = &target.identity;
+    let lineage = &call.context.lineage;
+    let seen = match target.address.kind() {
+        "network" => network::find(&lists.networks, identity, lineage).map(network::seen),
+        "volume" => lists.volumes.iter().find(|volume| volume.name == identity.name).map(volume::seen),
+        "image" => image::seen(&lists.images, target, lineage),
+        kind if CONTAINERS.contains(&kind) => match container::find(&lists.containers, identity) {
+            None => None,
+            Some(id) => match container::inspect(call, &id).await? {
+                // It went away between the two requests.
+                None => None,
+                Some(observed) => Some(container::seen(call, kind, &observed, target.spec.as_ref()).await?),
+            },
+        },
+        _ => {
+            let message = unknown_kind(call, target).message;
+            return Ok(Observation::Unknown(UnknownReason::Denied { message }));
+        }
+    };
+    Ok(seen.map_or(Observation::Absent, |seen| Observation::Present(Box::new(seen))))
+}
+
+async fn owned_container(call: &Call, kind: String, id: String) -> Result<Option<(String, Identity, Seen)>, CallError> {
+    let Some(observed) = container::inspect(call, &id).await? else { return Ok(None) };
+    let seen = container::seen(call, &kind, &observed, None).await?;
+    Ok(Some((kind, Identity::named(observed.name()), seen)))
+}
+
+#[async_trait]
+impl Provider for DockerProvider {
+    async fn observe(&self, context: &CallContext, targets: &[Target]) -> Result<ObserveReply, CallError> {
+        let call = self.call(context).await?;
+        let lists = lists(&call, |kinds| targets.iter().any(|target| kinds.contains(&target.address.kind()))).await?;
+        // The futures are made first: a closure over borrowed targets is not general enough for an async trait.
+        let mut looks = Vec::with_capacity(targets.len());
+        for target in targets {
+            looks.push(observe_one(&call, &lists, target));
+        }
+        let observations = futures::stream::iter(looks).buffered(INSPECTIONS).try_collect().await?;
+        Ok(ObserveReply { scope: call.session.scope.clone(), observations })
+    }
+
+    async fn create(&self, context: &CallContext, request: &CreateRequest) -> Result<Applied, CallError> {
+        let mut call = self.call(context).await?;
+        call.hide(request.secrets.values().map(ksail_provider::SecretText::expose));
+        let target = &request.target;
+        let spec = spec_of(&call, target)?;
+        let seen = match target.address.kind() {
+            "network" => network::create(&call, request, spec).await?,
+            "volume" => volume::create(&call, request, spec).await?,
+            "image" => image::ensure(&mut call, target, spec, &request.mark, false, &self.files()).await?,
+            kind if CONTAINERS.contains(&kind) => container::create(&call, request, spec).await?,
+            _ => return Err(unknown_kind(&call, target)),
+        };
+        Ok(applied(&call, seen))
+    }
+
+    async fn update(&self, context: &CallContext, request: &UpdateRequest) -> Result<Applied, CallError> {
+        let mut call = self.call(context).await?;
+        call.hide(request.secrets.values().map(ksail_provider::SecretText::expose));
+        let target = &request.target;
+        let spec = spec_of(&call, target)?;
+        let seen = match target.address.kind() {
+            kind if CONTAINERS.contains(&kind) => container::update(&call, request, spec).await?,
+            "image" => image::ensure(&mut call, target, spec, &request.mark, true, &self.files()).await?,
+            kind @ ("network" | "volume") => {
+                let what = format!("change {kind} `{}`", target.identity.name);
+                return Err(call.refused(&what, "nothing of it can be changed in place"));
+            }
+            _ => return Err(unknown_kind(&call, target)),
+        };
+        Ok(applied(&call, seen))
+    }
+
+    async fn delete(&self, context: &CallContext, request: &DeleteRequest) -> Result<Deleted, CallError> {
+        let call = self.call(context).await?;
+        match request.target.address.kind() {
+            "network" => network::delete(&call, request).await,
+            "volume" => volume::delete(&call, request).await,
+            "image" => image::release(&call, request).await,
+            kind if CONTAINERS.contains(&kind) => container::delete(&call, request).await,
+            _ => Err(unknown_kind(&call, &request.target)),
+        }
+    }
+
+    async fn wait(&self, context: &CallContext, request: &WaitRequest) -> Result<Applied, CallError> {
+        let mut call = self.call(context).await?;
+        if CONTAINERS.contains(&request.target.address.kind()) {
+            let seen = wait::wait(&mut call, request).await?;
+            return Ok(applied(&call, seen));
+        }
+        // All other kinds are ready as soon as they are there.
+        let lists = lists(&call, |kinds| kinds.contains(&request.target.address.kind())).await?;
+        match observe_one(&call, &lists, &request.target).await? {
+            Observation::Present(seen) => Ok(applied(&call, *seen)),
+            _ => Err(call.refused(&format!("wait for {}", request.target.address), "it is not there")),
+        }
+    }
+
+    async fn list_owned(&self, context: &CallContext) -> Result<Vec<Owned>, CallError> {
+        let call = self.call(context).await?;
+        let lists = lists(&call, |_| true).await?;
+        let owned = |kind: &str, identity: Identity, seen: Seen, ownership| Owned {
+            kind: kind.to_owned(),
+            identity,
+            seen,
+            ownership,
+        };
+        let mut all = Vec::new();
+        for network in lists.networks.iter().filter(|network| network::mark(network).is_some()) {
+            let name = network.name.clone().unwrap_or_default();
+            all.push(owned("network", Identity::named(name), network::seen(network), Ownership::Owned));
+        }
+        for volume in lists.volumes.iter().filter(|volume| volume::mark(volume).is_some()) {
+            let identity = Identity::named(volume.name.clone());
+            all.push(owned("volume", identity, volume::seen(volume), Ownership::Owned));
+        }
+        for (identity, seen) in image::owned(&lists.images) {
+            all.push(owned("image", identity, seen, Ownership::Shared));
+        }
+        let mut looks = Vec::new();
+        for container in &lists.containers {
+            let found = container.labels.as_ref().filter(|labels| labels.contains_key(labels::LINEAGE));
+            let kind = found.and_then(|labels| labels.get(labels::KIND));
+            if let (Some(kind), Some(id)) = (kind.filter(|kind| CONTAINERS.contains(&kind.as_str())), &container.id) {
+                looks.push(owned_container(&call, kind.clone(), id.clone()));
+            }
+        }
+        let inspected: Vec<_> = futures::stream::iter(looks).buffered(INSPECTIONS).try_collect().await?;
+        let inspected = inspected.into_iter().flatten().filter(|(_, _, seen)| seen.mark.is_some());
+        all.extend(inspected.map(|(kind, identity, seen)| owned(&kind, identity, seen, Ownership::Owned)));
+        Ok(all)
+    }
+
+    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
+        let call = self.call(context).await?;
+        ports::in_use(&call, ports).await
+    }
+}

@@ -1,0 +1,100 @@
+//! Whether a container can be used, and waiting until it can.
+
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::query_parameters::LogsOptions;
+use futures::StreamExt as _;
+use ksail_model::{Readiness, Seen, Value};
+use ksail_provider::{CallError, WaitRequest};
+use tokio::time::Instant;
+
+use crate::call::Call;
+use crate::container::{find, inspect, list};
+use crate::observed::Observed;
+use crate::probe;
+
+/// The first and the longest pause between two looks.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// What is kept of the deadline for the last look and the log.
+const LAST_LOOK: Duration = Duration::from_millis(1500);
+/// How many lines of a log are told, and how long one may be, in characters.
+const LOG_LINES: usize = 5;
+const LOG_LINE_CHARACTERS: usize = 300;
+/// How long the engine may take to give the log.
+const LOG_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whether it can be used now. Health is asked for over HTTP where the engine's ports are on this machine; elsewhere a
+/// running process is ready.
+pub(crate) async fn readiness(call: &Call, kind: &str, observed: &Observed) -> Readiness {
+    if let Some(why) = observed.not_running() {
+        return Readiness::NotReady(why);
+    }
+    match observed.health(kind).filter(|_| call.session.local) {
+        None => Readiness::Ready,
+        Some((address, port, path)) => match probe::healthy(&address, port, &path).await {
+            Ok(()) => Readiness::Ready,
+            Err(why) => Readiness::NotReady(why),
+        },
+    }
+}
+
+/// Waits until a container is ready; at the deadline, or where it can no longer become ready, tells why it is not.
+pub(crate) async fn wait(call: &mut Call, request: &WaitRequest) -> Result<Seen, CallError> {
+    let target = &request.target;
+    let kind = target.address.kind();
+    let what = format!("{kind} `{}`", target.identity.name);
+    let last_look = (call.deadline - LAST_LOOK.min(call.context.timeout / 2)).max(Instant::now());
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let containers = list(call).await?;
+        let observed = match find(&containers, &target.identity) {
+            Some(id) => inspect(call, &id).await?,
+            None => None,
+        };
+        let Some(observed) = observed else {
+            return Err(call.refused(&format!("wait for {what}"), "it is not there").hint("plan again"));
+        };
+        let seen = crate::container::seen(call, kind, &observed, target.spec.as_ref()).await?;
+        let shall_run = target.spec.as_ref().and_then(|spec| spec.field("running")).and_then(Value::as_bool);
+        let hopeless = !observed.is_running() && !observed.restarts();
+        if seen.readiness.is_ready() || shall_run == Some(false) || hopeless || Instant::now() >= last_look {
+            return Ok(explained(call, &what, seen, &observed).await);
+        }
+        call.pause(&what, pause.min(last_look.saturating_duration_since(Instant::now()))).await?;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// What was seen, where it is not ready with the last lines of its log.
+async fn explained(call: &mut Call, what: &str, mut seen: Seen, observed: &Observed) -> Seen {
+    let Readiness::NotReady(why) = &seen.readiness else { return seen };
+    let why = why.clone();
+    call.hide(observed.secret_texts());
+    let log = tokio::time::timeout(LOG_TIMEOUT, last_lines(call, observed.id())).await.unwrap_or_default();
+    let told = match log.is_empty() {
+        true => why,
+        false => format!("{why}; its log ends with: {}", log.join(" | ")),
+    };
+    tracing::debug!(what, "not ready");
+    seen.readiness = Readiness::NotReady(call.redact(&told));
+    seen
+}
+
+async fn last_lines(call: &Call, id: &str) -> Vec<String> {
+    let options = LogsOptions { stdout: true, stderr: true, tail: LOG_LINES.to_string(), ..Default::default() };
+    let mut log = call.session.docker.logs(id, Some(options)).take(LOG_LINES);
+    let mut lines = Vec::new();
+    while let Some(Ok(output)) = log.next().await {
+        let (LogOutput::StdErr { message }
+        | LogOutput::StdOut { message }
+        | LogOutput::StdIn { message }
+        | LogOutput::Console { message }) = output;
+        let line = call.redact(String::from_utf8_lossy(&message).trim());
+        if !line.is_empty() {
+            lines.push(line.chars().take(LOG_LINE_CHARACTERS).collect());
+        }
+    }
+    lines
+}
