@@ -1,0 +1,87 @@
+//! Who passes the suite and who fails it, and by which rule.
+
+use ksail_conformance::suite::{Report, Rule, Verdict, Way, run_all_ways, run_way};
+
+use crate::planted;
+use crate::subject::{CANARY, Simulated, Spoil};
+
+/// Rules that must have been checked for some kind in each way in which they mean something.
+fn assert_all_checked(report: &Report) {
+    for rule in Rule::ALL {
+        assert!(report.passes(*rule), "{rule} was never checked:\n{report}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_world_in_memory_conforms_in_every_way() {
+    let report = run_all_ways(&Simulated::in_memory()).await;
+    if std::env::var_os("SHOW").is_some() { eprintln!("{report}"); }
+    report.assert_conforms();
+    assert_all_checked(&report);
+    for way in [Way::Direct, Way::Pipe] {
+        let checked = report.entries().iter().filter(|entry| entry.way == way && entry.verdict == Verdict::Pass);
+        // Each rule holds for one of the two kinds at least.
+        assert!(checked.count() >= Rule::ALL.len(), "{way}:\n{report}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_world_in_a_folder_conforms_in_every_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = run_all_ways(&Simulated::in_folder(folder.path().to_owned())).await;
+    report.assert_conforms();
+    assert_all_checked(&report);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_seeds_conform_too() {
+    for seed in 0..12 {
+        run_way(&Simulated::in_memory(), Way::Faulty(seed)).await.assert_conforms();
+    }
+}
+
+/// The planted provider fails by its rule, directly and through a pipe, and the rules named are all that it fails.
+async fn fails(spoil: Spoil, by: Rule, also: &[Rule]) {
+    for way in [Way::Direct, Way::Pipe] {
+        let report = run_way(&Simulated::spoiled(spoil), way).await;
+        if std::env::var_os("SHOW").is_some() { eprintln!("{report}"); }
+        assert!(report.fails(by), "{by} holds {way}:\n{report}");
+        for failure in report.failures() {
+            assert!(failure.rule == by || also.contains(&failure.rule), "unexpected: {failure}");
+        }
+        assert!(!report.to_string().contains(CANARY), "the report itself tells the secret");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn duplicate_create_fails() {
+    let also = [
+        Rule::Adoption,
+        Rule::LostCreateReply,
+        Rule::Indeterminate,
+        Rule::Cancellation,
+        Rule::Sharing,
+        Rule::UnmarkedKept,
+    ];
+    fails(planted::duplicate_create, Rule::CreateOnce, &also).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn absent_on_timeout_fails() {
+    fails(planted::absent_on_timeout, Rule::UnknownNeverAbsent, &[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_cancel_fails() {
+    fails(planted::lost_cancel, Rule::Cancellation, &[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn foreign_delete_fails() {
+    fails(planted::foreign_delete, Rule::ForeignDelete, &[Rule::Generation, Rule::AdoptedDelete, Rule::Sharing]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaked_secret_fails() {
+    fails(planted::leaked_secret, Rule::Secrets, &[]).await;
+}
