@@ -1,8 +1,8 @@
 //! A provider in another process: requests and replies as JSON lines over a pair of byte streams.
 //!
-//! Each request line is `{"id": 1, "call": {…}}`; a cancellation is `{"cancel": 1}`; each reply line is
-//! `{"id": 1, "ok": …}` or `{"id": 1, "err": {…}}`. Calls run concurrently. When the stream ends, every call under way is
-//! `Indeterminate`.
+//! Each request line is `{"call": {"id": 1, "context": {…}, "call": {…}}}`; a cancellation is `{"cancel": {"id": 1}}`; each
+//! reply line is `{"id": 1, "reply": {"Ok": …}}` or `{"id": 1, "reply": {"Err": {…}}}`. Calls run concurrently. When the
+//! stream ends, every call under way is `Indeterminate`. A call whose caller drops it is cancelled at the far side.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use ksail_model::Preview;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,6 +24,13 @@ use crate::{
 
 /// How many lines may wait to be written before callers wait.
 const QUEUE: usize = 256;
+
+/// How long a cancelled call waits for the far side, which answers a cancellation within a second; it alone knows whether
+/// something was sent.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long after a call's deadline its answer is waited for.
+const LATE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct WireContext {
@@ -79,9 +87,11 @@ impl PipeProvider {
         tokio::spawn(async move {
             while let Some(line) = lines.recv().await {
                 if writer.write_all(line.as_bytes()).await.is_err() || writer.flush().await.is_err() {
-                    break;
+                    return;
                 }
             }
+            // Where both directions are one socket, the far side would not see that the near one is gone.
+            let _ = writer.shutdown().await;
         });
         let (replies, ended) = (Arc::clone(&waiting), closed.clone());
         tokio::spawn(async move {
@@ -118,20 +128,31 @@ impl PipeProvider {
             operation: context.operation.clone(),
             timeout_ms: u64::try_from(context.timeout.as_millis()).unwrap_or(u64::MAX),
         };
-        self.send(&ToProvider::Call { id, context: wire, call }).await?;
+        let _pending = Pending { pipe: self, id };
+        let deadline = Instant::now() + context.timeout;
+        let request = ToProvider::Call { id, context: wire, call };
+        tokio::select! {
+            sent = self.send(&request) => sent?,
+            () = context.cancel.cancelled() => return Err(CallError::cancelled()),
+            () = tokio::time::sleep_until(deadline) => {
+                return Err(CallError::unreachable("the provider's process did not take the request before the deadline"));
+            }
+        }
         let lost = || CallError::indeterminate("the provider's process ended during the call");
         let reply = tokio::select! {
             reply = &mut receiver => reply.map_err(|_| lost())?,
             () = self.closed.cancelled() => return Err(lost()),
             () = context.cancel.cancelled() => {
-                self.send(&ToProvider::Cancel { id }).await?;
-                // The far side answers a cancellation within a second; it alone knows whether something was sent.
-                match tokio::time::timeout(Duration::from_secs(2), receiver).await {
-                    Ok(Ok(reply)) => reply,
-                    _ => return Err(CallError::indeterminate("cancelled, and the provider did not answer")),
+                let answer = async {
+                    self.send(&ToProvider::Cancel { id }).await.map_err(|_| lost())?;
+                    receiver.await.map_err(|_| lost())
+                };
+                match tokio::time::timeout(CANCELLED_WITHIN, answer).await {
+                    Ok(reply) => reply?,
+                    Err(_) => return Err(CallError::indeterminate("cancelled, and the provider did not answer")),
                 }
             }
-            () = tokio::time::sleep(context.timeout.saturating_add(Duration::from_secs(1))) => {
+            () = tokio::time::sleep_until(deadline + LATE) => {
                 return Err(CallError::indeterminate("the provider did not answer before the deadline"));
             }
         };
@@ -144,6 +165,24 @@ impl PipeProvider {
             .map_err(|error| CallError::refused(format!("the request cannot be written: {error}")))?;
         line.push('\n');
         self.to.send(line).await.map_err(|_| CallError::unreachable("the provider's process has ended"))
+    }
+}
+
+/// A call whose reply is waited for. When its caller leaves before the reply (deadline, dropped future), nobody waits any
+/// more and the far side is told to stop.
+struct Pending<'a> {
+    pipe: &'a PipeProvider,
+    id: u64,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let unanswered = self.pipe.waiting.lock().is_ok_and(|mut map| map.remove(&self.id).is_some());
+        if unanswered && let Ok(mut line) = serde_json::to_string(&ToProvider::Cancel { id: self.id }) {
+            line.push('\n');
+            // Where the queue is full the far side goes on until the call's deadline.
+            let _ = self.pipe.to.try_send(line);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ enum Flaw {
     LostCancel,
     ForeignDelete,
     LeakedSecret,
+    LoggedSecret,
 }
 
 struct Bad {
@@ -41,7 +42,7 @@ pub(crate) fn absent_on_timeout(good: Arc<dyn Provider>, world: &World) -> Arc<d
     spoil(Flaw::AbsentOnTimeout, good, world)
 }
 
-/// Does not listen to the cancel token.
+/// Does not listen to the cancel token while a call is under way.
 pub(crate) fn lost_cancel(good: Arc<dyn Provider>, world: &World) -> Arc<dyn Provider> {
     spoil(Flaw::LostCancel, good, world)
 }
@@ -56,10 +57,15 @@ pub(crate) fn leaked_secret(good: Arc<dyn Provider>, world: &World) -> Arc<dyn P
     spoil(Flaw::LeakedSecret, good, world)
 }
 
+/// Tells the log what it sends.
+pub(crate) fn logged_secret(good: Arc<dyn Provider>, world: &World) -> Arc<dyn Provider> {
+    spoil(Flaw::LoggedSecret, good, world)
+}
+
 impl Bad {
     fn context(&self, context: &CallContext) -> CallContext {
         let mut context = context.clone();
-        if self.flaw == Flaw::LostCancel {
+        if self.flaw == Flaw::LostCancel && !context.cancel.is_cancelled() {
             context.cancel = CancellationToken::new();
         }
         context
@@ -90,6 +96,11 @@ impl Provider for Bad {
 
     async fn create(&self, context: &CallContext, request: &CreateRequest) -> Result<Applied, CallError> {
         let target = &request.target;
+        if self.flaw == Flaw::LoggedSecret {
+            for secret in request.secrets.values() {
+                tracing::trace!(body = secret.expose(), "request");
+            }
+        }
         let there = self.mark_there(target);
         let made = self.good.create(&self.context(context), request).await;
         match self.flaw {
