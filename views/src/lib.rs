@@ -1,6 +1,7 @@
 //! Plans and events as text, JSON and DOT. Everything here is a pure reader of a plan or of an event: it prints nothing,
 //! asks no clock, and no text from outside reaches a terminal with its control characters.
 
+pub mod json;
 mod mask;
 mod outputs;
 mod page;

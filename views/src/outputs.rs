@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ksail_model::{RecordKey, Schemas, Value};
+use ksail_model::{Path, RecordKey, Schemas, Value};
 use ksail_plan::{Action, Plan};
 
-use crate::mask::masked;
+use crate::mask::Mask;
 
 /// One output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +62,9 @@ fn resolve(plan: &Plan, schemas: &dyn Schemas, value: &Value, side: Side, depth:
             }
             Side::After => node.after.as_ref(),
         });
-        let schema = schemas.schema(reference.address.kind());
-        match whole.and_then(|whole| masked(whole, &ksail_model::Path::root(), schema).get(&reference.path).cloned()) {
+        let changes = node.map(|node| node.changes.as_slice()).unwrap_or_default();
+        let mask = Mask::new(schemas.schema(reference.address.kind()), changes);
+        match whole.and_then(|whole| mask.apply(whole, &Path::root()).get(&reference.path).cloned()) {
             Some(found) if depth < MAX_REFERENCE_DEPTH => resolve(plan, schemas, &found, side, depth + 1),
             Some(_) => Some(Value::Unknown),
             // What a change computes and the plan does not list is known after apply.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ksail_model::{KindSchema, ListShape, Path, Step, Value};
 use ksail_plan::{Cause, FieldChange};
 
-use crate::mask::{hidden, masked};
+use crate::mask::{Mask, hidden};
 
 /// What stands in front of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,7 @@ pub(super) enum Brackets {
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) schema: Option<&'a KindSchema>,
+    pub(super) mask: &'a Mask,
     /// Whether fields that stay are listed instead of counted.
     pub(super) unchanged: bool,
     /// Whether it is said what causes each change.
@@ -68,7 +69,7 @@ struct Tree<'a> {
 impl<'a> Source<'a> {
     /// The fields of a resource that is made or goes as a whole.
     pub(super) fn whole(&self, sign: Sign, value: &Value) -> Vec<Field> {
-        match masked(value, &Path::root(), self.schema) {
+        match self.mask.apply(value, &Path::root()) {
             Value::Map(map) => map
                 .into_iter()
                 .filter(|(_, value)| !value.is_null())
@@ -173,7 +174,7 @@ impl<'a> Source<'a> {
     fn leaf(&self, label: Option<String>, change: &FieldChange) -> Field {
         let side = |value: &Option<Value>| {
             let value = value.as_ref().filter(|value| !value.is_null())?;
-            Some(if change.sensitive { hidden() } else { masked(value, &change.path, self.schema) })
+            Some(if change.sensitive { hidden() } else { self.mask.apply(value, &change.path) })
         };
         let comment = if self.causes { comment(change) } else { String::new() };
         let (sign, shape) = match (side(&change.before), side(&change.after)) {
@@ -197,14 +198,14 @@ impl<'a> Source<'a> {
             Some(Value::Map(map)) => map
                 .iter()
                 .filter(|(key, value)| !value.is_null() && !tree.below.contains_key(&Step::Key((*key).clone())))
-                .map(|(key, value)| same(Some(key.clone()), masked(value, &path.child_key(key.clone()), self.schema)))
+                .map(|(key, value)| same(Some(key.clone()), self.mask.apply(value, &path.child_key(key.clone()))))
                 .collect(),
             Some(Value::List(list)) => list
                 .iter()
                 .enumerate()
                 .map(|(index, value)| (self.step_of(path, index, value), value))
                 .filter(|(step, _)| !tree.below.contains_key(step))
-                .map(|(step, value)| same(None, masked(value, &path.child(step), self.schema)))
+                .map(|(step, value)| same(None, self.mask.apply(value, &path.child(step))))
                 .collect(),
             _ => Vec::new(),
         }

@@ -9,6 +9,7 @@ use ksail_plan::{Action, Drift, Mode, Plan, PlanNode};
 
 use self::fields::{Field, Shape, Sign, Source};
 pub use self::summary::summary_line;
+use crate::mask::Mask;
 use crate::outputs::output_changes;
 use crate::page::{Page, Tone};
 use crate::words;
@@ -112,7 +113,9 @@ impl<'a> View<'a> {
         self.page.gap();
         self.page.prose("  # ", Tone::Strong, &words::drifted(drift));
         self.page.prose("  # ", Tone::Plain, &format!("({response})"));
-        let source = Source { schema: self.schemas.schema(drift.key.address.kind()), unchanged: false, causes: false };
+        let schema = self.schemas.schema(drift.key.address.kind());
+        let mask = Mask::new(schema, &drift.changes);
+        let source = Source { schema, mask: &mask, unchanged: false, causes: false };
         let (fields, unchanged) = source.changed(&drift.changes, None, None);
         self.block((sign, tone), &drift.key.address, &fields, unchanged);
     }
@@ -182,9 +185,11 @@ impl<'a> View<'a> {
         self.block((sign, tone), &node.key.address, &fields, unchanged);
     }
 
-    fn fields(&self, node: &'a PlanNode) -> (Vec<Field>, usize) {
+    fn fields(&self, node: &PlanNode) -> (Vec<Field>, usize) {
         let verbose = self.verbosity == Verbosity::Verbose;
-        let source = Source { schema: self.schemas.schema(node.key.address.kind()), unchanged: verbose, causes: true };
+        let schema = self.schemas.schema(node.key.address.kind());
+        let mask = Mask::new(schema, &node.changes);
+        let source = Source { schema, mask: &mask, unchanged: verbose, causes: true };
         let (before, after) = (node.before.as_ref(), node.after.as_ref());
         match &node.action {
             Action::Create => (after.map(|after| source.whole(Sign::Add, after)).unwrap_or_default(), 0),

@@ -1,4 +1,7 @@
 //! Plans and events as people and programs get them.
 
+mod json_goldens;
+mod real;
 mod samples;
+mod terraform;
 mod text_goldens;

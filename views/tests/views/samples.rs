@@ -6,7 +6,8 @@ use std::time::Duration;
 use ksail_kinds::BuiltinKinds;
 use ksail_model::{
     Address, Condition, Declaration, Digest, Edge, FieldSchema, ForceOn, Identity, KindSchema, Lifecycle, ListShape,
-    Origin, Origins, Ownership, Path, RecordKey, Reference, Schemas, Scope, Secret, Strength, UnknownReason, Value,
+    Origin, Origins, Ownership, Path, ProviderConfig, Record, RecordKey, Reference, Schemas, Scope, Secret, Status,
+    Strength, UnknownReason, Value,
 };
 use ksail_plan::{
     Action, Blocked, Cause, Drift, DriftResponse, FieldChange, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode, PlanStep,
@@ -66,6 +67,14 @@ pub(crate) fn declaration(text: &str) -> Declaration {
         choices: Vec::new(),
         origins: Origins::default(),
     }
+}
+
+fn record(declaration: Declaration, fields: serde_json::Value, attributes: serde_json::Value) -> Record {
+    let json = serde_json::json!({
+        "declaration": declaration, "fields": fields, "attributes": attributes, "generation": 1,
+        "status": Status::Present, "operation": "op-40",
+    });
+    serde_json::from_value(json).expect("a record")
 }
 
 pub(crate) fn edge(to: &str, condition: Condition, strength: Strength) -> Edge {
@@ -169,6 +178,12 @@ pub(crate) fn first_apply() -> Plan {
         })));
         node.declaration = Some(Declaration {
             edges: vec![edge("dev/network/main", Condition::Ready, Strength::Hard)],
+            spec: Value::map([
+                ("port", Value::from(5000_i64)),
+                ("network", reference("dev/network/main", "id")),
+                ("alias", reference("dev/network/main", "aliases[0]")),
+                ("token", Value::Secret(Secret::env("TOKEN"))),
+            ]),
             ..declaration("dev/registry/local")
         });
     });
@@ -315,9 +330,18 @@ pub(crate) fn everything_else() -> Plan {
             declaration.ownership = Ownership::Read;
         }
     });
+    let drifted = with(node("dev/registry/drifted", Action::Update, Reason::Drifted), |node| {
+        let recorded = declaration("dev/registry/drifted");
+        node.record =
+            Some(Box::new(record(recorded, serde_json::json!({"port": 5000}), serde_json::json!({"id": "r1"}))));
+        node.before = Some(value(serde_json::json!({"port": 5001, "id": "r1"})));
+        node.after = Some(value(serde_json::json!({"port": 5000, "id": "r1"})));
+        node.changes = vec![FieldChange { cause: Cause::Drifted, ..change("port", 5001.into(), 5000.into()) }];
+    });
     let blocked = |text: &str, why: Blocked| node(text, Action::Blocked { why }, Reason::None);
     let unreachable = UnknownReason::Unreachable { message: "connection refused at 127.0.0.1:2375".to_owned() };
     let mut plan = plan_of([
+        drifted,
         deposed,
         gone,
         with_host,
@@ -334,7 +358,7 @@ pub(crate) fn everything_else() -> Plan {
     ]);
     plan.drift = vec![
         Drift {
-            key: key("dev/registry/local"),
+            key: key("dev/registry/drifted"),
             deleted: false,
             changes: vec![FieldChange { cause: Cause::Drifted, ..change("port", 5000.into(), 5001.into()) }],
             response: DriftResponse::Reverted,
