@@ -17,6 +17,18 @@ pub enum Step {
     Any,
 }
 
+impl Step {
+    /// Whether this, read as a pattern, covers a step. A quoted key and an element are written alike, and a value has only
+    /// one of them at a place, so either covers the other.
+    fn covers(&self, step: &Self) -> bool {
+        match (self, step) {
+            (Self::Any, _) => true,
+            (Self::Key(pattern) | Self::Element(pattern), Self::Key(text) | Self::Element(text)) => pattern == text,
+            _ => self == step,
+        }
+    }
+}
+
 /// A path into a value. The empty path is the whole value.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Path(Vec<Step>);
@@ -68,7 +80,7 @@ impl Path {
     /// [`Step::Any`] covers any step, and a shorter pattern covers all below it.
     pub fn covers(&self, path: &Self) -> bool {
         self.0.len() <= path.0.len()
-            && self.0.iter().zip(&path.0).all(|(pattern, step)| *pattern == Step::Any || pattern == step)
+            && self.0.iter().zip(&path.0).all(|(pattern, step)| pattern.covers(step))
     }
 
     /// Reads a path. Keys stand bare where they hold none of `.[]"`, else as `["key"]`; `[*]` is any
@@ -192,6 +204,18 @@ mod tests {
         assert!(covers("env.*", "env.A"));
         assert!(!covers("env.A.b", "env.A"));
         assert!(!covers("env.A", "env.B"));
+    }
+
+    #[test]
+    fn a_quoted_pattern_covers_a_key_and_an_element() {
+        // Both are written alike, so a pattern that was read cannot tell which of them is meant.
+        let key = Path::key("mirrors").child_key("docker.io");
+        let element = Path::key("mirrors").child(Step::Element("docker.io".to_owned()));
+        assert_eq!(key.to_string(), element.to_string());
+        for path in [&key, &element] {
+            assert!(Path::parse(&key.to_string()).unwrap().covers(path));
+            assert!(key.covers(path) && element.covers(path));
+        }
     }
 
     #[test]

@@ -126,7 +126,8 @@ pub enum Edit {
         /// Whose.
         address: Address,
     },
-    /// A record gets another address.
+    /// A record gets another address, and all records that name the old one in their edges or as their host name the new
+    /// one.
     Move {
         /// From.
         from: Address,

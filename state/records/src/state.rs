@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry as Slot;
 
-use ksail_model::{Declaration, Durations, Readiness, Record, RecordKey, Status, Value};
+use ksail_model::{Address, Declaration, Durations, Readiness, Record, RecordKey, Status, Value};
 
 use crate::{
     Call, Change, Edit, Entry, FORMAT, Intent, OpenIntent, OperationResult, Outcome, OutcomeKind, SealedOperation,
@@ -210,6 +210,7 @@ impl State {
                 self.snapshot.records.remove(&old);
                 record.declaration.address = to.clone();
                 self.snapshot.records.insert(new, record);
+                self.redirect(from, to);
             }
             Edit::Context { providers, outputs } => {
                 self.snapshot.providers.clone_from(providers);
@@ -217,6 +218,24 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Lets all that names a moved resource name its new address: deletions are ordered by what records say.
+    fn redirect(&mut self, from: &Address, to: &Address) {
+        let naming = self.snapshot.records.iter().filter(|(_, record)| names(&record.declaration, from));
+        let keys: Vec<RecordKey> = naming.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.remember(&key);
+            if let Some(record) = self.snapshot.records.get_mut(&key) {
+                redirect(&mut record.declaration, from, to);
+            }
+        }
+        for open in self.snapshot.open.values_mut() {
+            let previous = open.previous.as_deref_mut().map(|record| &mut record.declaration);
+            for declaration in open.intent.declaration.as_mut().into_iter().chain(previous) {
+                redirect(declaration, from, to);
+            }
+        }
     }
 
     fn seal(&mut self, operation: &str, result: OperationResult, at_ms: u64) -> Result<SealedOperation, Illegal> {
@@ -278,6 +297,19 @@ pub fn concluded(
         }
         OutcomeKind::Deleted => None,
         OutcomeKind::NotDone { .. } | OutcomeKind::Indeterminate { .. } => open.previous.as_deref().cloned(),
+    }
+}
+
+fn names(declaration: &Declaration, address: &Address) -> bool {
+    declaration.host.as_ref() == Some(address) || declaration.edges.iter().any(|edge| edge.to == *address)
+}
+
+fn redirect(declaration: &mut Declaration, from: &Address, to: &Address) {
+    let host = declaration.host.iter_mut();
+    for named in host.chain(declaration.edges.iter_mut().map(|edge| &mut edge.to)) {
+        if named == from {
+            named.clone_from(to);
+        }
     }
 }
 
