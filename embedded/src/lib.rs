@@ -1,1 +1,23 @@
-//! The servers of the embedded engine: OCI registries and the engine interface.
+//! The embedded engine: a simulation of a container engine that needs nothing installed.
+//!
+//! It answers the part of the Docker Engine interface that is needed to keep networks, volumes, images and
+//! containers, on a Unix socket in its folder. Containers of the one built-in image ([`BUILTIN_IMAGE`]) run as real OCI
+//! registries on real loopback ports, in this process; no other image can run. It says that it is a simulation in its
+//! version, in its information and on its status page.
+//!
+//! What it answered is on disk (synced) before the answer; after a kill at any moment everything that was answered is there
+//! again, and what was half made is gone.
+
+mod digests;
+mod durable;
+mod engine;
+mod folder;
+mod interface;
+mod reference;
+mod registry;
+mod upstream;
+mod world;
+
+pub use engine::{EngineError, EngineOptions, run};
+pub use folder::ENGINE_FORMAT;
+pub use world::BUILTIN_IMAGE;
