@@ -27,7 +27,7 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How an engine is run.
 #[derive(Clone)]
 pub struct EngineOptions {
-    /// Its folder; made where it is absent.
+    /// Its folder. It must be there; what is missing in it is made.
     pub folder: PathBuf,
     /// The secret by which whoever started it recognises it. Its digest stands on the status page.
     pub nonce: String,

@@ -15,6 +15,7 @@
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,10 @@ use crate::{EngineError, digests, durable};
 
 /// The format of `engine.json` that this version writes; a newer one is refused.
 pub const ENGINE_FORMAT: u32 = 1;
+/// How often the lock is tried: whoever asks whether an engine runs holds it for a moment.
+const LOCK_TRIES: u32 = 20;
+/// The wait between two tries.
+const LOCK_INTERVAL: Duration = Duration::from_millis(25);
 /// The longest path of a Unix socket that every system takes, in bytes.
 const MAX_SOCKET_PATH: usize = 100;
 
@@ -47,17 +52,22 @@ pub(crate) fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> EngineEr
 }
 
 impl Folder {
-    /// Opens and locks a folder; makes what is missing in it.
+    /// Opens and locks a folder, which must be there; makes what is missing in it. It is never made here: a process that
+    /// starts while its folder is deleted must not bring it back.
     pub(crate) fn open(path: &Path, nonce: &str) -> Result<Self, EngineError> {
-        durable::make_folder(path).map_err(file_error(path))?;
         let path = path.canonicalize().map_err(file_error(path))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).map_err(file_error(&path))?;
         let lock_path = path.join("lock");
         let lock = durable::create_file(&lock_path).map_err(file_error(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(EngineError::Locked { folder: path }),
-            Err(TryLockError::Error(error)) => return Err(file_error(&lock_path)(error)),
+        let mut tries = 0;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => std::thread::sleep(LOCK_INTERVAL),
+                Err(TryLockError::WouldBlock) => return Err(EngineError::Locked { folder: path }),
+                Err(TryLockError::Error(error)) => return Err(file_error(&lock_path)(error)),
+            }
+            tries += 1;
         }
         let file = match read_engine_file(&path)? {
             Some(file) if file.nonce != nonce => return Err(EngineError::OtherNonce { folder: path }),
@@ -86,7 +96,7 @@ impl Folder {
         }
     }
 
-    /// Where the socket is, and a file that says so. Kept from the last run where it can be.
+    /// Where the socket is, and a file that says so.
     pub(crate) fn socket(&self) -> Result<PathBuf, EngineError> {
         let note = self.path.join("socket");
         let socket = self.path.join("docker.sock");
