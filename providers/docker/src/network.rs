@@ -1,5 +1,7 @@
 //! Networks. Docker lets several have one name, so they are looked for in the list and told apart by marks.
 
+use std::net::Ipv4Addr;
+
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
 use ksail_kinds::{NetworkSpec, Spec as _};
 use ksail_model::{Identity, Mark, Readiness, Seen, Value};
@@ -87,7 +89,12 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
         driver: Some(typed.driver),
         internal: Some(typed.internal),
         ipam: typed.subnet.map(|subnet| Ipam {
-            config: Some(vec![IpamConfig { subnet: Some(subnet), ..Default::default() }]),
+            // Engines take the first address as the gateway, and report it only where it was given.
+            config: Some(vec![IpamConfig {
+                gateway: first_address(&subnet),
+                subnet: Some(subnet),
+                ..Default::default()
+            }]),
             ..Default::default()
         }),
         labels: Some(labels::labels(&request.mark, spec)),
@@ -100,6 +107,14 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
         Err(Failed::Error(error)) => return Err(error),
     };
     settle(call, &what, request, spec, refusal).await
+}
+
+/// The first address of an IPv4 subnet in CIDR notation.
+fn first_address(subnet: &str) -> Option<String> {
+    let (address, bits) = subnet.split_once('/')?;
+    let (address, bits): (Ipv4Addr, u32) = (address.parse().ok()?, bits.parse().ok()?);
+    let mask = u32::MAX.checked_shl(32_u32.checked_sub(bits)?).unwrap_or_default();
+    Some(Ipv4Addr::from((u32::from(address) & mask).checked_add(1)?).to_string())
 }
 
 /// Looks at what is there after a create was answered: one network of ours, whichever call made it. Where two calls made one
@@ -190,11 +205,10 @@ async fn attached(call: &Call, id: &str) -> Result<Vec<String>, CallError> {
 pub(crate) async fn delete(call: &Call, request: &DeleteRequest) -> Result<Deleted, CallError> {
     let what = format!("network `{}`", request.target.identity.name);
     let networks = list(call).await?;
-    let mut identity = request.target.identity.clone();
-    if request.adopted {
-        identity.id = request.target.id.clone().or(identity.id);
-    }
-    let Some(network) = find(&networks, &identity, &request.mark.lineage) else { return Ok(Deleted::WasAbsent) };
+    // What was imported is known by its id: among networks of one name it is that one.
+    let by_id = networks.iter().find(|network| request.adopted && network.id == request.target.id);
+    let by_name = || find(&networks, &request.target.identity, &request.mark.lineage);
+    let Some(network) = by_id.or_else(by_name) else { return Ok(Deleted::WasAbsent) };
     let place = format!("{what} on the engine at {}", call.place());
     let mark = mark(network);
     if !may_delete(&place, &Found { id: found(network), mark: mark.as_ref() }, request)? {
@@ -212,4 +226,23 @@ pub(crate) fn cause_of(error: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_address_of_a_subnet() {
+        for (subnet, first) in [
+            ("10.99.7.0/24", Some("10.99.7.1")),
+            ("10.99.7.77/16", Some("10.99.0.1")),
+            ("0.0.0.0/0", Some("0.0.0.1")),
+            ("fd00::/64", None),
+            ("10.0.0.0/33", None),
+            ("10.0.0.0", None),
+        ] {
+            assert_eq!(first_address(subnet).as_deref(), first, "{subnet}");
+        }
+    }
 }

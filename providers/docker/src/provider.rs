@@ -1,5 +1,6 @@
 //! The provider: the calls of the contract, each handed to its kind.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::call::{Call, before_sending};
 use crate::endpoint::Endpoint;
 use crate::image::Files;
 use crate::labels;
+use crate::observed::Observed;
 use crate::ports::{self, INSPECTIONS};
 use crate::session::Session;
 use crate::{container, image, network, volume, wait};
@@ -100,21 +102,46 @@ async fn lists(call: &Call, wants: impl Fn(&[&str]) -> bool) -> Result<Lists, Ca
     Ok(Lists { networks, volumes, containers, images })
 }
 
-async fn observe_one(call: &Call, lists: &Lists, target: &Target) -> Result<Observation, CallError> {
+/// What the list of containers cannot tell (environment, configuration, ports of one that is stopped): one look at each
+/// container that a target means, some at a time.
+async fn inspections(
+    call: &Call,
+    lists: &Lists,
+    targets: &[Target],
+) -> Result<BTreeMap<String, Option<Observed>>, CallError> {
+    let is_container = |target: &&Target| CONTAINERS.contains(&target.address.kind());
+    let ids: BTreeSet<String> = targets
+        .iter()
+        .filter(is_container)
+        .filter_map(|target| container::find(&lists.containers, &target.identity))
+        .collect();
+    let looks = ids.into_iter().map(|id| async move {
+        let observed = container::inspect(call, &id).await?;
+        Ok((id, observed))
+    });
+    futures::stream::iter(looks).buffered(INSPECTIONS).try_collect().await
+}
+
+async fn observe_one(
+    call: &Call,
+    lists: &Lists,
+    inspected: &BTreeMap<String, Option<Observed>>,
+    target: &Target,
+) -> Result<Observation, CallError> {
     let identity = &target.identity;
     let lineage = &call.context.lineage;
     let seen = match target.address.kind() {
         "network" => network::find(&lists.networks, identity, lineage).map(network::seen),
         "volume" => lists.volumes.iter().find(|volume| volume.name == identity.name).map(volume::seen),
         "image" => image::seen(&lists.images, target, lineage),
-        kind if CONTAINERS.contains(&kind) => match container::find(&lists.containers, identity) {
-            None => None,
-            Some(id) => match container::inspect(call, &id).await? {
-                // It went away between the two requests.
+        kind if CONTAINERS.contains(&kind) => {
+            // One that is in the list and not inspected went away between the two requests.
+            let id = container::find(&lists.containers, identity);
+            match id.and_then(|id| inspected.get(&id)).and_then(Option::as_ref) {
                 None => None,
-                Some(observed) => Some(container::seen(call, kind, &observed, target.spec.as_ref()).await?),
-            },
-        },
+                Some(observed) => Some(container::seen(call, kind, observed, target.spec.as_ref()).await?),
+            }
+        }
         _ => {
             let message = unknown_kind(call, target).message;
             return Ok(Observation::Unknown(UnknownReason::Denied { message }));
@@ -134,10 +161,11 @@ impl Provider for DockerProvider {
     async fn observe(&self, context: &CallContext, targets: &[Target]) -> Result<ObserveReply, CallError> {
         let call = self.call(context).await?;
         let lists = lists(&call, |kinds| targets.iter().any(|target| kinds.contains(&target.address.kind()))).await?;
+        let inspected = inspections(&call, &lists, targets).await?;
         // The futures are made first: a closure over borrowed targets is not general enough for an async trait.
         let mut looks = Vec::with_capacity(targets.len());
         for target in targets {
-            looks.push(observe_one(&call, &lists, target));
+            looks.push(observe_one(&call, &lists, &inspected, target));
         }
         let observations = futures::stream::iter(looks).buffered(INSPECTIONS).try_collect().await?;
         Ok(ObserveReply { scope: call.session.scope.clone(), observations })
@@ -194,7 +222,7 @@ impl Provider for DockerProvider {
         }
         // All other kinds are ready as soon as they are there.
         let lists = lists(&call, |kinds| kinds.contains(&request.target.address.kind())).await?;
-        match observe_one(&call, &lists, &request.target).await? {
+        match observe_one(&call, &lists, &BTreeMap::new(), &request.target).await? {
             Observation::Present(seen) => Ok(applied(&call, *seen)),
             _ => Err(call.refused(&format!("wait for {}", request.target.address), "it is not there")),
         }

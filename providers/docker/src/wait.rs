@@ -6,11 +6,11 @@ use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptions;
 use futures::StreamExt as _;
 use ksail_model::{Readiness, Seen, Value};
-use ksail_provider::{CallError, WaitRequest};
+use ksail_provider::{CallError, Target, WaitRequest};
 use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::container::{find, inspect, list};
+use crate::container::{find, inspect, list, seen};
 use crate::observed::Observed;
 use crate::probe;
 
@@ -47,24 +47,39 @@ pub(crate) async fn wait(call: &mut Call, request: &WaitRequest) -> Result<Seen,
     let what = format!("{kind} `{}`", target.identity.name);
     let last_look = (call.deadline - LAST_LOOK.min(call.context.timeout / 2)).max(Instant::now());
     let mut pause = FIRST_PAUSE;
+    let mut last: Option<(Seen, Observed)> = None;
     loop {
-        let containers = list(call).await?;
-        let observed = match find(&containers, &target.identity) {
-            Some(id) => inspect(call, &id).await?,
-            None => None,
+        let (seen, observed) = match look(call, kind, &what, target).await {
+            Ok(looked) => looked,
+            // The deadline fell into a look: the one before it is the answer.
+            Err(error) => match last.filter(|_| Instant::now() >= call.deadline && !call.context.cancel.is_cancelled())
+            {
+                Some((seen, observed)) => return Ok(explained(call, &what, seen, &observed).await),
+                None => return Err(error),
+            },
         };
-        let Some(observed) = observed else {
-            return Err(call.refused(&format!("wait for {what}"), "it is not there").hint("plan again"));
-        };
-        let seen = crate::container::seen(call, kind, &observed, target.spec.as_ref()).await?;
         let shall_run = target.spec.as_ref().and_then(|spec| spec.field("running")).and_then(Value::as_bool);
         let hopeless = !observed.is_running() && !observed.restarts();
         if seen.readiness.is_ready() || shall_run == Some(false) || hopeless || Instant::now() >= last_look {
             return Ok(explained(call, &what, seen, &observed).await);
         }
+        last = Some((seen, observed));
         call.pause(&what, pause.min(last_look.saturating_duration_since(Instant::now()))).await?;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+async fn look(call: &Call, kind: &str, what: &str, target: &Target) -> Result<(Seen, Observed), CallError> {
+    let containers = list(call).await?;
+    let observed = match find(&containers, &target.identity) {
+        Some(id) => inspect(call, &id).await?,
+        None => None,
+    };
+    let Some(observed) = observed else {
+        return Err(call.refused(&format!("wait for {what}"), "it is not there").hint("plan again"));
+    };
+    let seen = seen(call, kind, &observed, target.spec.as_ref()).await?;
+    Ok((seen, observed))
 }
 
 /// What was seen, where it is not ready with the last lines of its log.

@@ -1,0 +1,293 @@
+//! A real engine, and what the tests ask of it past the provider.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bollard::query_parameters::{
+    ListContainersOptions, ListImagesOptions, ListVolumesOptions, RemoveContainerOptions, RemoveImageOptions,
+    RemoveVolumeOptions,
+};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use ksail_kinds::{NetworkSpec, RegistrySpec, Spec, VolumeSpec};
+use ksail_model::{Address, Identity, Mark, Observation, Ownership, Path, Seen, Value};
+use ksail_provider::{
+    CallContext, CallError, CreateRequest, DeleteRequest, Deleted, Provider, SecretText, Target, UpdateRequest,
+    WaitRequest,
+};
+use ksail_provider_docker::{DockerProvider, Endpoint};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
+
+/// The image of registries that the test-bed makes.
+pub(crate) const REGISTRY: &str = "docker.io/library/registry:2.8.3";
+/// How long an ordinary call may take.
+pub(crate) const CALL: Duration = Duration::from_secs(60);
+
+/// One test at a time: lists of everything and ports are shared by all.
+static TURN: Mutex<()> = Mutex::const_new(());
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A lineage of its own on the real engine; what it made is removed by [`Engine::clean`].
+pub(crate) struct Engine {
+    pub(crate) docker: Docker,
+    pub(crate) provider: Arc<DockerProvider>,
+    pub(crate) lineage: String,
+    pub(crate) socket: PathBuf,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+/// The socket of the real engine.
+///
+/// # Panics
+/// Where there is none and KSAIL_REQUIRE_REAL is set.
+pub(crate) fn socket() -> Option<PathBuf> {
+    let host = std::env::var("KSAIL_TEST_DOCKER_HOST").ok();
+    let socket = host.and_then(|host| host.strip_prefix("unix://").map(PathBuf::from));
+    if socket.is_none() {
+        let why = "KSAIL_TEST_DOCKER_HOST names no engine: run testbed/docker.sh up, and eval what its env prints";
+        assert!(std::env::var_os("KSAIL_REQUIRE_REAL").is_none(), "{why}");
+        writeln_skip(why);
+    }
+    socket
+}
+
+fn writeln_skip(why: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
+impl Engine {
+    /// The real engine, when it is this test's turn; `None` says why it did not run.
+    pub(crate) async fn real() -> Option<Self> {
+        let socket = socket()?;
+        let turn = TURN.lock().await;
+        let mut engine = Self::at(socket);
+        engine._turn = Some(turn);
+        engine.clean().await;
+        Some(engine)
+    }
+
+    /// A further lineage on the same engine, in the turn of another.
+    pub(crate) fn at(socket: PathBuf) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let docker = Docker::connect_with_unix(&socket.to_string_lossy(), 60, API_DEFAULT_VERSION).unwrap();
+        let provider = Arc::new(DockerProvider::new(Endpoint::socket(&socket)));
+        let lineage = format!("test-{}-{number}", std::process::id());
+        Self { docker, provider, lineage, socket, _turn: None }
+    }
+
+    /// A name that nothing else uses.
+    pub(crate) fn name(&self, what: &str) -> String {
+        format!("ksail-{}-{what}", self.lineage)
+    }
+
+    pub(crate) fn context(&self) -> CallContext {
+        self.context_of(CALL)
+    }
+
+    pub(crate) fn context_of(&self, timeout: Duration) -> CallContext {
+        CallContext {
+            lineage: self.lineage.clone(),
+            operation: Some("op-1".to_owned()),
+            timeout,
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn mark(&self, target: &Target) -> Mark {
+        Mark {
+            lineage: self.lineage.clone(),
+            address: target.address.clone(),
+            operation: "op-1".to_owned(),
+            generation: 1,
+        }
+    }
+
+    pub(crate) fn request(&self, target: &Target, secrets: &[(&str, &str)]) -> CreateRequest {
+        CreateRequest { target: target.clone(), mark: self.mark(target), secrets: texts(secrets) }
+    }
+
+    pub(crate) async fn try_create(&self, target: &Target) -> Result<Seen, CallError> {
+        let request = self.request(target, &[]);
+        self.provider.create(&self.context(), &request).await.map(|applied| applied.seen)
+    }
+
+    /// Makes it and checks that what was returned is what is observed.
+    pub(crate) async fn create(&self, target: &Target) -> Seen {
+        self.create_with(target, &[]).await
+    }
+
+    pub(crate) async fn create_with(&self, target: &Target, secrets: &[(&str, &str)]) -> Seen {
+        let request = self.request(target, secrets);
+        let made = self.provider.create(&self.context(), &request).await.unwrap().seen;
+        let seen = self.see(target).await;
+        assert_eq!(made.fields, seen.fields);
+        assert_eq!(made.id, seen.id);
+        assert_eq!(seen.mark, Some(request.mark));
+        made
+    }
+
+    pub(crate) async fn observe(&self, target: &Target) -> Observation {
+        let reply = self.provider.observe(&self.context(), std::slice::from_ref(target)).await.unwrap();
+        reply.observations.into_iter().next().unwrap()
+    }
+
+    pub(crate) async fn see(&self, target: &Target) -> Seen {
+        self.observe(target).await.seen().unwrap_or_else(|| panic!("{} is not there", target.address)).clone()
+    }
+
+    pub(crate) async fn update(&self, target: &Target, current: &Seen, changed: &str) -> Result<Seen, CallError> {
+        let request = UpdateRequest {
+            target: Target { id: current.id.clone(), ..target.clone() },
+            mark: self.mark(target),
+            current: current.fields.clone(),
+            changed: vec![Path::parse(changed).unwrap()],
+            secrets: BTreeMap::new(),
+        };
+        self.provider.update(&self.context(), &request).await.map(|applied| applied.seen)
+    }
+
+    pub(crate) fn deletion(&self, target: &Target, seen: Option<&Seen>) -> DeleteRequest {
+        DeleteRequest {
+            target: Target { id: seen.and_then(|seen| seen.id.clone()), ..target.clone() },
+            mark: self.mark(target),
+            adopted: false,
+            attributes: Value::empty_map(),
+        }
+    }
+
+    pub(crate) async fn delete(&self, target: &Target) -> Result<Deleted, CallError> {
+        self.provider.delete(&self.context(), &self.deletion(target, None)).await
+    }
+
+    pub(crate) async fn wait(&self, target: &Target, timeout: Duration) -> Seen {
+        let request = WaitRequest { target: target.clone() };
+        self.provider.wait(&self.context_of(timeout), &request).await.unwrap().seen
+    }
+
+    /// Removes everything of tests from the engine, also of those that were killed.
+    pub(crate) async fn clean(&self) {
+        self.clean_except(&[]).await;
+    }
+
+    /// As [`clean`](Self::clean), and keeps these containers and networks, and the volumes in use.
+    pub(crate) async fn clean_except(&self, kept: &[&str]) {
+        let ours = |name: &str| {
+            let name = name.trim_start_matches('/');
+            name.starts_with("ksail-test-") && !kept.contains(&name)
+        };
+        let all = ListContainersOptions { all: true, ..Default::default() };
+        for container in self.docker.list_containers(Some(all)).await.unwrap() {
+            if container.names.iter().flatten().any(|name| ours(name)) {
+                let options = RemoveContainerOptions { v: true, force: true, link: false };
+                let _ = self.docker.remove_container(&container.id.unwrap_or_default(), Some(options)).await;
+            }
+        }
+        for network in self.docker.list_networks(None).await.unwrap() {
+            if network.name.iter().any(|name| ours(name)) {
+                let _ = self.docker.remove_network(&network.id.unwrap_or_default()).await;
+            }
+        }
+        // A volume that is in use stays.
+        let volumes = self.docker.list_volumes(None::<ListVolumesOptions>).await.unwrap().volumes;
+        for volume in volumes.unwrap_or_default().iter().filter(|volume| ours(&volume.name)) {
+            let _ = self.docker.remove_volume(&volume.name, None::<RemoveVolumeOptions>).await;
+        }
+        for image in self.docker.list_images(None::<ListImagesOptions>).await.unwrap() {
+            for tag in image.repo_tags {
+                if tag.contains("ksail-test") || tag.starts_with("ksail.io/owner/xtest") {
+                    let _ = self.docker.remove_image(&tag, None::<RemoveImageOptions>, None).await;
+                }
+            }
+        }
+    }
+
+    /// Names of all containers.
+    pub(crate) async fn containers(&self) -> Vec<String> {
+        let all = ListContainersOptions { all: true, ..Default::default() };
+        let containers = self.docker.list_containers(Some(all)).await.unwrap();
+        let names = containers.into_iter().filter_map(|container| container.names);
+        names.flatten().map(|name| name.trim_start_matches('/').to_owned()).collect()
+    }
+
+    /// Names of all networks, each as often as it is there.
+    pub(crate) async fn networks(&self) -> Vec<String> {
+        self.docker.list_networks(None).await.unwrap().into_iter().filter_map(|network| network.name).collect()
+    }
+
+    /// Names of all volumes.
+    pub(crate) async fn volumes(&self) -> Vec<String> {
+        let reply = self.docker.list_volumes(None::<ListVolumesOptions>).await.unwrap();
+        reply.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect()
+    }
+
+    /// A network, a volume and a registry on them, made by the provider.
+    pub(crate) async fn registry(&self, cluster: &str) -> Target {
+        let network = self.target(cluster, "network", &network_spec());
+        let volume = self.target(cluster, "volume", &volume_spec());
+        self.create(&network).await;
+        self.create(&volume).await;
+        let spec = RegistrySpec {
+            image: REGISTRY.to_owned(),
+            network: network.identity.name,
+            volume: volume.identity.name,
+            address: "127.0.0.1".to_owned(),
+            port: free_port(),
+            running: true,
+        };
+        let registry = self.target(cluster, "registry", &spec);
+        self.create(&registry).await;
+        registry
+    }
+
+    /// A target of a kind, with a name of its own.
+    pub(crate) fn target(&self, cluster: &str, kind: &str, spec: &impl Spec) -> Target {
+        self.target_of(cluster, kind, spec.to_value())
+    }
+
+    pub(crate) fn target_of(&self, cluster: &str, kind: &str, spec: Value) -> Target {
+        target(cluster, kind, self.name(&format!("{cluster}-{kind}")), spec)
+    }
+}
+
+pub(crate) fn target(cluster: &str, kind: &str, name: String, spec: Value) -> Target {
+    Target {
+        address: Address::new(cluster, kind, &["main"]),
+        kind_version: 1,
+        identity: Identity::named(name),
+        id: None,
+        spec: Some(spec),
+        ownership: if kind == "image" { Ownership::Shared } else { Ownership::Owned },
+    }
+}
+
+pub(crate) fn network_spec() -> NetworkSpec {
+    NetworkSpec { driver: "bridge".to_owned(), subnet: None, internal: false }
+}
+
+pub(crate) fn volume_spec() -> VolumeSpec {
+    VolumeSpec { driver: "local".to_owned() }
+}
+
+pub(crate) fn texts(secrets: &[(&str, &str)]) -> BTreeMap<Path, SecretText> {
+    secrets.iter().map(|(path, text)| (Path::parse(path).unwrap(), SecretText::new((*text).to_owned()))).collect()
+}
+
+/// A port that nobody had a moment ago.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The labels of a mark, written here a second time, so that a change of them is noticed.
+pub(crate) fn mark_labels(kind: &str, mark: &Mark) -> HashMap<String, String> {
+    HashMap::from([
+        ("dev.ksail.lineage".to_owned(), mark.lineage.clone()),
+        ("dev.ksail.address".to_owned(), mark.address.to_string()),
+        ("dev.ksail.operation".to_owned(), mark.operation.clone()),
+        ("dev.ksail.generation".to_owned(), mark.generation.to_string()),
+        ("dev.ksail.kind".to_owned(), kind.to_owned()),
+    ])
+}
