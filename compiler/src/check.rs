@@ -8,7 +8,7 @@ use regex_lite::Regex;
 
 use crate::codes;
 use crate::credential::{self, Refusal, url_parts};
-use crate::shape::{CredentialPlace, Field, ROOT, Shape};
+use crate::shape::{CredentialPlace, Field, Pattern, ROOT, Shape};
 use crate::sources::Project;
 use crate::template::{Piece, pieces};
 use crate::tree::{Data, Entry, Meaning, Node, Place, Texts, meaning};
@@ -94,7 +94,7 @@ impl Checker<'_> {
             let below = path.child_key(field.name.clone());
             if !self.broken.iter().any(|broken| below.covers(broken)) {
                 let message = format!("`{}` is missing in `{path}`", field.name);
-                self.report(Diagnostic::error(codes::MISSING, message), node.place, "this one", path);
+                self.report(Diagnostic::error(codes::MISSING, message), node.place, "in this one", path);
             }
             return None;
         }
@@ -119,7 +119,22 @@ impl Checker<'_> {
         };
         let mut kept = Vec::new();
         for (index, value) in elements.into_iter().enumerate() {
-            kept.extend(self.visit(value, element, &path.child(Step::Index(index))));
+            let before = self.broken.len();
+            let value = self.visit(value, element, &path.child(Step::Index(index)));
+            // Later judgements count the elements that are left: what is gone is judged no further, and what is broken within the
+            // others is found under the new position.
+            let within = self.broken.split_off(before);
+            if let Some(value) = value {
+                let depth = path.steps().len();
+                self.broken.extend(within.into_iter().map(|broken| {
+                    let mut steps = broken.steps().to_vec();
+                    if let Some(step) = steps.get_mut(depth) {
+                        *step = Step::Index(kept.len());
+                    }
+                    Path::from(steps)
+                }));
+                kept.push(value);
+            }
         }
         Some(Node { data: Data::List(kept), ..node })
     }
@@ -130,7 +145,7 @@ impl Checker<'_> {
         };
         let expanded = self.expand(text, *plain, node.place);
         let (text, plain) = match shape {
-            Shape::Text { pattern, .. } => (self.text(&node, &expanded, pattern.as_deref(), path)?, false),
+            Shape::Text { pattern, .. } => (self.text(&node, &expanded, pattern.as_ref(), path)?, false),
             Shape::Word { words, switch } => (self.word(&node, &expanded, words, *switch, path)?, false),
             Shape::Integer { min, max } => (self.integer(&node, &expanded, *min, *max, path)?, true),
             _ => (self.boolean(&node, &expanded, path)?, true),
@@ -138,17 +153,17 @@ impl Checker<'_> {
         Some(Node { data: Data::Scalar { text, plain }, place: node.place, env: expanded.env })
     }
 
-    fn text(&mut self, node: &Node, expanded: &Expanded, pattern: Option<&str>, path: &Path) -> Option<String> {
+    fn text(&mut self, node: &Node, expanded: &Expanded, pattern: Option<&Pattern>, path: &Path) -> Option<String> {
         if expanded.template.is_none() && meaning(&expanded.text, expanded.plain) != Meaning::Text {
             let hint = format!("write it in quotes: \"{}\"", expanded.text);
             return self.wrong_type(node, "a text", path, Some(hint));
         }
         if let Some(pattern) = pattern {
             // An unreadable pattern is a fault of ours that a test of the shapes sees.
-            if Regex::new(pattern).is_ok_and(|regex| !regex.is_match(&expanded.text)) {
+            if Regex::new(&pattern.regex).is_ok_and(|regex| !regex.is_match(&expanded.text)) {
                 let error = Diagnostic::error(
                     codes::BAD_PATTERN,
-                    format!("`{path}` cannot be {}: it must match {pattern}", shown(expanded)),
+                    format!("`{path}` cannot be {}: it takes {}", shown(expanded), pattern.form),
                 );
                 self.report(error, node.place, "", path);
                 return None;
@@ -366,6 +381,8 @@ impl Checker<'_> {
 /// A value for a message. What came from the environment is not shown: the variable may hold anything.
 fn shown(expanded: &Expanded) -> String {
     match &expanded.template {
+        // Credentials that lost their way.
+        _ if url_parts(&expanded.text).userinfo.is_some() => "the given text".to_owned(),
         Some(template) => format!("what `{template}` expands to"),
         None => format!("`{}`", expanded.text),
     }

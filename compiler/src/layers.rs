@@ -75,7 +75,10 @@ pub(crate) fn lay_over(base: Node, over: Node) -> Node {
 
 /// Applies one argument of `--set`.
 pub(crate) fn set(texts: &mut Texts, root: &mut Node, argument: &str) -> Vec<Diagnostic> {
-    let name = format!("--set {}", argument.split('=').next().unwrap_or_default());
+    let mut name = format!("--set {}", argument.split('=').next().unwrap_or_default());
+    if texts.0.iter().any(|text| *text.name == *name) {
+        name = format!("{name} ({})", texts.0.len());
+    }
     let text = texts.add(&name, argument, Role::Flag);
     let length = |text: &str| u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
     let whole = Place { text, span: Span { line: 1, column: 1, length: length(argument).max(1) }, last_line: 1 };

@@ -56,7 +56,7 @@ pub fn load(sources: &Sources, project: &dyn Project) -> Loaded {
     loader.diagnostics.append(&mut diagnostics);
     if loader.diagnostics.iter().any(|diagnostic| diagnostic.code == codes::SYNTAX) {
         broken.push(Path::root());
-    } else {
+    } else if !broken.contains(&Path::root()) {
         loader.require_envelope(&tree, &mut broken);
     }
     let config = serde_json::from_value(tree.to_json()).unwrap_or_else(|error| {

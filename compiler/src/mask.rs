@@ -30,10 +30,10 @@ pub(crate) fn mask_argument(argument: &str) -> String {
     let whole = |text: &str| stars(text, 0, usize::MAX);
     let Some((path_text, value)) = argument.split_once('=') else { return argument.to_owned() };
     let Ok(path) = Path::parse(path_text) else { return format!("{path_text}={}", whole(value)) };
-    let shape = path.steps().iter().fold(Some(&*ROOT), |shape, step| match (step, shape) {
-        (Step::Key(key) | Step::Element(key), shape) => below(shape, key),
-        (_, Some(Shape::List(element) | Shape::OneOrMany(element))) => Some(element),
-        (_, shape) => shape,
+    let shape = path.steps().iter().try_fold(&*ROOT, |shape, step| match (step, shape) {
+        (Step::Key(key) | Step::Element(key), shape) => below(Some(shape), key),
+        (_, Shape::List(element) | Shape::OneOrMany(element)) => Some(element.as_ref()),
+        (_, shape) => Some(shape),
     });
     let mut texts = Texts::default();
     let index = texts.add("", value, Role::Flag);
@@ -128,10 +128,9 @@ fn stars(line: &str, from: usize, length: usize) -> String {
 fn by_looks(line: &str) -> String {
     let lower = line.to_lowercase();
     let colon = line.find(':').map(|at| line[..=at].chars().count());
-    let tells = TELLTALE.iter().any(|word| lower.split(':').next().is_some_and(|key| key.contains(word)));
+    let tells = line.contains('@') || TELLTALE.iter().any(|word| lower.contains(word));
     match colon {
         Some(after) if tells => stars(line, after, usize::MAX),
-        Some(_) if line.contains('@') => stars(line, colon.unwrap_or(0), usize::MAX),
         _ => line.to_owned(),
     }
 }

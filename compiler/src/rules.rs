@@ -24,10 +24,11 @@ pub fn validate(loaded: &Loaded) -> Vec<Diagnostic> {
 
 /// Contradictions and the like, without what reading found.
 pub(crate) fn judge(loaded: &Loaded) -> Vec<Diagnostic> {
-    if loaded.is_broken(&Path::root()) && loaded.broken.contains(&Path::root()) {
+    if loaded.broken.contains(&Path::root()) {
         return Vec::new();
     }
     let mut judge = Judge { loaded, found: Vec::new() };
+    judge.names();
     judge.matrix();
     judge.no_cluster();
     judge.sections_without_effect();
@@ -55,6 +56,9 @@ fn at(text: &str) -> Path {
 fn element(list: &str, index: usize, field: &str) -> Path {
     at(list).child(Step::Index(index)).child_key(field)
 }
+
+/// Networks that every engine has.
+const RESERVED_NAMES: [&str; 4] = ["bridge", "host", "none", "default"];
 
 /// The providers that a distribution runs on.
 fn providers(distribution: Distribution) -> &'static [Provider] {
@@ -85,6 +89,24 @@ impl Judge<'_> {
         let error = self.loaded.label(error, first.0, first.1);
         let error = if self.loaded.has(second.0) { self.loaded.label(error, second.0, second.1) } else { error };
         self.found.push(error);
+    }
+
+    /// Names that an engine keeps for its own networks, and environments that cannot be part of a name.
+    fn names(&mut self) {
+        let path = at("metadata.name");
+        let name = self.loaded.config.name();
+        if RESERVED_NAMES.contains(&name) {
+            let message = format!("`{path}` cannot be `{name}`: engines have a network of that name");
+            self.push(Diagnostic::error(codes::BAD_VALUE, message).hint("take another name"), &path, "");
+        }
+        if let Some(environment) = &self.loaded.environment {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+            if environment.is_empty() || !environment.chars().all(fits) {
+                let message =
+                    format!("`{environment}` cannot be an environment: its name takes letters, digits, `-` and `_`");
+                self.found.push(Diagnostic::error(codes::BAD_VALUE, message));
+            }
+        }
     }
 
     fn matrix(&mut self) {
@@ -254,7 +276,7 @@ impl Judge<'_> {
                     let error = Diagnostic::error(codes::BAD_VALUE, message);
                     let field = element(list, index, has);
                     let field = if self.loaded.has(&field) { field } else { upstream };
-                    if !self.loaded.is_broken(&at(list)) {
+                    if !self.loaded.is_broken(&at(list).child(Step::Index(index))) {
                         self.push(error.hint("upstreams take both or neither"), &field, "");
                     }
                 }

@@ -30,7 +30,7 @@ pub(crate) enum Shape {
     /// A list, or one element of it.
     OneOrMany(Box<Shape>),
     /// A text.
-    Text { pattern: Option<String>, credential: Option<CredentialPlace> },
+    Text { pattern: Option<Pattern>, credential: Option<CredentialPlace> },
     /// One of these words; `switch` words are also met as booleans.
     Word { words: Vec<String>, switch: bool },
     /// An integer.
@@ -39,6 +39,15 @@ pub(crate) enum Shape {
     Boolean,
     /// What the types cannot be; a test sees to it.
     Unknown,
+}
+
+/// The form of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pattern {
+    /// A regular expression.
+    pub(crate) regex: String,
+    /// The same in words.
+    pub(crate) form: String,
 }
 
 /// A key of a map.
@@ -60,7 +69,6 @@ pub fn json_schema() -> Value {
     let mut schema = raw_schema();
     publish(&mut schema);
     if let Value::Object(root) = &mut schema {
-        root.insert("$id".into(), "https://ksail.io/schema/ksail.schema.json".into());
         root.insert("title".into(), "ksail.yaml".into());
         root.insert("required".into(), serde_json::json!(["apiVersion", "kind"]));
     }
@@ -82,6 +90,7 @@ fn publish(schema: &mut Value) {
             }
             map.remove("x-ksail-default-note");
             map.remove("x-ksail-credential");
+            map.remove("x-ksail-form");
             if map.get("format").and_then(Value::as_str).is_some_and(|format| format.contains("int")) {
                 map.remove("format");
             }
@@ -116,7 +125,10 @@ fn shape(schema: &Value) -> Shape {
         },
         Some("array") => Shape::List(Box::new(map.get("items").map_or(Shape::Unknown, shape))),
         Some("string") => Shape::Text {
-            pattern: map.get("pattern").and_then(Value::as_str).map(str::to_owned),
+            pattern: map.get("pattern").and_then(Value::as_str).map(|regex| Pattern {
+                regex: regex.to_owned(),
+                form: map.get("x-ksail-form").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            }),
             credential: match map.get("x-ksail-credential").and_then(Value::as_str) {
                 Some("username") => Some(CredentialPlace::Username),
                 Some("secret") => Some(CredentialPlace::Secret),
@@ -233,7 +245,8 @@ mod tests {
             assert_ne!(*inner, Shape::Unknown, "{path}");
             assert!(!field.description.is_empty(), "{path} has no description");
             if let Shape::Text { pattern: Some(pattern), .. } = inner {
-                assert!(regex_lite::Regex::new(pattern).is_ok(), "{path}: {pattern}");
+                assert!(regex_lite::Regex::new(&pattern.regex).is_ok(), "{path}: {pattern:?}");
+                assert!(!pattern.form.is_empty(), "{path}");
             }
         });
         assert!(seen > 150, "{seen}");

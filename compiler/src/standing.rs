@@ -144,6 +144,10 @@ pub(crate) fn not_built(loaded: &Loaded) -> Vec<Unbuilt> {
     {
         add(registry, "a password on the local registry".to_owned());
     }
+    found.sort_by_key(|unbuilt| {
+        let place = loaded.place(&unbuilt.path);
+        (place.text, place.span.line)
+    });
     found
 }
 

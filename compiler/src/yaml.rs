@@ -12,7 +12,7 @@ use crate::tree::{Data, Entry, Node, Place, Texts};
 pub(crate) const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// The most values of one document, aliases followed, so that a few lines cannot stand for billions.
-const MAX_NODES: usize = 50_000;
+const MAX_NODES: usize = 20_000;
 
 /// The deepest nesting of lists and maps.
 const MAX_DEPTH: usize = 64;
@@ -33,7 +33,7 @@ pub(crate) fn read(texts: &Texts, text: usize, yaml: &str, shift: u32) -> Read {
         builder.report(codes::TOO_LARGE, message, place);
         return Read { root: None, diagnostics: builder.diagnostics };
     }
-    let root = builder.document(yaml.trim_start_matches('\u{feff}')).unwrap_or_else(|Stop| None);
+    let root = builder.document(yaml.trim_start_matches('\u{feff}')).unwrap_or(None);
     Read { root, diagnostics: builder.diagnostics }
 }
 
@@ -98,10 +98,7 @@ impl Builder<'_> {
                     frames.push(Frame { anchor, place, kind });
                     None
                 }
-                Event::SequenceEnd | Event::MappingEnd => match frames.pop() {
-                    Some(frame) => Some(self.close(frame, place)),
-                    None => None,
-                },
+                Event::SequenceEnd | Event::MappingEnd => frames.pop().map(|frame| self.close(frame, place)),
                 Event::Alias(id) => match self.anchors.get(&id).cloned() {
                     Some((node, size)) => {
                         self.count(place, size)?;

@@ -2,7 +2,7 @@
 
 use ksail_kinds::BuiltinKinds;
 use ksail_model::{
-    Address, DeclaredGraph, Diagnostic, Import, Move, Origin, Path, Removal, Schemas as _, Selector, Step,
+    Address, Choice, DeclaredGraph, Diagnostic, Import, Move, Origin, Path, Removal, Schemas as _, Selector, Step,
 };
 
 use super::addresses;
@@ -53,7 +53,8 @@ impl Work<'_> {
             if matching.is_empty() {
                 let mut warning =
                     Diagnostic::warning(codes::MATCHES_NOTHING, format!("`{}` matches no resource", rule.r#match));
-                let known = self.graph.declarations.keys().map(Address::without_cluster);
+                let known =
+                    self.graph.declarations.keys().flat_map(|address| [address.kind(), address.without_cluster()]);
                 if let Some(near) = nearest(&rule.r#match, known) {
                     warning = warning.hint(format!("did you mean `{near}`?"));
                 }
@@ -63,6 +64,9 @@ impl Work<'_> {
                 self.refuse_coexistence(&matching, &at.child_key("createBeforeDestroy"));
             }
             let ignored: Vec<Path> = rule.ignore.iter().filter_map(|text| Path::parse(text).ok()).collect();
+            for (position, path) in ignored.iter().enumerate() {
+                self.unknown_field(&matching, path, &at.child_key("ignore").child(Step::Index(position)));
+            }
             for address in &matching {
                 let Some(declaration) = self.graph.declarations.get_mut(address) else { continue };
                 let lifecycle = &mut declaration.lifecycle;
@@ -75,6 +79,26 @@ impl Work<'_> {
                 }
             }
         }
+    }
+
+    /// Warns of a field that none of the resources has.
+    fn unknown_field(&mut self, matching: &[Address], field: &Path, at: &Path) {
+        let Some(Step::Key(first)) = field.steps().first() else { return };
+        let mut known: Vec<String> = Vec::new();
+        for declaration in matching.iter().filter_map(|address| self.graph.declarations.get(address)) {
+            known.extend(declaration.spec.as_map().into_iter().flat_map(|fields| fields.keys().cloned()));
+            known.extend(declaration.choices.iter().map(|Choice::Port { path, .. }| path.to_string()));
+            // What the declaration leaves to the provider can be ignored too.
+            let schema = BuiltinKinds.schema(declaration.address.kind());
+            known.extend(schema.into_iter().flat_map(|schema| &schema.fields).map(|field| field.path.to_string()));
+        }
+        if known.is_empty() || known.contains(first) {
+            return;
+        }
+        let message = format!("`{field}` is ignored, which none of the matching resources has");
+        let mut warning = Diagnostic::warning(codes::MATCHES_NOTHING, message);
+        warning.hint = nearest(first, known.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+        self.problem(warning, at);
     }
 
     /// One error for each kind that cannot exist twice, with one of its addresses.

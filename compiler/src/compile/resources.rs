@@ -23,15 +23,20 @@ const DOCKER: &str = "docker";
 const EMBEDDED: &str = "embedded";
 
 /// Ports that are tried first for the embedded engine's status page.
-const ENGINE_PORTS: std::ops::RangeInclusive<u16> = 6180..=6199;
+const ENGINE_PORTS: std::ops::RangeInclusive<u16> = 6180..=6195;
 /// The port that is tried first for the local registry, and those after it.
 const REGISTRY_PORT: u16 = 5050;
-const FURTHER_REGISTRY_PORTS: std::ops::RangeInclusive<u16> = 5100..=5119;
+const FURTHER_REGISTRY_PORTS: std::ops::RangeInclusive<u16> = 5100..=5114;
 /// Ports that are tried first for mirrors: each begins at its own position.
 const MIRROR_PORTS: std::ops::RangeInclusive<u16> = 5051..=5099;
 
-/// The longest name that is given to a thing on an engine.
-const LONGEST_NAME: usize = 120;
+/// How many ports are tried before any free one is taken.
+const PREFERRED_PORTS: usize = 16;
+
+/// The longest name that is given to a container, which is its host name on the network too.
+const LONGEST_NAME: usize = 63;
+/// How much of a longer one is kept, before a digest.
+const KEPT_OF_NAME: usize = 50;
 
 /// Where registries answer on the engine's machine.
 const LOOPBACK: &str = "127.0.0.1";
@@ -218,7 +223,7 @@ impl<'a> Builder<'a> {
 
     fn local_registry(&mut self, base: &Base, port: Option<u16>) {
         let field = self.origin("spec.cluster.localRegistry");
-        let name = format!("{}-local-registry", self.cluster);
+        let name = self.engine_name(&format!("{}-", self.cluster), "local-registry");
         let volume = self.volume("local-registry", &name, &field);
         let spec = RegistrySpec {
             image: base.image_reference.clone(),
@@ -293,7 +298,7 @@ impl<'a> Builder<'a> {
             let first = MIRROR_PORTS.start().saturating_add(u16::try_from(index).unwrap_or(u16::MAX));
             let own = MIRROR_PORTS.filter(|port| *port >= first);
             let preferred = own.chain(MIRROR_PORTS.filter(|port| *port < first)).filter(|port| !taken.contains(port));
-            choose_port(&mut declaration, preferred.collect());
+            choose_port(&mut declaration, preferred.take(PREFERRED_PORTS).collect());
         }
         declaration.edges = edges(base, volume, "mirror");
         let address = self.add(declaration);
@@ -338,8 +343,8 @@ impl<'a> Builder<'a> {
         if !taken && name.len() <= LONGEST_NAME {
             return name;
         }
-        let short = name.get(..LONGEST_NAME).unwrap_or(&name);
-        format!("{short}-{}", ksail_model::Digest::of_bytes(text.as_bytes()).short())
+        let short = name.get(..KEPT_OF_NAME).unwrap_or(&name);
+        format!("{short}-{}", ksail_model::Digest::of_bytes(format!("{prefix}{text}").as_bytes()).short())
     }
 }
 

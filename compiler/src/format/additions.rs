@@ -10,7 +10,7 @@ use super::words::StateBackend;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MirrorEntry {
     /// The registry host whose images it answers for, such as `docker.io` or `registry.example.com:5000`.
-    #[schemars(regex(pattern = r"^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?$"))]
+    #[schemars(regex(pattern = r"^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?$"), extend("x-ksail-form" = "a host such as `ghcr.io` or `registry.example.com:5000`, without a scheme"))]
     pub host: String,
     /// Where it pulls from: a URL with `https://` or `http://`, or a bare host. Left out, it is `https://registry-1.docker.io` for `docker.io` and
     /// `https://<host>` for every other. Credentials may stand in it: `https://user:${TOKEN}@registry.example.com`.

@@ -58,7 +58,7 @@ pub struct NodeAutoscaler {
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodePool {
     /// Its name.
-    #[schemars(regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"), extend("x-ksail-form" = "lower-case letters, digits and `-`"))]
     pub name: Option<String>,
     /// The type of server.
     pub server_type: Option<String>,

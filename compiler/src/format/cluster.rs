@@ -84,7 +84,7 @@ pub struct Connection {
     /// The context in the kubeconfig.
     pub context: Option<String>,
     /// How long to wait for the cluster, such as `5m`.
-    #[schemars(regex(pattern = r"^[0-9]+(ns|us|µs|ms|s|m|h)$"))]
+    #[schemars(regex(pattern = r"^[0-9]+(ns|us|µs|ms|s|m|h)$"), extend("x-ksail-form" = "a duration such as `5m`"))]
     pub timeout: Option<String>,
 }
 
@@ -204,10 +204,10 @@ pub struct Talos {
     /// Whether images of Talos must carry a valid signature.
     pub image_verification: Option<Toggle>,
     /// How long a node's pods have to leave it, such as `5m`.
-    #[schemars(regex(pattern = r"^[0-9]+(ns|us|µs|ms|s|m|h)$"))]
+    #[schemars(regex(pattern = r"^[0-9]+(ns|us|µs|ms|s|m|h)$"), extend("x-ksail-form" = "a duration such as `5m`"))]
     pub drain_timeout: Option<String>,
     /// How long to wait for storage to be healthy between nodes, such as `10m`.
-    #[schemars(regex(pattern = r"^[0-9]+(ns|us|µs|ms|s|m|h)$"))]
+    #[schemars(regex(pattern = r"^[0-9]+(ns|us|µs|ms|s|m|h)$"), extend("x-ksail-form" = "a duration such as `5m`"))]
     pub storage_health_timeout: Option<String>,
 }
 
@@ -232,6 +232,6 @@ pub struct Eks {
     #[serde(rename = "experimentalAWSLoadBalancerController")]
     pub experimental_aws_load_balancer_controller: Option<bool>,
     /// The service account that this controller runs as.
-    #[schemars(regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    #[schemars(regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"), extend("x-ksail-form" = "a lower-case DNS name"))]
     pub aws_load_balancer_controller_service_account: Option<String>,
 }

@@ -50,7 +50,7 @@ pub struct Config {
 pub struct Metadata {
     /// The cluster's name. It begins every address, names the state, and is the prefix of the names of containers, volumes and
     /// networks.
-    #[schemars(regex(pattern = r"^[a-z][a-z0-9-]*[a-z0-9]$|^[a-z]$"), extend("x-ksail-default" = "local"))]
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9-]*[a-z0-9]$|^[a-z]$"), extend("x-ksail-default" = "local", "x-ksail-form" = "lower-case letters, digits and `-`, beginning with a letter"))]
     pub name: Option<String>,
 }
 

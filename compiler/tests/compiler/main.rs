@@ -1,4 +1,9 @@
 //! The compiler by its public API: files in, diagnostics and graphs out.
 
+mod diagnostics;
+mod fields;
+mod generated;
 mod graphs;
+mod layering;
+mod secrets;
 mod world;

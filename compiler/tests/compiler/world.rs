@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use ksail_compiler::{
-    ArchiveFacts, Compiled, Loaded, Product, Project, SourceFile, Sources, compile, load, validate,
-};
+use ksail_compiler::{ArchiveFacts, Compiled, Loaded, Product, Project, SourceFile, Sources, compile, load, validate};
 use ksail_model::{Diagnostic, Severity};
 
 /// What stands outside of the files.
@@ -77,7 +75,8 @@ pub(crate) fn render(loaded: &Loaded, diagnostics: &[Diagnostic]) -> String {
             let line = text.lines().nth(label.span.line as usize - 1).unwrap_or("");
             let _ = writeln!(out, "  {:>3} | {line}", label.span.line);
             let marks = "^".repeat(label.span.length as usize);
-            let _ = writeln!(out, "      | {:width$}{marks} {}", "", label.text, width = label.span.column as usize - 1);
+            let _ =
+                writeln!(out, "      | {:width$}{marks} {}", "", label.text, width = label.span.column as usize - 1);
         }
         if let Some(hint) = &diagnostic.hint {
             let _ = writeln!(out, "  hint: {hint}");
