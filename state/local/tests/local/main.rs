@@ -4,6 +4,7 @@ mod children;
 mod disks;
 mod fences;
 mod formats;
+mod goldens;
 mod kills;
 mod locks;
 mod stack;
