@@ -7,12 +7,16 @@ use std::time::Duration;
 use ksail_model::{Mark, Ownership, Path, Scope, Secret, Seen, Value};
 use ksail_provider::{Applied, CallError, DeleteRequest, Deleted, SecretText, Target};
 
-use super::provider::fields_only;
 use super::{Behaviour, Thing, World};
 
 /// The store failed in the middle of a call.
 pub(super) fn lost(address: &ksail_model::Address, error: &dyn fmt::Display) -> CallError {
     CallError::indeterminate(format!("{address}: the simulated outside failed: {error}"))
+}
+
+/// Whether only some fields of the thing are ours.
+fn fields_only(target: &Target) -> bool {
+    target.ownership == Ownership::Fields
 }
 
 /// A spec as it is stored: secrets by fingerprint, absent fields left out.

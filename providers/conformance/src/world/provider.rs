@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ksail_model::{Address, Observation, Ownership, Preview, Readiness, Scope, UnknownReason, Value};
+use ksail_model::{Address, Observation, Preview, Readiness, Scope, UnknownReason, Value};
 use ksail_provider::{
     Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
     Provider, Target, UpdateRequest, WaitRequest,
@@ -358,9 +358,4 @@ impl From<SimulatedProvider> for Arc<dyn Provider> {
     fn from(provider: SimulatedProvider) -> Self {
         Arc::new(provider)
     }
-}
-
-/// Whether a thing is one of which only some fields are ours.
-pub(super) fn fields_only(target: &Target) -> bool {
-    target.ownership == Ownership::Fields
 }

@@ -8,35 +8,45 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ksail_conformance::suite::{Breakage, Case, Change, Gap, Limits, Outside, Setup, Subject};
-use ksail_conformance::world::{Connection, Thing, World};
+use ksail_conformance::world::{Connection, SimulatedProvider, Thing, World};
 use ksail_model::{Address, Fingerprint, Identity, Mark, Ownership, Path, Secret, Value};
 use ksail_provider::{Provider, SecretText, Target};
+
+use crate::planted::{Bad, Flaw};
 
 /// The text that no reply, error or log may hold.
 pub(crate) const CANARY: &str = "canary-\"fe1f\"-0001";
 const NEXT_CANARY: &str = "canary-\"fe1f\"-0002";
 
-/// Makes a provider out of the good one.
-pub(crate) type Spoil = fn(Arc<dyn Provider>, &World) -> Arc<dyn Provider>;
-
 pub(crate) struct Simulated {
     /// The folder of the world, if it is not in memory.
     pub(crate) folder: Option<PathBuf>,
-    pub(crate) spoil: Spoil,
+    /// What is wrong with the provider, if anything.
+    pub(crate) flaw: Option<Flaw>,
     places: AtomicUsize,
 }
 
 impl Simulated {
     pub(crate) fn in_memory() -> Self {
-        Self { folder: None, spoil: |good, _| good, places: AtomicUsize::new(0) }
+        Self { folder: None, flaw: None, places: AtomicUsize::new(0) }
     }
 
     pub(crate) fn in_folder(folder: PathBuf) -> Self {
         Self { folder: Some(folder), ..Self::in_memory() }
     }
 
-    pub(crate) fn spoiled(spoil: Spoil) -> Self {
-        Self { spoil, ..Self::in_memory() }
+    pub(crate) fn flawed(flaw: Flaw) -> Self {
+        Self { flaw: Some(flaw), ..Self::in_memory() }
+    }
+}
+
+/// The provider as it is tested.
+fn provider(good: SimulatedProvider, flaw: Option<Flaw>) -> Arc<dyn Provider> {
+    let world = good.world().clone();
+    let good: Arc<dyn Provider> = Arc::new(good);
+    match flaw {
+        Some(flaw) => Arc::new(Bad { good, world, flaw }),
+        None => good,
     }
 }
 
@@ -124,17 +134,17 @@ impl Subject for Simulated {
             all.computed = BTreeMap::from([("subnet".to_owned(), Value::from("10.0.0.0/24"))]);
         });
         Ok(Setup {
-            provider: (self.spoil)(Arc::new(world.provider()), &world),
+            provider: provider(world.provider(), self.flaw),
             lineage: format!("lineage-{place}"),
             case: case(kind),
-            outside: Box::new(Listing { world, spoil: self.spoil }),
+            outside: Box::new(Listing { world, flaw: self.flaw }),
         })
     }
 }
 
 struct Listing {
     world: World,
-    spoil: Spoil,
+    flaw: Option<Flaw>,
 }
 
 impl Listing {
@@ -171,7 +181,7 @@ impl Outside for Listing {
             Breakage::Refused => Connection::Refused,
             Breakage::Silent => Connection::Silent,
         };
-        Ok((self.spoil)(Arc::new(self.world.provider().behind(connection)), &self.world))
+        Ok(provider(self.world.provider().behind(connection), self.flaw))
     }
 
     async fn hold_back(&self, target: &Target) -> Result<(), Gap> {

@@ -190,3 +190,66 @@ async fn a_folder_is_shared_and_survives() {
     let temporary = leftovers.filter(|entry| entry.file_name().to_string_lossy().starts_with(".new-"));
     assert_eq!(temporary.count(), 0);
 }
+
+/// Names the folder to the child process of the next test.
+const CHILD_FOLDER: &str = "KSAIL_CONFORMANCE_CHILD_FOLDER";
+
+/// The file by which the child says that it has begun.
+const CHILD_LIVES: &str = "child-lives";
+
+/// Not a test of its own: what the child process of the next one runs.
+#[tokio::test]
+async fn child_that_creates_and_deletes() {
+    let Some(folder) = std::env::var_os(CHILD_FOLDER) else { return };
+    let provider = World::in_folder(&folder, "s").unwrap().provider();
+    std::fs::write(std::path::Path::new(&folder).join(CHILD_LIVES), "").unwrap();
+    let things: Vec<Target> = (0..4).map(|number| thing("network", &format!("n{number}"))).collect();
+    loop {
+        for one in &things {
+            provider.create(&context(), &creation(one)).await.unwrap();
+        }
+        for one in &things {
+            provider.delete(&context(), &deletion(one)).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_whole_after_every_kill() {
+    /// How many processes are killed.
+    const KILLS: u64 = 25;
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::in_folder(folder.path(), "s").unwrap();
+    let mut rng = fastrand::Rng::with_seed(9);
+    let mut caught = 0;
+    for _ in 0..KILLS {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "world::child_that_creates_and_deletes"])
+            .env(CHILD_FOLDER, folder.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let lives = folder.path().join(CHILD_LIVES);
+        let begun = async {
+            while !lives.exists() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), begun).await.expect("the child begins");
+        tokio::time::sleep(Duration::from_micros(rng.u64(0..20_000))).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let there = world.things().expect("every file reads");
+        caught += usize::from(!there.is_empty());
+        assert!(there.len() <= 4, "{there:?}");
+        assert!(world.duplicates().unwrap().is_empty());
+        for number in 0..4 {
+            let one = thing("network", &format!("n{number}"));
+            world.provider().create(&context(), &creation(&one)).await.unwrap();
+            world.provider().delete(&context(), &deletion(&one)).await.unwrap();
+        }
+        assert!(world.things().unwrap().is_empty());
+        std::fs::remove_file(lives).unwrap();
+    }
+    assert!(caught > 0, "no child was killed between a creation and a deletion");
+}
