@@ -78,7 +78,7 @@ codes! {
     CANNOT_COEXIST = 161, "create-before-destroy is not possible for this kind",
         "Two of its kind cannot exist at once, because a name or port is fixed.";
     NOT_DECLARED = 162, "the address is not declared",
-        "An import and a move lead to a resource that the file declares.";
+        "An import leads to a resource that the file declares. For a move it is only a warning: entries may outlive what they moved.";
     STILL_DECLARED = 163, "the address is still declared",
         "What moved away or was removed may not be declared at the same time.";
     BAD_ADDRESS = 164, "the text is not an address",

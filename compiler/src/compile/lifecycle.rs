@@ -2,7 +2,8 @@
 
 use ksail_kinds::BuiltinKinds;
 use ksail_model::{
-    Address, Choice, DeclaredGraph, Diagnostic, Import, Move, Origin, Path, Removal, Schemas as _, Selector, Step,
+    Address, Choice, DeclaredGraph, Diagnostic, Import, Move, Origin, Path, Removal, Schemas as _, Selector, Severity,
+    Step,
 };
 
 use super::addresses;
@@ -125,15 +126,12 @@ impl Work<'_> {
         }
     }
 
-    fn not_declared(&mut self, address: &Address, path: &Path, what: &str) {
-        if self.graph.declarations.contains_key(address) {
-            return;
-        }
+    fn not_declared(&self, address: &Address, what: &str) -> Diagnostic {
         let mut error =
             Diagnostic::error(codes::NOT_DECLARED, format!("{what} {address}, which the file does not declare"));
         let known = self.graph.declarations.keys().map(Address::as_str);
         error.hint = nearest(address.as_str(), known).map(|near| format!("did you mean `{near}`?"));
-        self.problem(error, path);
+        error
     }
 
     fn moves(&mut self) {
@@ -141,7 +139,12 @@ impl Work<'_> {
             let at = entry("moved", index);
             let (Some(from), Some(to)) = (self.address(&moved.from), self.address(&moved.to)) else { continue };
             self.still_declared(&from, &at.child_key("from"), "moved");
-            self.not_declared(&to, &at.child_key("to"), "the move leads to");
+            // Not an error: entries outlive what they moved, so that every state of the past is carried over.
+            if !self.graph.declarations.contains_key(&to) {
+                let mut warning = self.not_declared(&to, "the move leads to");
+                warning.severity = Severity::Warning;
+                self.problem(warning, &at.child_key("to"));
+            }
             let origin = self.origin(&at.child_key("from"));
             self.graph.moved.push(Move { from, to, origin });
         }
@@ -161,7 +164,10 @@ impl Work<'_> {
         for (index, import) in self.loaded.config.spec.imports.iter().enumerate() {
             let at = entry("imports", index).child_key("to");
             let Some(to) = self.address(&import.to) else { continue };
-            self.not_declared(&to, &at, "the import leads to");
+            if !self.graph.declarations.contains_key(&to) {
+                let error = self.not_declared(&to, "the import leads to");
+                self.problem(error, &at);
+            }
             let origin = self.origin(&at);
             self.graph.imports.push(Import { to, id: import.id.clone(), origin });
         }

@@ -185,6 +185,9 @@ fn addresses_must_fit_what_is_declared() {
     - {to: dev/volume/none, id: y}
 ";
     insta::assert_snapshot!("addresses_must_fit", refused(&text, &World::default()));
+    let stale = QUICKSTART.to_owned() + "  moved:\n    - {from: mirror/old.io, to: mirror/gone.io}\n";
+    let warnings = compiled(&stale, &World::default()).warnings;
+    assert!(matches!(&warnings[..], [warning] if !warning.is_error()), "{warnings:?}");
 }
 
 #[test]
