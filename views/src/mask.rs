@@ -16,9 +16,9 @@ pub(crate) struct Mask {
 
 impl Mask {
     /// The mask of a resource.
-    pub(crate) fn new(schema: Option<&KindSchema>, changes: &[FieldChange]) -> Self {
+    pub(crate) fn new<'a>(schema: Option<&KindSchema>, changes: impl IntoIterator<Item = &'a FieldChange>) -> Self {
         let of_kind = schema.into_iter().flat_map(|schema| &schema.fields).filter(|field| field.sensitive);
-        let of_changes = changes.iter().filter(|change| change.sensitive).map(|change| widened(&change.path));
+        let of_changes = changes.into_iter().filter(|change| change.sensitive).map(|change| widened(&change.path));
         Self { patterns: of_kind.map(|field| field.path.clone()).chain(of_changes).collect() }
     }
 

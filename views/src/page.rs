@@ -72,16 +72,15 @@ impl Page {
         }
     }
 
-    /// Adds words, wrapped; the first line begins with `first`, the others with as many spaces, and where `first` ends
-    /// with `# ` the others do too.
+    /// Adds words, wrapped; the first line begins with `first`, the others with as many spaces. Where `first` ends with
+    /// `# ` the others do too, but stand deeper, so that no words can be taken for a line of their own.
     pub(crate) fn prose(&mut self, first: &str, tone: Tone, text: &str) {
         let text = printable(text);
-        let indent = columns(first);
         let rest = match first.strip_suffix("# ") {
-            Some(before) => format!("{}# ", " ".repeat(columns(before))),
-            None => " ".repeat(indent),
+            Some(before) => format!("{}#   ", " ".repeat(columns(before))),
+            None => " ".repeat(columns(first)),
         };
-        let room = self.width.saturating_sub(indent).max(MIN_WIDTH / 2);
+        let room = self.width.saturating_sub(columns(&rest)).max(MIN_WIDTH / 2);
         let (mut line, mut used, mut lead) = (String::new(), 0, first);
         for word in text.split(' ') {
             if used > 0 && used + 1 + columns(word) > room {

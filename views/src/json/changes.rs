@@ -109,7 +109,10 @@ pub(super) fn resource_drift(plan: &Plan, schemas: &dyn Schemas) -> Vec<Json> {
 
 fn one_drift(plan: &Plan, schemas: &dyn Schemas, drift: &Drift) -> Json {
     let node = plan.nodes.get(&drift.key);
-    let mask = Mask::new(schemas.schema(drift.key.address.kind()), &drift.changes);
+    let mask = {
+        let planned = node.map(|node| node.changes.as_slice()).unwrap_or_default();
+        Mask::new(schemas.schema(drift.key.address.kind()), drift.changes.iter().chain(planned))
+    };
     let recorded = match node.and_then(|node| node.record.as_ref()) {
         Some(record) => joined(&record.fields, &record.attributes),
         None => from_changes(drift, true),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ksail_model::{Declaration, Ownership, Path, Reference, Schemas, Step, Value};
-use ksail_plan::Plan;
+use ksail_plan::{Plan, PlanNode};
 use serde_json::{Map, Value as Json};
 
 use crate::mask::Mask;
@@ -13,8 +13,9 @@ use super::values::{is_sensitive, object, plain};
 
 /// The declarations with their providers and outputs.
 pub(super) fn configuration(plan: &Plan, schemas: &dyn Schemas) -> Json {
-    let declarations: Vec<&Declaration> = plan.nodes.values().filter_map(|node| node.declaration.as_ref()).collect();
-    let used: BTreeSet<&str> = declarations.iter().map(|declaration| declaration.provider.as_str()).collect();
+    let declared: Vec<(&PlanNode, &Declaration)> =
+        plan.nodes.values().filter_map(|node| Some((node, node.declaration.as_ref()?))).collect();
+    let used: BTreeSet<&str> = declared.iter().map(|(_, declaration)| declaration.provider.as_str()).collect();
     let providers: Map<String, Json> = used
         .into_iter()
         .map(|name| {
@@ -27,7 +28,7 @@ pub(super) fn configuration(plan: &Plan, schemas: &dyn Schemas) -> Json {
     super::insert_list(
         &mut module,
         "resources",
-        declarations.into_iter().map(|declaration| resource(declaration, schemas)).collect(),
+        declared.into_iter().map(|(node, declaration)| resource(node, declaration, schemas)).collect(),
     );
     if !plan.outputs.is_empty() {
         let outputs = plan
@@ -43,7 +44,7 @@ pub(super) fn configuration(plan: &Plan, schemas: &dyn Schemas) -> Json {
     Json::Object(out)
 }
 
-fn resource(declaration: &Declaration, schemas: &dyn Schemas) -> Json {
+fn resource(node: &PlanNode, declaration: &Declaration, schemas: &dyn Schemas) -> Json {
     let address = &declaration.address;
     let mode = if declaration.ownership == Ownership::Read { "data" } else { "managed" };
     let mut out = object([
@@ -54,7 +55,7 @@ fn resource(declaration: &Declaration, schemas: &dyn Schemas) -> Json {
         ("provider_config_key", declaration.provider.as_str().into()),
         ("schema_version", declaration.kind_version.into()),
     ]);
-    let spec = Mask::new(schemas.schema(address.kind()), &[]).apply(&declaration.spec, &Path::root());
+    let spec = Mask::new(schemas.schema(address.kind()), &node.changes).apply(&declaration.spec, &Path::root());
     if let Some(fields) = spec.as_map().filter(|fields| !fields.is_empty()) {
         let expressions = fields.iter().map(|(key, value)| (key.clone(), expression(value)));
         out.insert("expressions".to_owned(), Json::Object(expressions.collect()));

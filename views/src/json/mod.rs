@@ -10,8 +10,10 @@ mod own;
 mod resources;
 mod values;
 
+use std::collections::BTreeMap;
+
 use jiff::{Timestamp, Unit};
-use ksail_model::Schemas;
+use ksail_model::{Schemas, Value};
 use ksail_plan::{Action, Plan};
 use serde_json::{Map, Value as Json};
 
@@ -47,6 +49,16 @@ pub fn plan_json(plan: &Plan, schemas: &dyn Schemas) -> Json {
     insert_list(&mut out, "relevant_attributes", configuration::relevant_attributes(plan));
     values::set(&mut out, "prior_state", resources::prior_state(plan, schemas));
     Json::Object(out)
+}
+
+/// Outputs as `terraform output -json` writes them: `{name: {sensitive, value}}`, where a sensitive value is null.
+pub fn outputs_json(outputs: &BTreeMap<String, Value>) -> Json {
+    let output = |value: &Value| {
+        let sensitive = value.any_leaf(&values::is_sensitive);
+        let plain = if sensitive { Json::Null } else { values::plain(value) };
+        Json::Object(object([("sensitive", sensitive.into()), ("value", plain)]))
+    };
+    Json::Object(outputs.iter().map(|(name, value)| (name.clone(), output(value))).collect())
 }
 
 /// JSON as text that is safe to print: characters that could steer a terminal are written as `\\u` escapes, which every

@@ -1,6 +1,7 @@
 //! A plan for people, in the form that users of Terraform know.
 
 mod fields;
+mod outputs;
 mod print;
 mod summary;
 
@@ -8,6 +9,7 @@ use ksail_model::Schemas;
 use ksail_plan::{Action, Drift, Mode, Plan, PlanNode};
 
 use self::fields::{Field, Shape, Sign, Source};
+pub use self::outputs::outputs;
 pub use self::summary::summary_line;
 use crate::mask::Mask;
 use crate::outputs::output_changes;

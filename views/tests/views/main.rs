@@ -1,6 +1,9 @@
 //! Plans and events as people and programs get them.
 
+mod event_goldens;
+mod graph_goldens;
 mod json_goldens;
+mod properties;
 mod real;
 mod samples;
 mod terraform;

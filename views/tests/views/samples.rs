@@ -199,6 +199,10 @@ pub(crate) fn first_apply() -> Plan {
     let mut plan = plan_of([network, registry, mirror]);
     plan.header.new_state = true;
     plan.header.serial = 0;
+    plan.providers = BTreeMap::from([(
+        "docker".to_owned(),
+        ProviderConfig { kind: "docker".to_owned(), settings: BTreeMap::new() },
+    )]);
     plan.steps = [
         ("dev/network/main", vec![]),
         ("dev/mirror/docker.io", vec![]),
@@ -387,6 +391,35 @@ pub(crate) fn everything_else() -> Plan {
     }];
     plan.yielded = vec![(key("dev/registry/local"), edge("dev/mirror/docker.io", Condition::Serving, Strength::Soft))];
     plan.notes = vec!["operation op-42 is in progress since 12:00; what it does may not be in this plan".to_owned()];
+    plan
+}
+
+/// Two clusters, of which one lives in an engine, with an edge between and one that yields.
+pub(crate) fn two_clusters() -> Plan {
+    let on = |text: &str, host: Option<&str>, edges: Vec<Edge>| {
+        with(node(text, Action::Create, Reason::Declared), |node| {
+            node.declaration = Some(Declaration { host: host.map(address), edges, ..declaration(text) });
+        })
+    };
+    let ready = |to: &str| edge(to, Condition::Ready, Strength::Hard);
+    let engine =
+        with(on("dev/engine/main", None, vec![]), |node| node.action = Action::Replace { create_first: false });
+    let mut plan = plan_of([
+        engine,
+        on("dev/network/main", Some("dev/engine/main"), vec![]),
+        on(
+            "dev/registry/local",
+            Some("dev/engine/main"),
+            vec![ready("dev/network/main"), edge("dev/mirror/docker.io", Condition::Serving, Strength::Soft)],
+        ),
+        on(
+            "dev/mirror/docker.io",
+            Some("dev/engine/main"),
+            vec![edge("dev/registry/local", Condition::Exists, Strength::Soft), ready("dev/network/main")],
+        ),
+        on("prod/registry/\"quoted\"", None, vec![edge("dev/registry/local", Condition::Serving, Strength::Hard)]),
+    ]);
+    plan.yielded = vec![(key("dev/mirror/docker.io"), edge("dev/registry/local", Condition::Exists, Strength::Soft))];
     plan
 }
 

@@ -1,0 +1,80 @@
+//! The last words of an apply.
+
+use ksail_execute::{Ending, Failure, Skipped, Summary};
+
+use super::line::{count, failure};
+use crate::page::{Page, Tone};
+use crate::text::{TextOptions, Verbosity};
+use crate::words::{noun, shell_word};
+
+/// How many failures, and how many steps that were not begun, are named; the rest are counted.
+const MAX_NAMED: usize = 25;
+
+/// What an apply did: how it ended, what failed and why, what was not begun, and the next command. `command` is the one
+/// that was given, as a shell would take it (`ksail apply plan.out`).
+pub fn final_summary(summary: &Summary, command: &[&str], options: &TextOptions) -> String {
+    let mut page = Page::new(options.color, options.width);
+    for failed in summary.failed.iter().take(MAX_NAMED) {
+        failure_lines(&mut page, failed);
+    }
+    more(&mut page, summary.failed.len(), "failed");
+    if options.verbosity > Verbosity::Quiet {
+        for skipped in summary.skipped.iter().take(MAX_NAMED) {
+            skipped_line(&mut page, skipped);
+        }
+        more(&mut page, summary.skipped.len(), "not begun");
+    }
+    page.gap();
+    let mut line = match summary.ending {
+        Ending::Complete => format!("Apply complete: {} done", count(summary.done, "step")),
+        Ending::Partial => format!("Apply done in part: {} done", count(summary.done, "step")),
+        Ending::Interrupted => format!("Apply interrupted: {} done", count(summary.done, "step")),
+    };
+    for (number, what) in [(summary.failed.len(), "failed"), (summary.skipped.len(), "not begun")] {
+        if number > 0 {
+            line.push_str(&format!(", {number} {what}"));
+        }
+    }
+    page.line(&[(Tone::Strong, &format!("{line}."))]);
+    if let Some(next) = next(summary, command) {
+        page.prose("hint: ", Tone::Plain, &next);
+    }
+    page.finish()
+}
+
+fn failure_lines(page: &mut Page, failed: &Failure) {
+    let said = failure(failed.step, &failed.message, failed.indeterminate);
+    page.prose("  ! ", Tone::Remove, &format!("{}: {said}", failed.key));
+    if let Some(hint) = &failed.hint {
+        page.prose("    hint: ", Tone::Plain, hint);
+    }
+}
+
+fn skipped_line(page: &mut Page, skipped: &Skipped) {
+    page.prose(
+        "  - ",
+        Tone::Plain,
+        &format!("{}: {} not begun: {}: {}", skipped.key, noun(skipped.step), skipped.by, skipped.why),
+    );
+}
+
+fn more(page: &mut Page, all: usize, what: &str) {
+    if all > MAX_NAMED {
+        page.line(&[(Tone::Faint, &format!("    … and {} more {what}", all - MAX_NAMED))]);
+    }
+}
+
+fn next(summary: &Summary, command: &[&str]) -> Option<String> {
+    let command: Vec<String> = command.iter().map(|word| shell_word(word)).collect();
+    let command = command.join(" ");
+    match summary.ending {
+        Ending::Complete => None,
+        Ending::Interrupted => Some(format!("`{command}` goes on where this stopped; what is done stays done")),
+        Ending::Partial if summary.failed.iter().any(|failed| failed.indeterminate) => {
+            Some("what is done stays done; `ksail plan` looks at what came of the rest".to_owned())
+        }
+        Ending::Partial => {
+            Some("what is done stays done; put right what failed, then `ksail plan` shows what remains".to_owned())
+        }
+    }
+}

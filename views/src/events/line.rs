@@ -1,0 +1,94 @@
+//! Events as lines, for logs and where there is no terminal.
+
+use ksail_execute::{Ending, Event};
+use ksail_plan::{Counts, StepDo};
+
+use super::duration::{about, duration};
+use crate::printable::printable;
+use crate::words::{doing, done, noun};
+
+/// What a person reads of an event: a line, or two where there is a hint, without colour and without a newline at the
+/// end. `None` for what is not worth a line (a record that is about to be written).
+pub fn event_line(event: &Event) -> Option<String> {
+    let (text, hint) = match event {
+        Event::StepStarted { step, .. } if is_bookkeeping(*step) => return None,
+        Event::StepFailed { key, step, message, hint, indeterminate, .. } => {
+            (format!("{key}: {}", failure(*step, message, *indeterminate)), hint.as_deref())
+        }
+        other => (words(other), None),
+    };
+    let text = printable(&text);
+    Some(hint.map_or_else(|| text.to_string(), |hint| format!("{text}\n  hint: {}", printable(hint))))
+}
+
+/// Whether a step writes the state only and takes no time.
+pub(super) const fn is_bookkeeping(step: StepDo) -> bool {
+    matches!(step, StepDo::Depose | StepDo::Put | StepDo::Forget)
+}
+
+/// How a step failed, as a fragment.
+pub(super) fn failure(step: StepDo, message: &str, indeterminate: bool) -> String {
+    if indeterminate {
+        format!("it is not known if its {} happened: {message}", noun(step))
+    } else {
+        format!("{} failed: {message}", noun(step))
+    }
+}
+
+fn words(event: &Event) -> String {
+    match event {
+        Event::Started { operation, resumed: true, steps, done, .. } => {
+            format!("operation {operation} goes on: {done} of {steps} steps were done before")
+        }
+        Event::Started { operation, counts, steps, .. } => {
+            format!("operation {operation} begins: {} ({})", planned(counts), count(*steps, "step"))
+        }
+        Event::Verifying { nodes } => format!("looking again at {}…", count(*nodes, "resource")),
+        Event::Resolved { key, what } => format!("{key}: {what}"),
+        Event::StepStarted { key, step, estimate_ms, .. } => {
+            format!("{key}: {}… (est. {})", doing(*step), about(*estimate_ms))
+        }
+        Event::StepRetried { key, step, attempt, message, wait_ms } => {
+            format!("{key}: {} is tried again in {} (try {attempt}): {message}", noun(*step), about(*wait_ms))
+        }
+        Event::StepWaiting { key, why, .. } => format!("{key}: waiting until ready: {why}"),
+        Event::StepDone { key, step, .. } if is_bookkeeping(*step) => format!("{key}: {}", done(*step)),
+        Event::StepDone { key, step: StepDo::Wait, took_ms, .. } => {
+            format!("{key}: ready after {}", duration(*took_ms))
+        }
+        Event::StepDone { key, step, took_ms, .. } => format!("{key}: {} in {}", done(*step), duration(*took_ms)),
+        Event::StepFailed { key, step, message, indeterminate, .. } => {
+            format!("{key}: {}", failure(*step, message, *indeterminate))
+        }
+        Event::StepBlocked { key, step, by, why } => format!("{key}: {} not begun: {by}: {why}", noun(*step)),
+        Event::Note { message } => format!("note: {message}"),
+        Event::Finished { operation, ending, done, failed, blocked, at_ms } => {
+            let ending = match ending {
+                Ending::Complete => "is complete",
+                Ending::Partial => "is done in part",
+                Ending::Interrupted => "was interrupted",
+            };
+            let mut text = format!("operation {operation} {ending} after {}: {done} done", duration(*at_ms));
+            for (number, what) in [(failed, "failed"), (blocked, "not begun")] {
+                if *number > 0 {
+                    text.push_str(&format!(", {number} {what}"));
+                }
+            }
+            text
+        }
+    }
+}
+
+fn planned(counts: &Counts) -> String {
+    format!(
+        "{} to add, {} to change, {} to destroy",
+        counts.create + counts.replace,
+        counts.update,
+        counts.delete + counts.replace
+    )
+}
+
+/// A number of things.
+pub(super) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
