@@ -113,16 +113,20 @@ fn nested<'a>(
     }
 }
 
+/// How deep a tree goes before it goes on further down, as a tree of its own.
+const MAX_TREE_DEPTH: usize = 40;
+
 struct Branch {
     key: RecordKey,
     prefix: String,
     is_last: bool,
-    is_root: bool,
+    /// 0 for a root.
+    depth: usize,
     note: String,
 }
 
 /// The plan's graph as a tree for terminals: what nothing needs stands at the left, beneath each what it needs. What was
-/// shown with all beneath it is shown the second time with `(above)` only.
+/// shown with all beneath it is shown the second time with `(above)` only, and what would stand too deep with `(below)`.
 pub fn graph_text(plan: &Plan) -> String {
     let needs: BTreeMap<&RecordKey, Vec<(RecordKey, String)>> =
         plan.nodes.values().map(|node| (&node.key, needs(plan, node))).collect();
@@ -135,28 +139,28 @@ pub fn graph_text(plan: &Plan) -> String {
         if shown.contains(root) {
             continue;
         }
-        let mut open = vec![Branch {
-            key: root.clone(),
-            prefix: String::new(),
-            is_last: true,
-            is_root: true,
-            note: String::new(),
-        }];
+        let mut open =
+            vec![Branch { key: root.clone(), prefix: String::new(), is_last: true, depth: 0, note: String::new() }];
         while let Some(branch) = open.pop() {
-            let first_time = shown.insert(branch.key.clone());
             let below = needs.get(&branch.key).map(Vec::as_slice).unwrap_or_default();
-            let fork = match (branch.is_root, branch.is_last) {
+            let too_deep = branch.depth >= MAX_TREE_DEPTH && !below.is_empty() && !shown.contains(&branch.key);
+            let first_time = !too_deep && shown.insert(branch.key.clone());
+            let fork = match (branch.depth == 0, branch.is_last) {
                 (true, _) => "",
                 (false, true) => "└─ ",
                 (false, false) => "├─ ",
             };
             let text = plan.nodes.get(&branch.key).map(label).unwrap_or_default();
-            let above = if first_time || below.is_empty() { "" } else { " (above)" };
+            let above = match (first_time || below.is_empty(), too_deep) {
+                (true, _) => "",
+                (false, true) => " (below)",
+                (false, false) => " (above)",
+            };
             let _ = writeln!(out, "{}{fork}{}{}{above}", branch.prefix, printable(&text), branch.note);
             if !first_time {
                 continue;
             }
-            let bar = match (branch.is_root, branch.is_last) {
+            let bar = match (branch.depth == 0, branch.is_last) {
                 (true, _) => "",
                 (false, true) => "   ",
                 (false, false) => "│  ",
@@ -168,7 +172,7 @@ pub fn graph_text(plan: &Plan) -> String {
                     key: key.clone(),
                     prefix: prefix.clone(),
                     is_last,
-                    is_root: false,
+                    depth: branch.depth + 1,
                     note: note.clone(),
                 });
             }
