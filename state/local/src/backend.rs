@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use ksail_records::{Backend, LockOwner, SealedOperation, StateError, Stored, Writer};
 use tokio::time::sleep;
 
-use crate::stored::{self, Found, Read};
+use crate::stored::{self, Found, JournalRead, Read};
 use crate::writer::LocalWriter;
-use crate::{history, lock};
+use crate::{files, history, lock};
 
 /// How often the files are read again when checkpoints come in between.
 const READ_TRIES: u32 = 20;
@@ -53,21 +53,29 @@ impl Backend for LocalBackend {
     }
 
     async fn read(&self) -> Result<Stored, StateError> {
-        let mut tries = 0;
-        loop {
+        let (mut torn_before, mut apart) = (None, None);
+        for _ in 0..READ_TRIES {
             let folder = self.folder.clone();
             match blocking(move || stored::read(&folder)).await? {
                 Found::Nothing => return Ok(Stored { state: None, warnings: Vec::new() }),
-                Found::State(read) => return self.without_repair(*read),
-                Found::Apart { snapshot, journal } => {
-                    tries += 1;
-                    if tries == READ_TRIES {
-                        return Err(stored::apart(&self.folder, snapshot, journal));
+                Found::State(read) => {
+                    let torn = read.journal.as_ref().map_or((0, 0), JournalRead::torn_at);
+                    // A writer is, or was just now, in the middle of that line: there is something to warn of only if
+                    // nobody holds the lock and the line stays as it is.
+                    let warn = torn.1 > 0 && !lock::is_held(&self.folder)?;
+                    if !warn || torn_before == Some(torn) {
+                        return Ok(self.without_repair(*read, warn.then_some(torn.1)));
                     }
-                    sleep(READ_PAUSE).await;
+                    torn_before = Some(torn);
                 }
+                Found::Apart { snapshot, journal } => apart = Some((snapshot, journal)),
             }
+            sleep(READ_PAUSE).await;
         }
+        Err(match apart {
+            Some((snapshot, journal)) => stored::apart(&self.folder, snapshot, journal),
+            None => files::damaged(&stored::journal_path(&self.folder), "its last line keeps changing, without a lock"),
+        })
     }
 
     async fn lock_owner(&self) -> Result<Option<LockOwner>, StateError> {
@@ -90,16 +98,14 @@ impl Backend for LocalBackend {
 }
 
 impl LocalBackend {
-    fn without_repair(&self, read: Read) -> Result<Stored, StateError> {
-        let torn = read.journal.as_ref().map_or(0, |journal| journal.torn.len());
+    fn without_repair(&self, read: Read, torn: Option<usize>) -> Stored {
         let mut warnings = Vec::new();
-        // A writer at work may be in the middle of that line; there is nothing to warn of.
-        if torn > 0 && !lock::is_held(&self.folder)? {
+        if let Some(torn) = torn {
             warnings.push(format!(
                 "the last line of {} is incomplete ({torn} bytes) and is left out",
                 stored::journal_path(&self.folder).display()
             ));
         }
-        Ok(Stored { state: Some(read.state), warnings })
+        Stored { state: Some(read.state), warnings }
     }
 }

@@ -45,6 +45,13 @@ pub(crate) struct JournalRead {
     pub(crate) taken_in: bool,
 }
 
+impl JournalRead {
+    /// Where a torn last line begins, and its length; zero if there is none.
+    pub(crate) fn torn_at(&self) -> (u64, usize) {
+        (self.good_bytes, self.torn.len())
+    }
+}
+
 /// What one try to read found.
 pub(crate) enum Found {
     /// There is no state.
