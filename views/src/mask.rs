@@ -1,7 +1,7 @@
 //! Sensitive values are taken out before anything is shown.
 
 use ksail_model::{KindSchema, Path, Secret, Step, Value};
-use ksail_plan::FieldChange;
+use ksail_plan::{Explanation, FieldChange};
 
 /// What stands where a sensitive value was.
 pub(crate) const fn hidden() -> Value {
@@ -17,9 +17,27 @@ pub(crate) struct Mask {
 impl Mask {
     /// The mask of a resource.
     pub(crate) fn new<'a>(schema: Option<&KindSchema>, changes: impl IntoIterator<Item = &'a FieldChange>) -> Self {
+        let sensitive = changes.into_iter().filter(|change| change.sensitive);
+        Self::with_paths(schema, sensitive.map(|change| &change.path))
+    }
+
+    /// The mask of a resource, with more paths that are sensitive.
+    pub(crate) fn with_paths<'a>(schema: Option<&KindSchema>, paths: impl IntoIterator<Item = &'a Path>) -> Self {
         let of_kind = schema.into_iter().flat_map(|schema| &schema.fields).filter(|field| field.sensitive);
-        let of_changes = changes.into_iter().filter(|change| change.sensitive).map(|change| widened(&change.path));
-        Self { patterns: of_kind.map(|field| field.path.clone()).chain(of_changes).collect() }
+        Self { patterns: of_kind.map(|field| field.path.clone()).chain(paths.into_iter().map(widened)).collect() }
+    }
+
+    /// The mask of an explanation.
+    pub(crate) fn of_explanation(schema: Option<&KindSchema>, explanation: &Explanation) -> Self {
+        let drifted = explanation.drift.iter().flat_map(|drift| &drift.changes);
+        let drifted = drifted.filter(|change| change.sensitive).map(|change| &change.path);
+        let changed = explanation.causes.iter().filter(|cause| cause.sensitive).map(|cause| &cause.path);
+        Self::with_paths(schema, changed.chain(drifted))
+    }
+
+    /// Whether all that stands at the path is sensitive.
+    pub(crate) fn hides(&self, path: &Path) -> bool {
+        self.patterns.iter().any(|pattern| pattern.covers(path))
     }
 
     /// The value at `path` with everything sensitive hidden. Secrets stay secrets, which print nothing.
@@ -27,7 +45,7 @@ impl Mask {
         if value.is_null() || self.patterns.is_empty() {
             return value.clone();
         }
-        if self.patterns.iter().any(|pattern| pattern.covers(path)) {
+        if self.hides(path) {
             return hidden();
         }
         match value {

@@ -51,11 +51,9 @@ fn failure_lines(page: &mut Page, failed: &Failure) {
 }
 
 fn skipped_line(page: &mut Page, skipped: &Skipped) {
-    page.prose(
-        "  - ",
-        Tone::Plain,
-        &format!("{}: {} not begun: {}: {}", skipped.key, noun(skipped.step), skipped.by, skipped.why),
-    );
+    let Skipped { key, step, by, why } = skipped;
+    let cause = if key == by { why.clone() } else { format!("{why} ({by})") };
+    page.prose("  - ", Tone::Plain, &format!("{key}: {} not begun: {cause}", noun(*step)));
 }
 
 fn more(page: &mut Page, all: usize, what: &str) {

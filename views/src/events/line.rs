@@ -60,7 +60,8 @@ fn words(event: &Event) -> String {
         Event::StepFailed { key, step, message, indeterminate, .. } => {
             format!("{key}: {}", failure(*step, message, *indeterminate))
         }
-        Event::StepBlocked { key, step, by, why } => format!("{key}: {} not begun: {by}: {why}", noun(*step)),
+        Event::StepBlocked { key, step, by, why } if key == by => format!("{key}: {} not begun: {why}", noun(*step)),
+        Event::StepBlocked { key, step, by, why } => format!("{key}: {} not begun: {why} ({by})", noun(*step)),
         Event::Note { message } => format!("note: {message}"),
         Event::Finished { operation, ending, done, failed, blocked, at_ms } => {
             let ending = match ending {

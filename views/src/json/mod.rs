@@ -14,11 +14,13 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, Unit};
 use ksail_model::{Schemas, Value};
-use ksail_plan::{Action, Plan};
+use ksail_plan::{Action, Explanation, Plan};
 use serde_json::{Map, Value as Json};
 
 use self::values::object;
+use crate::mask::Mask;
 use crate::printable::is_hostile;
+use crate::words;
 
 /// The version of the plan JSON's form.
 pub const FORMAT_VERSION: &str = "1.2";
@@ -59,6 +61,45 @@ pub fn outputs_json(outputs: &BTreeMap<String, Value>) -> Json {
         Json::Object(object([("sensitive", sensitive.into()), ("value", plain)]))
     };
     Json::Object(outputs.iter().map(|(name, value)| (name.clone(), output(value))).collect())
+}
+
+/// An explanation as JSON: its own fields, with sensitive values as null and what is known after apply left out.
+pub fn explanation_json(explanation: &Explanation, schemas: &dyn Schemas) -> Json {
+    let mask = Mask::of_explanation(schemas.schema(explanation.key.address.kind()), explanation);
+    let causes = explanation.causes.iter().map(|cause| {
+        let sensitive = mask.hides(&cause.path);
+        let side = |value: &Option<Value>| match value {
+            Some(value) if !sensitive => values::plain(&mask.apply(value, &cause.path)),
+            _ => Json::Null,
+        };
+        serde_json::json!({
+            "path": cause.path,
+            "before": side(&cause.before),
+            "after": side(&cause.after),
+            "after_unknown": cause.after.as_ref().is_some_and(|after| after.any_leaf(&values::is_unknown)),
+            "sensitive": sensitive || [&cause.before, &cause.after].into_iter().flatten().any(|v| v.any_leaf(&values::is_sensitive)),
+            "cause": cause.cause,
+            "origin": cause.origin,
+            "forces_replacement": cause.forces_replacement,
+        })
+    });
+    serde_json::json!({
+        "key": explanation.key,
+        "action": explanation.action,
+        "reason": explanation.reason,
+        "why": words::reason(&explanation.reason),
+        "declared_at": explanation.declared_at,
+        "causes": causes.collect::<Vec<_>>(),
+        "drift": explanation.drift.as_ref().map(own::about_drift),
+        "needs": explanation.needs.iter().map(|(key, condition, origin)| serde_json::json!({
+            "key": key, "condition": condition, "origin": origin,
+        })).collect::<Vec<_>>(),
+        "forces": explanation.forces.iter().map(|(key, action)| serde_json::json!({
+            "key": key, "action": action,
+        })).collect::<Vec<_>>(),
+        "disturbs": explanation.disturbs,
+        "loses": explanation.loses,
+    })
 }
 
 /// JSON as text that is safe to print: characters that could steer a terminal are written as `\\u` escapes, which every

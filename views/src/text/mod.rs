@@ -1,5 +1,6 @@
 //! A plan for people, in the form that users of Terraform know.
 
+mod explanation;
 mod fields;
 mod outputs;
 mod print;
@@ -8,6 +9,7 @@ mod summary;
 use ksail_model::Schemas;
 use ksail_plan::{Action, Drift, Mode, Plan, PlanNode};
 
+pub use self::explanation::explanation;
 use self::fields::{Field, Shape, Sign, Source};
 pub use self::outputs::outputs;
 pub use self::summary::summary_line;

@@ -51,7 +51,7 @@ pub(crate) fn all_events() -> Vec<Event> {
             key: key("dev/mirror/docker.io"),
             step: StepDo::Create,
             by: registry(),
-            why: "it failed".to_owned(),
+            why: "what it needs was not done".to_owned(),
         },
         Event::Note { message: "stops after what is in flight; once more stops at once".to_owned() },
         Event::Finished {
@@ -209,7 +209,7 @@ fn the_summary_names_what_failed_and_the_next_command() {
         key: key("dev/mirror/docker.io"),
         step: StepDo::Create,
         by: key("dev/registry/local"),
-        why: "it failed".to_owned(),
+        why: "what it needs was not done".to_owned(),
     });
     let many: Vec<Skipped> = (0..40).map(|_| partial.skipped[0].clone()).collect();
     let mut unknown = partial.clone();

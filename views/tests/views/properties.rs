@@ -139,6 +139,11 @@ fn renderings(plan: &Plan) -> Vec<String> {
         text::summary_line(plan),
         text::outputs(&plan.outputs, &TextOptions::default()),
     ]);
+    for key in plan.nodes.keys() {
+        let explanation = ksail_plan::explain(plan, key).expect("it is in the plan");
+        out.push(text::explanation(&explanation, &kinds, &TextOptions::default()));
+        out.push(json::text(&json::explanation_json(&explanation, &kinds), true));
+    }
     out.push(json::text(&json::outputs_json(&plan.outputs), true));
     out
 }

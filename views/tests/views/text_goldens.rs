@@ -86,3 +86,58 @@ fn names_in_commands_are_one_word() {
     let text = render(&plan, false, Verbosity::Quiet);
     assert!(text.contains(r"`ksail import dev/volume/x 'x; rm -rf '\''y'\'''`"), "{text}");
 }
+
+#[test]
+fn explanations_name_every_cause() {
+    let mut plan = samples::changes();
+    let config = samples::key("dev/config/main");
+    if let Some(node) = plan.nodes.get_mut(&config) {
+        let mut wanted = samples::declaration("dev/config/main");
+        wanted.origins = ksail_model::Origins::all(ksail_model::Origin::File {
+            file: "ksail.yaml".into(),
+            span: ksail_model::Span { line: 12, column: 3, length: 4 },
+        });
+        wanted.edges.push(samples::edge(
+            "dev/registry/local",
+            ksail_model::Condition::Serving,
+            ksail_model::Strength::Hard,
+        ));
+        node.declaration = Some(wanted);
+    }
+    if let Some(network) = plan.nodes.get_mut(&samples::key("dev/network/main"))
+        && let Some(declaration) = &mut network.declaration
+    {
+        declaration.edges.push(samples::edge(
+            "dev/registry/local",
+            ksail_model::Condition::Exists,
+            ksail_model::Strength::Hard,
+        ));
+    }
+    let explain = |key: &str| {
+        let explanation = ksail_plan::explain(&plan, &samples::key(key)).expect("it is in the plan");
+        let json = ksail_views::json::explanation_json(&explanation, &TestKinds::new());
+        let json = ksail_views::json::text(&json, true);
+        let text = text::explanation(&explanation, &TestKinds::new(), &TextOptions::default());
+        for secret in ["t0", "t1", "p1", "p2", "p3", "p4"] {
+            assert!(!format!("{text}{json}").contains(&format!("\"{secret}\"")), "{secret} in\n{text}{json}");
+        }
+        (text, json)
+    };
+    let (config, json) = explain("dev/config/main");
+    insta::assert_snapshot!("explanation_update", config);
+    insta::assert_snapshot!("explanation_update_json", json);
+    insta::assert_snapshot!("explanation_replace", explain("dev/registry/local").0);
+}
+
+#[test]
+fn outputs_are_aligned_and_secrets_hidden() {
+    let outputs = [
+        ("registry".to_owned(), ksail_model::Value::from("127.0.0.1:5000")),
+        ("token".to_owned(), ksail_model::Value::Secret(ksail_model::Secret::env("TOKEN"))),
+        ("mirrors".to_owned(), samples::value(serde_json::json!({"docker.io": "127.0.0.1:5001"}))),
+    ]
+    .into();
+    insta::assert_snapshot!("outputs", text::outputs(&outputs, &TextOptions::default()));
+    insta::assert_snapshot!("outputs_json", ksail_views::json::text(&ksail_views::json::outputs_json(&outputs), true));
+    assert_eq!(text::outputs(&std::collections::BTreeMap::new(), &TextOptions::default()), "");
+}
