@@ -113,23 +113,19 @@ impl<'a> Source<'a> {
         before: Option<&Value>,
         after: Option<&Value>,
     ) -> (Vec<Field>, usize) {
-        let mut fields: Vec<Field> = tree
-            .below
-            .iter()
-            .map(|(step, below)| {
-                let path = path.child(step.clone());
-                let before = self.child(before, step, &path);
-                let after = self.child(after, step, &path);
-                self.field(label(step, below), below, &path, before.as_deref(), after.as_deref())
-            })
-            .collect();
+        let changed = tree.below.iter().map(|(step, below)| {
+            let path = path.child(step.clone());
+            let before = self.child(before, step, &path);
+            let after = self.child(after, step, &path);
+            (step.clone(), self.field(label(step, below), below, &path, before, after))
+        });
         let unchanged = self.unchanged(tree, path, after.or(before));
         if !self.unchanged {
-            return (fields, unchanged.len());
+            return (changed.map(|(_, field)| field).collect(), unchanged.len());
         }
-        fields.extend(unchanged);
-        fields.sort_by(|a, b| a.label.cmp(&b.label));
-        (fields, 0)
+        let mut fields: Vec<(Step, Field)> = changed.chain(unchanged).collect();
+        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        (fields.into_iter().map(|(_, field)| field).collect(), 0)
     }
 
     fn field(
@@ -187,28 +183,27 @@ impl<'a> Source<'a> {
     }
 
     /// The fields of a map, or elements of a list, that no change names.
-    fn unchanged(&self, tree: &Tree<'a>, path: &Path, value: Option<&Value>) -> Vec<Field> {
-        let same = |label: Option<String>, value: Value| Field {
-            label,
-            sign: Sign::Same,
-            shape: Shape::Whole(value),
-            comment: String::new(),
-        };
-        match value {
+    fn unchanged(&self, tree: &Tree<'a>, path: &Path, value: Option<&Value>) -> Vec<(Step, Field)> {
+        let children: Vec<(Step, &Value)> = match value {
             Some(Value::Map(map)) => map
                 .iter()
-                .filter(|(key, value)| !value.is_null() && !tree.below.contains_key(&Step::Key((*key).clone())))
-                .map(|(key, value)| same(Some(key.clone()), self.mask.apply(value, &path.child_key(key.clone()))))
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| (Step::Key(key.clone()), value))
                 .collect(),
-            Some(Value::List(list)) => list
-                .iter()
-                .enumerate()
-                .map(|(index, value)| (self.step_of(path, index, value), value))
-                .filter(|(step, _)| !tree.below.contains_key(step))
-                .map(|(step, value)| same(None, self.mask.apply(value, &path.child(step))))
-                .collect(),
+            Some(Value::List(list)) => {
+                list.iter().enumerate().map(|(index, value)| (self.step_of(path, index, value), value)).collect()
+            }
             _ => Vec::new(),
-        }
+        };
+        let same = |(step, value): (Step, &Value)| {
+            let label = match &step {
+                Step::Element(key) if plain(value) == *key => None,
+                step => label(step, &Tree::default()),
+            };
+            let shape = Shape::Whole(self.mask.apply(value, &path.child(step.clone())));
+            (step, Field { label, sign: Sign::Same, shape, comment: String::new() })
+        };
+        children.into_iter().filter(|(step, _)| !tree.below.contains_key(step)).map(same).collect()
     }
 
     fn step_of(&self, path: &Path, index: usize, value: &Value) -> Step {
@@ -224,22 +219,19 @@ impl<'a> Source<'a> {
     }
 
     /// The value at one more step; lists by key are searched.
-    fn child<'v>(&self, value: Option<&'v Value>, step: &Step, path: &Path) -> Option<std::borrow::Cow<'v, Value>> {
-        let found = match (value?, step) {
+    fn child<'v>(&self, value: Option<&'v Value>, step: &Step, path: &Path) -> Option<&'v Value> {
+        match (value?, step) {
             (Value::Map(map), Step::Key(key) | Step::Element(key)) => map.get(key),
             (Value::List(list), Step::Index(index)) => list.get(*index),
             (Value::List(list), Step::Element(_)) => {
                 let mut above = path.steps().to_vec();
                 above.pop();
                 let above = Path::from(above);
-                list.iter()
-                    .enumerate()
-                    .find(|(index, value)| self.step_of(&above, *index, value) == *step)
-                    .map(|(_, v)| v)
+                let mut elements = list.iter().enumerate();
+                elements.find(|(index, value)| self.step_of(&above, *index, value) == *step).map(|(_, value)| value)
             }
             _ => None,
-        };
-        found.map(std::borrow::Cow::Borrowed)
+        }
     }
 }
 
@@ -280,6 +272,7 @@ fn label(step: &Step, tree: &Tree<'_>) -> Option<String> {
         Step::Any => Some("[*]".to_owned()),
         Step::Element(key) => {
             let is_itself = |value: &Option<Value>| value.as_ref().is_none_or(|value| plain(value) == *key);
+            // Elements of sets are their own name; others are named in brackets.
             let by_itself = tree.change.is_some_and(|change| is_itself(&change.before) && is_itself(&change.after));
             (!by_itself).then(|| format!("[{}]", crate::printable::quoted(key)))
         }

@@ -58,6 +58,11 @@ fn the_library_of_other_tools_reads_it() {
     if Command::new("go").arg("version").output().is_err() {
         return missing("go is not installed");
     }
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/terraform-json");
+    let modules = Command::new("go").args(["mod", "download"]).current_dir(&module).output().expect("go runs");
+    if !modules.status.success() {
+        return missing("the Go modules cannot be had");
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let files: Vec<_> = rendered()
         .into_iter()
@@ -67,7 +72,6 @@ fn the_library_of_other_tools_reads_it() {
             file
         })
         .collect();
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/terraform-json");
     let output = Command::new("go").args(["run", "."]).args(&files).current_dir(module).output().expect("go runs");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}{stderr}");

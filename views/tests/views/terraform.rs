@@ -13,6 +13,9 @@ use serde_json::Value as Json;
 use crate::json_goldens::rendered;
 use crate::real::missing;
 
+/// Older ones lack some of the keys.
+const OLDEST_MINOR: u32 = 11;
+
 type Types = BTreeMap<String, BTreeSet<&'static str>>;
 
 const fn type_of(json: &Json) -> &'static str {
@@ -179,10 +182,16 @@ fn terraform_types(folder: &Path) -> Types {
 
 #[test]
 fn each_key_is_one_of_terraforms_with_its_type() {
-    let Ok(version) = Command::new("terraform").arg("version").env_remove("TF_CLI_CONFIG_FILE").output() else {
+    let Ok(version) = Command::new("terraform").args(["version", "-json"]).env_remove("TF_CLI_CONFIG_FILE").output()
+    else {
         return missing("terraform is not installed");
     };
-    assert!(version.status.success());
+    let version: Json = serde_json::from_slice(&version.stdout).expect("JSON");
+    let version = version["terraform_version"].as_str().expect("a version");
+    let minor = version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0);
+    if version.starts_with("0.") || minor < OLDEST_MINOR {
+        return missing("terraform is older than the one whose plan JSON this is");
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let mut theirs = terraform_types(folder.path());
     // Terraform writes changes and drift with the same code; what is built in cannot vanish, which would give the rest.
