@@ -23,6 +23,8 @@ const STOP_SECONDS: i32 = 10;
 /// How often, and with what pause, a removal that is under way already is looked at.
 const REMOVAL_LOOKS: u32 = 150;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(200);
+/// How often a name that is taken by nothing that can be looked at is tried again, after a pause each.
+const NAME_LOOKS: u32 = 100;
 /// Shorter beginnings of ids are too easily names.
 const SHORT_ID: usize = 12;
 
@@ -126,18 +128,26 @@ async fn make(
     wanted: &ContainerPlan,
 ) -> Result<String, CallError> {
     let name = &request.target.identity.name;
-    let options = Some(CreateContainerOptions { name: Some(name.clone()), ..Default::default() });
     let doing = format!("create {what}");
-    let body = wanted.body(&request.mark, spec);
-    match call.change(&doing, call.session.docker.create_container(options, body)).await {
-        Ok(reply) => Ok(reply.id),
+    for _ in 0..NAME_LOOKS {
+        let options = Some(CreateContainerOptions { name: Some(name.clone()), ..Default::default() });
+        let body = wanted.body(&request.mark, spec);
+        let (status, message) = match call.change(&doing, call.session.docker.create_container(options, body)).await {
+            Ok(reply) => return Ok(reply.id),
+            Err(Failed::Answered { status, message }) => (status, message),
+            Err(Failed::Error(error)) => return Err(error),
+        };
         // Whatever was answered: what is there under the name decides (another call of ours may have made it).
-        Err(Failed::Answered { status, message }) => match inspect_named(call, name).await? {
-            Some(observed) => adopt(call, what, &observed, request, spec),
-            None => Err(not_made(call, &doing, status, &message, wanted)),
-        },
-        Err(Failed::Error(error)) => Err(error),
+        match inspect_named(call, name).await? {
+            Some(observed) if observed.is_being_removed() => until_removed(call, what, observed.id()).await?,
+            Some(observed) => return adopt(call, what, &observed, request, spec),
+            // The name is taken and nothing is there: a creation or a removal that nobody waits for any more is still under
+            // way in the engine.
+            None if status == 409 => call.pause(&doing, REMOVAL_PAUSE).await?,
+            None => return Err(not_made(call, &doing, status, &message, wanted)),
+        }
     }
+    Err(CallError::transient(format!("{doing} on the engine at {}: another call has taken its name", call.place())))
 }
 
 fn not_made(call: &Call, doing: &str, status: u16, message: &str, wanted: &ContainerPlan) -> CallError {

@@ -244,8 +244,9 @@ impl Outside for Place {
     async fn state(&self, target: &Target) -> Result<String, Gap> {
         let (docker, name) = (&self.engine.docker, &target.identity.name);
         match target.address.kind() {
-            "network" => docker.inspect_network(name, None).await.map(|it| format!("{it:?}")),
-            "volume" => docker.inspect_volume(name).await.map(|it| format!("{it:?}")),
+            // As JSON, whose maps are in order.
+            "network" => docker.inspect_network(name, None).await.map(|it| serde_json::json!(it).to_string()),
+            "volume" => docker.inspect_volume(name).await.map(|it| serde_json::json!(it).to_string()),
             "image" => docker.inspect_image(name).await.map(|it| format!("{:?}", it.repo_tags)),
             _ => docker.inspect_container(name, None).await.map(|it| format!("{:?} {:?}", it.id, it.state)),
         }
