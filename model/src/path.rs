@@ -18,8 +18,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether this, read as a pattern, covers a step. A quoted key and an element are written alike, and a value has only
-    /// one of them at a place, so either covers the other.
+    /// Whether this, read as a pattern, covers a step. A value has only one of a key and an element at a place, so either
+    /// covers the other.
     fn covers(&self, step: &Self) -> bool {
         match (self, step) {
             (Self::Any, _) => true,
@@ -79,12 +79,11 @@ impl Path {
     /// Whether `self`, read as a pattern, covers `path` or something that holds it:
     /// [`Step::Any`] covers any step, and a shorter pattern covers all below it.
     pub fn covers(&self, path: &Self) -> bool {
-        self.0.len() <= path.0.len()
-            && self.0.iter().zip(&path.0).all(|(pattern, step)| pattern.covers(step))
+        self.0.len() <= path.0.len() && self.0.iter().zip(&path.0).all(|(pattern, step)| pattern.covers(step))
     }
 
-    /// Reads a path. Keys stand bare where they hold none of `.[]"`, else as `["key"]`; `[*]` is any
-    /// element, `[3]` a position, `["x"]` after a list an element by key.
+    /// Reads a path. Keys stand bare where they hold none of `.[]"*`, else as `"key"`; `[*]` is any element, `[3]` a
+    /// position, `["x"]` an element of a list by key.
     pub fn parse(text: &str) -> Result<Self, PathError> {
         let fail = |at, why| PathError { text: text.to_owned(), at, why };
         let bytes = text.as_bytes();
@@ -94,19 +93,7 @@ impl Path {
             match bytes[at] {
                 b'[' => {
                     if bytes.get(at + 1) == Some(&b'"') {
-                        let mut key = String::new();
-                        let mut chars = text[at + 2..].char_indices();
-                        let end = loop {
-                            match chars.next() {
-                                None => return Err(fail(at, "the quote is not closed")),
-                                Some((_, '\\')) => match chars.next() {
-                                    Some((_, c)) => key.push(c),
-                                    None => return Err(fail(at, "the quote is not closed")),
-                                },
-                                Some((offset, '"')) => break at + 2 + offset + 1,
-                                Some((_, c)) => key.push(c),
-                            }
-                        };
+                        let (key, end) = quoted(text, at + 1).ok_or_else(|| fail(at, "the quote is not closed"))?;
                         if bytes.get(end) != Some(&b']') {
                             return Err(fail(end, "`]` is missing"));
                         }
@@ -123,7 +110,12 @@ impl Path {
                         at = end + 1;
                     }
                 }
-                b'.' if at > 0 => at += 1,
+                b'.' if at > 0 && at + 1 < bytes.len() => at += 1,
+                b'"' => {
+                    let (key, end) = quoted(text, at).ok_or_else(|| fail(at, "the quote is not closed"))?;
+                    steps.push(Step::Key(key));
+                    at = end;
+                }
                 _ => {
                     let end = text[at..].find(['.', '[']).map_or(bytes.len(), |offset| at + offset);
                     if end == at {
@@ -139,10 +131,27 @@ impl Path {
     }
 }
 
+/// A quoted text that begins at a byte, and the byte after its closing quote.
+fn quoted(text: &str, at: usize) -> Option<(String, usize)> {
+    let mut inner = String::new();
+    let mut chars = text.get(at + 1..)?.char_indices();
+    loop {
+        match chars.next()? {
+            (_, '\\') => inner.push(chars.next()?.1),
+            (offset, '"') => return Some((inner, at + 1 + offset + 1)),
+            (_, c) => inner.push(c),
+        }
+    }
+}
+
 impl From<Vec<Step>> for Path {
     fn from(steps: Vec<Step>) -> Self {
         Self(steps)
     }
+}
+
+fn quotable(key: &str) -> String {
+    key.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 impl fmt::Display for Path {
@@ -155,9 +164,8 @@ impl fmt::Display for Path {
                     }
                     f.write_str(key)?;
                 }
-                Step::Key(key) | Step::Element(key) => {
-                    write!(f, "[\"{}\"]", key.replace('\\', "\\\\").replace('"', "\\\""))?;
-                }
+                Step::Key(key) => write!(f, "{}\"{}\"", if position > 0 { "." } else { "" }, quotable(key))?,
+                Step::Element(key) => write!(f, "[\"{}\"]", quotable(key))?,
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Any => f.write_str("[*]")?,
             }
@@ -191,7 +199,17 @@ mod tests {
 
     #[test]
     fn texts_come_back() {
-        for text in ["", "a", "a.b", "a[0].b", "a[*].b", "mounts[\"/data\"].source", "x[\"q\\\"q\"]"] {
+        for text in [
+            "",
+            "a",
+            "a.b",
+            "a[0].b",
+            "a[*].b",
+            "mounts[\"/data\"].source",
+            "x[\"q\\\"q\"]",
+            "env.\"A.B\".c",
+            "\"a b.c\"",
+        ] {
             assert_eq!(Path::parse(text).unwrap().to_string(), text);
         }
     }
@@ -208,10 +226,13 @@ mod tests {
 
     #[test]
     fn a_quoted_pattern_covers_a_key_and_an_element() {
-        // Both are written alike, so a pattern that was read cannot tell which of them is meant.
+        // A person need not know whether the list is one by key.
         let key = Path::key("mirrors").child_key("docker.io");
         let element = Path::key("mirrors").child(Step::Element("docker.io".to_owned()));
-        assert_eq!(key.to_string(), element.to_string());
+        assert_eq!(
+            (key.to_string(), element.to_string()),
+            ("mirrors.\"docker.io\"".into(), "mirrors[\"docker.io\"]".into())
+        );
         for path in [&key, &element] {
             assert!(Path::parse(&key.to_string()).unwrap().covers(path));
             assert!(key.covers(path) && element.covers(path));
