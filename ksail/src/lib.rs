@@ -1,1 +1,41 @@
 //! Plan and apply for Kubernetes platforms: the facade that a command line or a server embeds.
+//!
+//! A [`Platform`] is one project with one configuration: it plans, applies, and looks after the state. It is the only place that
+//! reads files, environment and clock, and hands them to the parts that must not.
+
+mod apply;
+mod choices;
+mod commit;
+mod connector;
+mod error;
+mod import;
+mod outputs;
+mod plan;
+mod plan_file;
+mod platform;
+mod project;
+mod recover;
+mod secrets;
+mod settings;
+mod state;
+mod undo;
+
+pub use apply::{Applied, ApplyOptions};
+pub use connector::Connectors;
+pub use error::{Error, Exit, codes};
+pub use outputs::{Outputs, outputs_of};
+pub use plan::{PlanOptions, Planned, Refresh};
+pub use plan_file::{read_plan, write_plan};
+pub use platform::Platform;
+pub use project::ConfigFiles;
+pub use recover::Recovery;
+pub use settings::{Settings, VERSION};
+pub use state::{HistoryLine, StateRow};
+pub use undo::Undo;
+
+pub use ksail_compiler::{InitOptions, SourceFile, init_files};
+pub use ksail_execute::{ApplyError, Ending, Event, EventSink, Failure, Limits, Silent, Skipped, Summary};
+pub use ksail_kinds::BuiltinKinds;
+pub use ksail_model::{Address, Code, Diagnostic, Record, RecordKey, Selector, Severity, Value};
+pub use ksail_plan::{Action, Explanation, Mode, Plan, PlanError, explain};
+pub use ksail_records::{LockOwner, SealedOperation, Snapshot, StateError};

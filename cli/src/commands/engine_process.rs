@@ -1,0 +1,53 @@
+//! `ksail __engine`: the embedded engine's process. Started by the embedded provider, not by people.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ksail::{Error, Exit, VERSION, codes};
+use ksail_embedded::EngineOptions;
+
+use super::Outcome;
+use crate::report::Failure;
+
+/// Run the embedded engine
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The engine's folder
+    #[arg(long)]
+    folder: PathBuf,
+    /// The file that holds the nonce by which the engine is recognised
+    #[arg(long)]
+    nonce_file: PathBuf,
+    /// The loopback port of the status page
+    #[arg(long)]
+    port: u16,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let failed = |message: String| Failure::from(Error::new(codes::PROVIDER, message, "ksail plan"));
+    let nonce = std::fs::read_to_string(&arguments.nonce_file)
+        .map_err(|error| failed(format!("cannot read {}: {error}", arguments.nonce_file.display())))?;
+    let options = EngineOptions {
+        folder: arguments.folder.clone(),
+        nonce: nonce.trim().to_owned(),
+        port: arguments.port,
+        version: VERSION.to_owned(),
+    };
+    super::block_on(async {
+        let interrupts = crate::interrupt::listen();
+        ksail_embedded::run(options, interrupts.stop).await
+    })?
+    .map(|()| Exit::Done)
+    .map_err(|error| failed(format!("the embedded engine ended: {}", chain(&error))))
+}
+
+/// An error with all that caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

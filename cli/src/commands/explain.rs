@@ -1,0 +1,60 @@
+//! `ksail explain`: why a resource changes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ksail::{BuiltinKinds, Error, Exit, Plan, RecordKey, codes, explain, read_plan};
+use ksail_views::{json, text};
+
+use super::{Outcome, run_plan};
+use crate::args::{Global, PlanFlags};
+use crate::report::Failure;
+use crate::{interrupt, terminal};
+
+/// Tell why a resource changes: which line of which file, or what drifted; what it forces and disturbs
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  ksail explain mirror/docker.io
+  ksail explain dev/registry/local --plan plan.json")]
+pub(crate) struct Arguments {
+    /// The resource; the cluster may be left out
+    #[arg(value_name = "ADDRESS")]
+    address: String,
+    /// Explain this plan instead of a new one
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    flags: PlanFlags,
+}
+
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
+    let plan = match &arguments.plan {
+        Some(file) => read_plan(&global.chdir_path(file))?,
+        None => {
+            let platform = super::open(global)?;
+            super::block_on(async {
+                let interrupts = interrupt::listen();
+                let options = run_plan::plan_options(&arguments.flags, &interrupts)?;
+                platform.plan(&options).await.map(|planned| planned.plan).map_err(super::failed(&platform))
+            })??
+        }
+    };
+    let key = find(&plan, &arguments.address)?;
+    let Some(explanation) = explain(&plan, &key) else { return Err(unknown(&plan, &arguments.address)) };
+    if global.is_json() {
+        terminal::print_json(&json::explanation_json(&explanation, &BuiltinKinds));
+    } else {
+        terminal::print(&text::explanation(&explanation, &BuiltinKinds, &terminal::text_options(global)));
+    }
+    Ok(Exit::Done)
+}
+
+fn find(plan: &Plan, text: &str) -> Result<RecordKey, Failure> {
+    let named = |key: &&RecordKey| key.to_string() == text || key.address.without_cluster() == text;
+    plan.nodes.keys().find(named).cloned().ok_or_else(|| unknown(plan, text))
+}
+
+fn unknown(plan: &Plan, text: &str) -> Failure {
+    let known: Vec<&str> = plan.nodes.keys().map(|key| key.address.without_cluster()).collect();
+    Error::new(codes::NOT_FOUND, format!("{text} is not in the plan"), format!("it has {}", known.join(", "))).into()
+}

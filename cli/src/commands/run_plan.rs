@@ -1,0 +1,154 @@
+//! What plan, apply, destroy, refresh, import, undo and recover share: show a plan, ask, apply, tell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ksail::{
+    Applied, ApplyOptions, BuiltinKinds, Diagnostic, Ending, Error, Exit, Plan, PlanOptions, Planned, Platform,
+    Refresh, Selector, codes, outputs_of,
+};
+use ksail_views::{events, json, text};
+
+use super::Outcome;
+use crate::args::{ApplyFlags, Global, PlanFlags};
+use crate::interrupt::Interrupts;
+use crate::report::Failure;
+use crate::{progress, report, terminal};
+
+/// The options of a plan, from flags.
+pub(super) fn plan_options(flags: &PlanFlags, interrupts: &Interrupts) -> Result<PlanOptions, Failure> {
+    let selectors = |texts: &[String]| -> Result<Vec<Selector>, Failure> {
+        texts
+            .iter()
+            .map(|text| {
+                Selector::parse(text).map_err(|error| {
+                    Error::new(codes::USAGE, error.to_string(), "an address reads cluster/kind/name").into()
+                })
+            })
+            .collect()
+    };
+    Ok(PlanOptions {
+        refresh: if flags.refresh { Refresh::Yes } else { Refresh::No },
+        targets: selectors(&flags.targets)?,
+        excludes: selectors(&flags.excludes)?,
+        replace: selectors(&flags.replace)?,
+        cancel: interrupts.stop.clone(),
+        ..PlanOptions::default()
+    })
+}
+
+/// Tells warnings, and prints the plan.
+pub(super) fn show(global: &Global, platform: &Platform, planned: &Planned) {
+    warn(global, platform, &planned.warnings);
+    print_plan(global, &planned.plan);
+}
+
+/// Tells warnings, unless only what matters is wanted.
+pub(super) fn warn(global: &Global, platform: &Platform, warnings: &[Diagnostic]) {
+    if !global.quiet {
+        report::diagnostics(global, warnings, platform.texts());
+    }
+}
+
+/// Prints a plan.
+pub(super) fn print_plan(global: &Global, plan: &Plan) {
+    if global.is_json() {
+        terminal::print(&json::text(&json::plan_json(plan, &BuiltinKinds), true));
+        terminal::print("\n");
+    } else {
+        terminal::print(&text::plan(plan, &BuiltinKinds, &terminal::text_options(global)));
+    }
+}
+
+/// Shows a plan, asks for a yes if nobody gave one, and applies it.
+pub(super) async fn review_and_apply(
+    global: &Global,
+    platform: &Platform,
+    planned: Planned,
+    flags: &ApplyFlags,
+    command: &'static str,
+    interrupts: &Interrupts,
+) -> Outcome {
+    warn(global, platform, &planned.warnings);
+    let plan = planned.plan;
+    // In JSON the output is a stream of events; the plan itself is `ksail plan --format json`.
+    if !global.is_json() {
+        print_plan(global, &plan);
+    }
+    if plan.steps.is_empty() && plan.resolutions.is_empty() && !plan.has_changes() {
+        let exit = if plan.is_complete() { Exit::Done } else { Exit::Partial };
+        if plan.is_complete() && !global.is_json() {
+            tell_outputs(global, platform).await;
+        }
+        return Ok(exit);
+    }
+    if !flags.auto_approve && !approved(command)? {
+        terminal::note("nothing was changed");
+        return Ok(Exit::Error);
+    }
+    apply(global, platform, Arc::new(plan), flags, command, interrupts, &[command, "--auto-approve"]).await
+}
+
+/// Whether a person says yes. Without a terminal nothing is asked.
+fn approved(command: &str) -> Result<bool, Failure> {
+    if !terminal::can_ask() {
+        let message = format!(
+            "nobody can be asked: {command} has neither a plan file nor --auto-approve, and there is no terminal"
+        );
+        let hint = format!("`ksail plan --out FILE`, then `ksail apply FILE`; or `ksail {command} --auto-approve`");
+        return Err(Error::new(codes::NOT_APPROVED, message, hint).into());
+    }
+    Ok(terminal::ask("Shall this plan be applied?"))
+}
+
+/// Applies a plan and tells how it ended.
+pub(super) async fn apply(
+    global: &Global,
+    platform: &Platform,
+    plan: Arc<Plan>,
+    flags: &ApplyFlags,
+    doing: &'static str,
+    interrupts: &Interrupts,
+    again: &[&str],
+) -> Outcome {
+    let options = ApplyOptions {
+        limits: flags.limits(),
+        lock_wait: flags.lock_timeout.0,
+        partial: flags.partial,
+        sink: progress::sink(global, &plan, flags.parallelism),
+        stop: interrupts.stop.clone(),
+        abort: interrupts.abort.clone(),
+        doing,
+    };
+    let applied = platform.apply(plan, &options).await.map_err(super::failed(platform))?;
+    drop(options);
+    tell(global, &applied, again);
+    Ok(applied.exit())
+}
+
+fn tell(global: &Global, applied: &Applied, again: &[&str]) {
+    if global.is_json() {
+        return;
+    }
+    let options = terminal::text_options(global);
+    let mut command = vec!["ksail"];
+    command.extend(again);
+    terminal::print(&events::final_summary(&applied.summary, &command, &options));
+    if applied.summary.ending == Ending::Complete && !global.quiet {
+        terminal::print(&text::outputs(&outputs_of(&applied.summary.snapshot), &options));
+    }
+}
+
+async fn tell_outputs(global: &Global, platform: &Platform) {
+    if global.quiet {
+        return;
+    }
+    if let Ok(Some(snapshot)) = platform.snapshot().await {
+        terminal::print(&text::outputs(&outputs_of(&snapshot), &terminal::text_options(global)));
+    }
+}
+
+/// How long edits of the state wait for another's lock.
+pub(super) const fn lock_wait(flags: &crate::args::LockFlags) -> Duration {
+    flags.lock_timeout.0
+}

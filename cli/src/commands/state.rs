@@ -1,0 +1,232 @@
+//! `ksail state …`: looks after the state.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use ksail::{Error, Exit, Platform, Record, Recovery};
+use serde_json::json;
+
+use super::{Outcome, run_plan};
+use crate::args::{ApplyFlags, Global, LockFlags, PlanFlags};
+use crate::report::Failure;
+use crate::{interrupt, terminal};
+
+/// How many operations `history` lists, where nothing else is asked for.
+const HISTORY: usize = 20;
+
+/// Look after the state: list, show, pull, push, mv, rm, history, recover
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List what is recorded
+    List,
+    /// Show one record
+    Show {
+        /// The resource; the cluster may be left out
+        address: String,
+    },
+    /// Print the state as JSON
+    Pull,
+    /// Replace the state by one that `pull` printed; a foreign lineage or an older serial is refused
+    Push {
+        /// The file; `-` is standard input
+        file: PathBuf,
+        #[command(flatten)]
+        lock: LockFlags,
+    },
+    /// Give a record another address
+    Mv {
+        /// The address now
+        from: String,
+        /// The address from now on
+        to: String,
+        #[command(flatten)]
+        lock: LockFlags,
+    },
+    /// Forget a record; what it stands for stays outside
+    Rm {
+        /// The resource; the cluster may be left out
+        address: String,
+        #[command(flatten)]
+        lock: LockFlags,
+    },
+    /// List the operations, newest first
+    History {
+        /// At most so many
+        #[arg(long, default_value_t = HISTORY)]
+        limit: usize,
+    },
+    /// Rebuild a lost state from the marks on what exists, by a plan that is shown first
+    Recover {
+        /// Whose marks, where there are several
+        #[arg(long)]
+        lineage: Option<String>,
+        #[command(flatten)]
+        flags: ApplyFlags,
+    },
+}
+
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
+    let platform = super::open(global)?;
+    super::block_on(act(global, &platform, &arguments.command))?
+}
+
+/// `ksail show` without a plan.
+pub(super) fn show_all(global: &Global) -> Outcome {
+    let platform = super::open(global)?;
+    super::block_on(list(global, &platform))?
+}
+
+async fn act(global: &Global, platform: &Platform, action: &Action) -> Outcome {
+    let failed = super::failed(platform);
+    match action {
+        Action::List => return list(global, platform).await,
+        Action::Show { address } => show(global, &platform.state_show(address).await.map_err(failed)?),
+        Action::Pull => terminal::print(&format!("{}\n", platform.state_pull().await.map_err(failed)?)),
+        Action::Push { file, lock } => {
+            let text = read(&global.chdir_path(file))?;
+            let serial = platform.state_push(&text, run_plan::lock_wait(lock)).await.map_err(failed)?;
+            say(global, &format!("the state has serial {serial} now"));
+        }
+        Action::Mv { from, to, lock } => {
+            platform.state_mv(from, to, run_plan::lock_wait(lock)).await.map_err(failed)?;
+            say(global, &format!("{from} is {to} now; declare it so too, or the next plan makes it anew"));
+        }
+        Action::Rm { address, lock } => {
+            let key = platform.state_rm(address, run_plan::lock_wait(lock)).await.map_err(failed)?;
+            say(global, &format!("{key} is forgotten; what it stood for is still there, and nobody's"));
+        }
+        Action::History { limit } => history(global, platform, *limit).await?,
+        Action::Recover { lineage, flags } => return recover(global, platform, lineage.as_deref(), flags).await,
+    }
+    Ok(Exit::Done)
+}
+
+async fn recover(global: &Global, platform: &Platform, lineage: Option<&str>, flags: &ApplyFlags) -> Outcome {
+    let interrupts = interrupt::listen();
+    let select = PlanFlags { refresh: true, ..PlanFlags::default() };
+    let options = run_plan::plan_options(&select, &interrupts)?;
+    let Recovery { planned, lineage } =
+        platform.plan_recovery(lineage, &options).await.map_err(super::failed(platform))?;
+    say(global, &format!("taking up lineage {lineage}"));
+    run_plan::review_and_apply(global, platform, planned, flags, "state recover", &interrupts).await
+}
+
+async fn list(global: &Global, platform: &Platform) -> Outcome {
+    let rows = platform.state_list().await.map_err(super::failed(platform))?;
+    if global.is_json() {
+        let list: Vec<_> =
+            rows.iter().map(|row| json!({ "address": row.key, "status": row.status, "id": row.id })).collect();
+        terminal::print_json(&json!(list));
+    } else {
+        for row in rows {
+            let status = match row.status {
+                ksail_model::Status::Present => String::new(),
+                other => format!("  ({})", word(&other)),
+            };
+            terminal::print(&format!("{}{status}\n", row.key));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn word(status: &ksail_model::Status) -> String {
+    match status {
+        ksail_model::Status::Creating => "its create was interrupted".to_owned(),
+        ksail_model::Status::Present => "present".to_owned(),
+        ksail_model::Status::NotReady { why } => format!("not ready: {why}"),
+        ksail_model::Status::Deleting => "its deletion was interrupted".to_owned(),
+        ksail_model::Status::Deposed => "deposed".to_owned(),
+        ksail_model::Status::Stuck { why } => format!("stuck: {why}"),
+    }
+}
+
+fn show(global: &Global, record: &Record) {
+    if global.is_json() {
+        terminal::print_json(&serde_json::to_value(record).unwrap_or_default());
+        return;
+    }
+    let declaration = &record.declaration;
+    let mut lines = vec![
+        format!("# {}", declaration.address),
+        format!("name        {}", declaration.identity.name),
+        format!("status      {}", word(&record.status)),
+        format!("generation  {}", record.generation),
+        format!("operation   {}", record.operation),
+    ];
+    lines.extend(record.id.iter().map(|id| format!("id          {id}")));
+    lines.extend(record.scope.iter().map(|scope| format!("scope       {scope}")));
+    lines.extend(declaration.host.iter().map(|host| format!("lives in    {host}")));
+    lines.extend(declaration.edges.iter().map(|edge| format!("needs       {} ({})", edge.to, edge.condition)));
+    if declaration.lifecycle.protect {
+        lines.push("protected   yes".to_owned());
+    }
+    lines.extend(
+        ksail_plan::joined(&record.fields, &record.attributes)
+            .as_map()
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| format!("  {name} = {value}")),
+    );
+    terminal::print(&format!("{}\n", lines.join("\n")));
+}
+
+async fn history(global: &Global, platform: &Platform, limit: usize) -> Result<(), Failure> {
+    let lines = platform.state_history(limit).await.map_err(super::failed(platform))?;
+    if global.is_json() {
+        let list: Vec<_> = lines
+            .iter()
+            .map(|line| {
+                let operation = &line.operation;
+                json!({
+                    "operation": operation.header.id, "serial": operation.serial, "kind": operation.header.kind,
+                    "result": operation.result, "who": operation.header.who, "commit": operation.header.commit,
+                    "began_ms": operation.header.began_ms, "sealed_ms": operation.sealed_ms,
+                    "plan_digest": operation.header.plan_digest,
+                    "changes": operation.changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        terminal::print_json(&json!(list));
+        return Ok(());
+    }
+    for line in lines {
+        let operation = line.operation;
+        let when =
+            i64::try_from(operation.header.began_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let when = when.map(|when| format!("{when:.0}")).unwrap_or_default();
+        let words = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        terminal::print(&format!(
+            "{:>4}  {}  {when}  {:<8} {:<10} {:>4} changes  {}\n",
+            operation.serial,
+            operation.header.id,
+            words(json!(operation.header.kind)),
+            words(json!(operation.result)),
+            operation.changes.len(),
+            operation.header.who,
+        ));
+    }
+    Ok(())
+}
+
+fn read(path: &std::path::Path) -> Result<String, Failure> {
+    let io = |source| Failure::from(Error::Io { doing: "read", path: path.to_owned(), source });
+    if path.ends_with("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(io)?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).map_err(io)
+}
+
+fn say(global: &Global, text: &str) {
+    if !global.quiet && !global.is_json() {
+        terminal::note(text);
+    }
+}

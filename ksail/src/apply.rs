@@ -1,0 +1,83 @@
+//! Applying a plan.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ksail_execute::{Apply, Clock, EventSink, Limits, Summary, apply};
+use ksail_kinds::BuiltinKinds;
+use ksail_plan::Plan;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Exit};
+use crate::platform::Platform;
+use crate::settings::{new_id, now_ms};
+
+/// How a plan shall be applied.
+#[derive(Clone)]
+pub struct ApplyOptions {
+    /// Limits of calls, waits and retries.
+    pub limits: Limits,
+    /// How long to wait for the lock.
+    pub lock_wait: Duration,
+    /// Whether to apply what is unaffected where something differs from the plan.
+    pub partial: bool,
+    /// Takes the events.
+    pub sink: Arc<dyn EventSink>,
+    /// The first interrupt: nothing new is begun.
+    pub stop: CancellationToken,
+    /// The second interrupt: calls are cancelled.
+    pub abort: CancellationToken,
+    /// What is done, for others who meet the lock (`apply`).
+    pub doing: &'static str,
+}
+
+/// What an apply did.
+pub struct Applied {
+    /// Steps, failures, and the state afterwards.
+    pub summary: Summary,
+}
+
+impl Applied {
+    /// The exit code of the command.
+    pub const fn exit(&self) -> Exit {
+        match self.summary.ending {
+            ksail_execute::Ending::Complete => Exit::Done,
+            ksail_execute::Ending::Partial => Exit::Partial,
+            ksail_execute::Ending::Interrupted => Exit::Interrupted,
+        }
+    }
+}
+
+/// The system's clock.
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        now_ms()
+    }
+}
+
+impl Platform {
+    /// Applies a plan of this project's stack. The declarations are those of the plan: the file is not compiled again.
+    pub async fn apply(&self, plan: Arc<Plan>, options: &ApplyOptions) -> Result<Applied, Error> {
+        let place = self.place(&plan.header.stack)?;
+        let summary = apply(Apply {
+            plan,
+            backend: Arc::clone(&place.backend),
+            connector: Arc::clone(&place.connector),
+            schemas: Arc::new(BuiltinKinds),
+            secrets: place.secrets,
+            clock: Arc::new(SystemClock),
+            sink: Arc::clone(&options.sink),
+            limits: options.limits.clone(),
+            owner: self.owner(options.doing),
+            lock_wait: options.lock_wait,
+            operation: new_id(),
+            partial: options.partial,
+            stop: options.stop.clone(),
+            abort: options.abort.clone(),
+        })
+        .await?;
+        Ok(Applied { summary })
+    }
+}

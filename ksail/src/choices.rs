@@ -1,0 +1,167 @@
+//! What is chosen at planning: ports. A recorded choice stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ksail_model::{Address, Choice, Declaration, DeclaredGraph, Diagnostic, Origin, Path, RecordKey, Value};
+use ksail_provider::{CallContext, Connector, HostSession, Provider};
+use ksail_records::Snapshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, codes};
+
+/// How long an engine may take to tell which of its ports are in use.
+const PORTS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many ports after the last preferred one are tried.
+const FURTHER_PORTS: u16 = 200;
+/// Where a port stands in a spec that is fixed by the declaration.
+const PORT: &str = "port";
+
+/// Fills in every choice. A port that the declaration fixes and that something else holds is an error, as long as
+/// the resource does not exist yet.
+pub(crate) async fn choose(
+    graph: &mut DeclaredGraph,
+    snapshot: &Snapshot,
+    connector: &Arc<dyn Connector>,
+) -> Result<(), Error> {
+    let mut taken = ports_declared(graph);
+    let mut used: BTreeMap<String, Vec<u16>> = BTreeMap::new();
+    let mut todo: Vec<(Address, Path, Vec<u16>)> = Vec::new();
+    for declaration in graph.declarations.values_mut() {
+        for choice in std::mem::take(&mut declaration.choices) {
+            let Choice::Port { path, preferred } = choice;
+            match recorded(snapshot, declaration, &path) {
+                Some(port) => {
+                    taken.insert(port);
+                    let origin = Origin::State { what: "chosen when it was planned first".into() };
+                    set(declaration, &path, port, origin);
+                }
+                None => {
+                    let provider = asked(declaration);
+                    used.entry(provider).or_default().extend(&preferred);
+                    todo.push((declaration.address.clone(), path, preferred));
+                }
+            }
+        }
+    }
+    let fixed = new_fixed_ports(graph, snapshot, &todo);
+    for (address, port) in &fixed {
+        used.entry(asked(&graph.declarations[address])).or_default().push(*port);
+    }
+    if used.is_empty() {
+        return Ok(());
+    }
+    let mut in_use: BTreeMap<String, BTreeMap<u16, String>> = BTreeMap::new();
+    for (provider, mut ports) in used {
+        if let Some(last) = ports.iter().max().copied() {
+            ports.extend(last.saturating_add(1)..=last.saturating_add(FURTHER_PORTS));
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        in_use.insert(provider.clone(), ports_in_use(graph, snapshot, connector, &provider, &ports).await);
+    }
+    refuse_collisions(graph, &fixed, &in_use)?;
+    for (address, path, preferred) in todo {
+        let Some(declaration) = graph.declarations.get_mut(&address) else { continue };
+        let busy = in_use.get(&asked(declaration));
+        let is_free = |port: &u16| !taken.contains(port) && busy.is_none_or(|busy| !busy.contains_key(port));
+        let last = preferred.last().copied().unwrap_or(1024);
+        let further = last.saturating_add(1)..=last.saturating_add(FURTHER_PORTS);
+        let Some(port) = preferred.iter().copied().chain(further).find(is_free) else {
+            let message = format!("no port is free for {address}: {FURTHER_PORTS} were tried after {last}");
+            return Err(Error::new(codes::PORT_IN_USE, message, "fix one in the file that is free"));
+        };
+        taken.insert(port);
+        set(declaration, &path, port, Origin::Chosen { why: "the first preferred port that is free".into() });
+    }
+    Ok(())
+}
+
+fn set(declaration: &mut Declaration, path: &Path, port: u16, origin: Origin) {
+    declaration.spec.set(path, Value::from(port));
+    declaration.origins.set(path.clone(), origin);
+}
+
+fn port_at(spec: &Value, path: &Path) -> Option<u16> {
+    spec.get(path).and_then(Value::as_i64).and_then(|port| u16::try_from(port).ok())
+}
+
+/// The port that was chosen before, if the resource is still the same thing.
+fn recorded(snapshot: &Snapshot, declaration: &Declaration, path: &Path) -> Option<u16> {
+    let record = snapshot.records.get(&RecordKey::current(declaration.address.clone()))?;
+    port_at(&record.declaration.spec, path)
+}
+
+/// Which provider is asked for ports: that of the host, where there is one, for it may not run yet.
+fn asked(declaration: &Declaration) -> String {
+    if declaration.host.is_some() { "embedded".to_owned() } else { declaration.provider.clone() }
+}
+
+fn ports_declared(graph: &DeclaredGraph) -> BTreeSet<u16> {
+    graph.declarations.values().filter_map(|declaration| port_at(&declaration.spec, &Path::key(PORT))).collect()
+}
+
+/// Ports that are fixed by the declaration of resources that are not in the state.
+fn new_fixed_ports(
+    graph: &DeclaredGraph,
+    snapshot: &Snapshot,
+    chosen: &[(Address, Path, Vec<u16>)],
+) -> Vec<(Address, u16)> {
+    graph
+        .declarations
+        .values()
+        .filter(|declaration| !snapshot.records.contains_key(&RecordKey::current(declaration.address.clone())))
+        .filter(|declaration| !graph.imports.iter().any(|import| import.to == declaration.address))
+        .filter(|declaration| !chosen.iter().any(|(address, _, _)| *address == declaration.address))
+        .filter_map(|declaration| Some((declaration.address.clone(), port_at(&declaration.spec, &Path::key(PORT))?)))
+        .collect()
+}
+
+fn refuse_collisions(
+    graph: &DeclaredGraph,
+    fixed: &[(Address, u16)],
+    in_use: &BTreeMap<String, BTreeMap<u16, String>>,
+) -> Result<(), Error> {
+    let errors: Vec<Diagnostic> = fixed
+        .iter()
+        .filter_map(|(address, port)| {
+            let declaration = &graph.declarations[address];
+            let holder = in_use.get(&asked(declaration))?.get(port)?;
+            let origin = declaration.origins.of(&Path::key(PORT));
+            let mut diagnostic =
+                Diagnostic::error(codes::PORT_IN_USE, format!("port {port} of {address} is in use: {holder}"))
+                    .hint("free it, choose another port in the file, or leave it out to have a free one chosen");
+            if let Some(Origin::File { file, span } | Origin::Overlay { file, span }) = origin {
+                diagnostic = diagnostic.at(std::sync::Arc::clone(file), *span, "fixed here");
+            }
+            Some(diagnostic)
+        })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(Error::Diagnostics(errors)) }
+}
+
+/// Which ports are in use; none where the engine cannot be asked: then the plan says that it is unreachable anyway.
+async fn ports_in_use(
+    graph: &DeclaredGraph,
+    snapshot: &Snapshot,
+    connector: &Arc<dyn Connector>,
+    provider: &str,
+    ports: &[u16],
+) -> BTreeMap<u16, String> {
+    let Some(config) = graph.providers.get(provider).or_else(|| snapshot.providers.get(provider)) else {
+        return BTreeMap::new();
+    };
+    let no_host: Option<&HostSession> = None;
+    let session: Arc<dyn Provider> = match connector.connect(provider, config, no_host).await {
+        Ok(session) => session,
+        Err(_) => return BTreeMap::new(),
+    };
+    let context = CallContext {
+        lineage: snapshot.lineage.clone(),
+        operation: None,
+        timeout: PORTS_TIMEOUT,
+        cancel: CancellationToken::new(),
+    };
+    session.ports_in_use(&context, ports).await.unwrap_or_default().into_iter().collect()
+}

@@ -1,0 +1,212 @@
+//! How the facade fails: each error with its documented code, a hint, and the exit code of the command.
+
+use std::path::PathBuf;
+
+use ksail_execute::ApplyError;
+use ksail_model::{Code, Diagnostic};
+use ksail_plan::PlanError;
+use ksail_records::StateError;
+
+/// Error codes of everything but the file (those are `KS01..`).
+pub mod codes {
+    use ksail_model::Code;
+
+    /// Resources need each other in a circle.
+    pub const CYCLE: Code = Code(201);
+    /// Protected resources would be lost.
+    pub const PROTECTED: Code = Code(202);
+    /// A selector selects nothing.
+    pub const SELECTS_NOTHING: Code = Code(203);
+    /// A move or an import cannot be made.
+    pub const BAD_MOVE: Code = Code(204);
+    /// A port is in use.
+    pub const PORT_IN_USE: Code = Code(205);
+    /// The graph is not sound.
+    pub const GRAPH: Code = Code(206);
+    /// A plan file cannot be read.
+    pub const PLAN_FILE: Code = Code(207);
+    /// The plan is stale.
+    pub const STALE: Code = Code(301);
+    /// The plan was applied before.
+    pub const USED: Code = Code(302);
+    /// The journal cannot be written.
+    pub const JOURNAL: Code = Code(303);
+    /// Nothing says yes to the plan.
+    pub const NOT_APPROVED: Code = Code(304);
+    /// The state is locked.
+    pub const LOCKED: Code = Code(401);
+    /// The state is of a newer format.
+    pub const NEWER_FORMAT: Code = Code(402);
+    /// The state is damaged.
+    pub const DAMAGED: Code = Code(403);
+    /// There is no room for the state.
+    pub const FULL: Code = Code(404);
+    /// The state may not be written.
+    pub const READ_ONLY: Code = Code(405);
+    /// The state is another's.
+    pub const OTHER_STATE: Code = Code(406);
+    /// The state cannot be read or written.
+    pub const STATE_IO: Code = Code(407);
+    /// There is no such state, record or operation.
+    pub const NOT_FOUND: Code = Code(408);
+    /// A backend is not built yet.
+    pub const BACKEND: Code = Code(409);
+    /// What exists belongs to another lineage.
+    pub const FOREIGN: Code = Code(410);
+    /// A provider cannot be reached.
+    pub const PROVIDER: Code = Code(501);
+    /// A secret cannot be resolved.
+    pub const SECRET: Code = Code(601);
+    /// A file cannot be read or written.
+    pub const IO: Code = Code(701);
+    /// A command line that cannot be carried out.
+    pub const USAGE: Code = Code(702);
+}
+
+/// Documented exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// An error.
+    Error = 1,
+    /// `plan --detailed-exitcode`: there are changes, drift included.
+    Changes = 2,
+    /// In part: nodes failed or blocked.
+    Partial = 3,
+    /// The plan is stale.
+    Stale = 4,
+    /// The state is locked.
+    Locked = 5,
+    /// Refused by policy or protection.
+    Refused = 6,
+    /// Interrupted in order.
+    Interrupted = 130,
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What is wrong with the file or the command line.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Diagnostics(Vec<Diagnostic>),
+    /// No plan can be made.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// An apply did not happen.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A file.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// An error with a code, and a hint.
+    pub fn new(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Diagnostics(vec![Diagnostic::error(code, message).hint(hint)])
+    }
+
+    /// The exit code of the command.
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Plan(PlanError::Protected(_)) => Exit::Refused,
+            Self::Apply(ApplyError::Stale(_) | ApplyError::Used { .. }) => Exit::Stale,
+            Self::Apply(ApplyError::State(StateError::Locked { .. })) | Self::State(StateError::Locked { .. }) => {
+                Exit::Locked
+            }
+            _ => Exit::Error,
+        }
+    }
+
+    /// What to tell the user.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        match self {
+            Self::Diagnostics(diagnostics) => diagnostics.clone(),
+            Self::Plan(error) => vec![plan_diagnostic(error)],
+            Self::Apply(error) => vec![apply_diagnostic(error)],
+            Self::State(error) => vec![state_diagnostic(error)],
+            Self::Io { source, .. } => vec![Diagnostic::error(codes::IO, format!("{self}: {source}"))],
+        }
+    }
+}
+
+/// An error with all that caused it, as one line.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+fn plan_diagnostic(error: &PlanError) -> Diagnostic {
+    let (code, hint) = match error {
+        PlanError::Cycle(_) | PlanError::StepCycle(_) => {
+            (codes::CYCLE, "take one of these dependencies away, or make one of them soft")
+        }
+        PlanError::Protected(_) => (
+            codes::PROTECTED,
+            "to give them up, declare them with `protect: false` under spec.lifecycle and apply that first",
+        ),
+        PlanError::SelectsNothing { .. } => (codes::SELECTS_NOTHING, "`ksail state list` names what there is"),
+        PlanError::BadMove { .. } | PlanError::ImportUndeclared { .. } => {
+            (codes::BAD_MOVE, "`ksail plan` without it names the addresses that are declared")
+        }
+        PlanError::DanglingEdge { .. } | PlanError::UnknownKind { .. } => {
+            (codes::GRAPH, "a newer ksail may know it: `ksail version`")
+        }
+    };
+    Diagnostic::error(code, error.to_string()).hint(hint)
+}
+
+fn apply_diagnostic(error: &ApplyError) -> Diagnostic {
+    match error {
+        ApplyError::State(error) => state_diagnostic(error),
+        ApplyError::Journal(_) => Diagnostic::error(codes::JOURNAL, whole(error))
+            .hint("nothing is lost: mend the cause and run the same command again, it goes on from what is recorded"),
+        ApplyError::Stale(_) => Diagnostic::error(codes::STALE, error.to_string())
+            .hint("nothing was called; make a new plan with `ksail plan`, or apply what is unaffected with --partial"),
+        ApplyError::Used { .. } => Diagnostic::error(codes::USED, error.to_string())
+            .hint("nothing was called; `ksail plan` tells whether anything is left to do"),
+    }
+}
+
+fn state_diagnostic(error: &StateError) -> Diagnostic {
+    let (code, hint) = match error {
+        StateError::Locked { .. } => {
+            (codes::LOCKED, "wait for it with --lock-timeout 5m, or end that process if it hangs")
+        }
+        StateError::NewerFormat { .. } => (codes::NEWER_FORMAT, "use the ksail that wrote it, or a newer one"),
+        StateError::Damaged { .. } | StateError::Illegal { .. } => (
+            codes::DAMAGED,
+            "nothing was changed; move snapshot.json and journal of that folder aside, then `ksail state recover` rebuilds the state from what exists",
+        ),
+        StateError::Full { .. } => {
+            (codes::FULL, "make room and run the same command again: it goes on from what is recorded")
+        }
+        StateError::ReadOnly { .. } => {
+            (codes::READ_ONLY, "give yourself the right to write there, or choose another folder with --state")
+        }
+        StateError::Fenced { .. } => {
+            (codes::STATE_IO, "run the command again: it starts from what the other one wrote")
+        }
+        StateError::LockMismatch { .. } => (codes::LOCKED, "`ksail unlock` without an id tells who holds it"),
+        StateError::OtherStack { .. } => (codes::OTHER_STATE, "check metadata.name, --environment and --state"),
+        StateError::Io { .. } => (codes::STATE_IO, "nothing was changed"),
+    };
+    Diagnostic::error(code, whole(error)).hint(hint)
+}

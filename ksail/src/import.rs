@@ -1,0 +1,33 @@
+//! Import: something that exists becomes ours, by a reviewed plan.
+
+use ksail_model::{Address, Selector};
+
+use crate::error::{Error, codes};
+use crate::plan::{PlanOptions, Planned, import};
+use crate::platform::Platform;
+
+impl Platform {
+    /// Plans to adopt what exists outside under `id` as the declared resource `address` (the cluster may be left out).
+    pub async fn plan_import(&self, address: &str, id: &str, mut options: PlanOptions) -> Result<Planned, Error> {
+        let stack = self.stack()?;
+        let address = self.find_declared(&stack.graph, address)?;
+        options.targets.push(Selector::parse(address.as_str()).map_err(bad_address)?);
+        options.imports.push(import(address, id));
+        self.plan_stack(stack, &options, None).await
+    }
+
+    /// The declared address that a person names.
+    fn find_declared(&self, graph: &ksail_model::DeclaredGraph, text: &str) -> Result<Address, Error> {
+        let named = |address: &&Address| address.as_str() == text || address.without_cluster() == text;
+        graph.declarations.keys().find(named).cloned().ok_or_else(|| {
+            let known: Vec<&str> = graph.declarations.keys().map(Address::without_cluster).collect();
+            let message = format!("{text} is not declared in {}", self.files.base.display());
+            Error::new(codes::NOT_FOUND, message, format!("declared are {}", known.join(", ")))
+        })
+    }
+}
+
+/// An address that cannot be read.
+pub(crate) fn bad_address(error: ksail_model::AddressError) -> Error {
+    Error::new(codes::USAGE, error.to_string(), "an address reads cluster/kind/name; `ksail state list` names them")
+}

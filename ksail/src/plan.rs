@@ -1,0 +1,239 @@
+//! Planning: compile, read, choose, look, preview, plan. It takes no lock and writes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ksail_execute::Looker;
+use ksail_kinds::BuiltinKinds;
+use ksail_model::{DeclaredGraph, Diagnostic, Import, Origin, Preview, RecordKey, Selector};
+use ksail_plan::{Action, Inputs, Mode, Observed, Options, Plan, PlanHeader, joined, look_list, plan as make_plan};
+use ksail_provider::{CallContext, Connector, HostSession, PreviewRequest, Target};
+use ksail_records::Snapshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::choices::choose;
+use crate::commit::commit_of;
+use crate::error::Error;
+use crate::platform::{Platform, Stack};
+use crate::settings::{VERSION, new_id, now_ms};
+
+/// Whether the outside is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Refresh {
+    /// It is.
+    #[default]
+    Yes,
+    /// It is not: the state is believed (`--refresh=false`).
+    No,
+    /// It is, and nothing else is planned than to take what was seen into the state (`--refresh-only`).
+    Only,
+}
+
+/// What a plan shall be about.
+#[derive(Debug, Clone, Default)]
+pub struct PlanOptions {
+    /// Whether all is destroyed.
+    pub destroy: bool,
+    /// Whether the outside is looked at.
+    pub refresh: Refresh,
+    /// Only these and what they need.
+    pub targets: Vec<Selector>,
+    /// All but these and what needs them.
+    pub excludes: Vec<Selector>,
+    /// Make these anew.
+    pub replace: Vec<Selector>,
+    /// Things that exist and become ours, beside those in the file.
+    pub imports: Vec<Import>,
+    /// How long one batch of observations may take.
+    pub timeout: Option<Duration>,
+    /// Cancels the plan.
+    pub cancel: CancellationToken,
+}
+
+/// A plan, and what was noticed on the way.
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Warnings.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// How long one batch of observations may take, where nothing else is asked for.
+const OBSERVE_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Platform {
+    /// Makes a plan.
+    pub async fn plan(&self, options: &PlanOptions) -> Result<Planned, Error> {
+        let stack = if options.destroy { self.stack_to_destroy()? } else { self.stack()? };
+        self.plan_stack(stack, options, None).await
+    }
+
+    /// A destroy needs the state only: a file whose declarations no longer compile does not stand in its way.
+    fn stack_to_destroy(&self) -> Result<Stack, Error> {
+        let broken = self.validate();
+        if broken.iter().any(Diagnostic::is_error) {
+            return Err(Error::Diagnostics(broken));
+        }
+        let name = self.stack_name();
+        let place = self.place(&name)?;
+        Ok(Stack {
+            graph: DeclaredGraph::default(),
+            cluster: self.loaded.config.name().to_owned(),
+            name,
+            environment: self.settings.environment.clone(),
+            warnings: Vec::new(),
+            place,
+        })
+    }
+
+    /// Makes a plan of a stack. `mode` is given where the plan is not simply that of the declarations.
+    pub(crate) async fn plan_stack(
+        &self,
+        mut stack: Stack,
+        options: &PlanOptions,
+        mode: Option<(Mode, Option<Snapshot>)>,
+    ) -> Result<Planned, Error> {
+        let stored = stack.place.read(&stack.name, stack.environment.as_deref()).await?;
+        let mut warnings = std::mem::take(&mut stack.warnings);
+        warnings.extend(stored.warnings.iter().map(|text| Diagnostic::warning(crate::codes::DAMAGED, text.clone())));
+        let new_state = stored.state.is_none();
+        let (mode, replaced) = match mode {
+            Some((mode, snapshot)) => (mode, snapshot),
+            None if options.destroy => (Mode::Destroy, None),
+            None if options.refresh == Refresh::Only => (Mode::RefreshOnly, None),
+            None => (Mode::Apply, None),
+        };
+        let snapshot = replaced
+            .or_else(|| stored.state.map(ksail_records::State::into_snapshot))
+            .unwrap_or_else(|| Snapshot::empty(new_id(), &stack.name, stack.environment.clone()));
+        stack.graph.imports.extend(options.imports.iter().cloned());
+        if mode != Mode::RefreshOnly {
+            choose(&mut stack.graph, &snapshot, &stack.place.connector).await?;
+            stack.place.secrets.fingerprint_graph(&mut stack.graph)?;
+        }
+        let header = PlanHeader {
+            lineage: snapshot.lineage.clone(),
+            new_state,
+            stack: stack.name.clone(),
+            environment: stack.environment.clone(),
+            serial: snapshot.serial,
+            mode,
+            version: VERSION.to_owned(),
+            commit: commit_of(&self.settings.project),
+            source: self.files.base.display().to_string(),
+            made_ms: now_ms(),
+        };
+        let observations = observe(&stack.graph, &snapshot, &stack.place.connector, options).await;
+        let plan_options = Options {
+            targets: options.targets.clone(),
+            excludes: options.excludes.clone(),
+            replace: options.replace.clone(),
+        };
+        let no_previews = BTreeMap::new();
+        let mut inputs = Inputs {
+            declared: &stack.graph,
+            snapshot: &snapshot,
+            observations: &observations,
+            previews: &no_previews,
+            schemas: &BuiltinKinds,
+            options: &plan_options,
+            header,
+        };
+        let mut plan = make_plan(&inputs)?;
+        let previews = preview(&plan, &observations, &stack.place.connector, options).await;
+        if previews.values().any(|preview| *preview != Preview::Unavailable) {
+            inputs.previews = &previews;
+            plan = make_plan(&inputs)?;
+        }
+        if let Some(owner) = stack.place.backend.lock_owner().await.ok().flatten() {
+            plan.notes.push(format!(
+                "{} of {} is under way (pid {}): what this plan shows may be out of date soon",
+                owner.doing, owner.who, owner.pid
+            ));
+        }
+        Ok(Planned { plan, warnings })
+    }
+}
+
+fn context(lineage: &str, options: &PlanOptions) -> CallContext {
+    CallContext {
+        lineage: lineage.to_owned(),
+        operation: None,
+        timeout: options.timeout.unwrap_or(OBSERVE_TIMEOUT),
+        cancel: options.cancel.clone(),
+    }
+}
+
+/// Looks at all that is recorded or declared.
+pub(crate) async fn observe(
+    graph: &DeclaredGraph,
+    snapshot: &Snapshot,
+    connector: &Arc<dyn Connector>,
+    options: &PlanOptions,
+) -> BTreeMap<RecordKey, Observed> {
+    if options.refresh == Refresh::No {
+        return BTreeMap::new();
+    }
+    let mut providers = snapshot.providers.clone();
+    providers.extend(graph.providers.clone());
+    let looker = Looker::new(Arc::clone(connector), providers, context(&snapshot.lineage, options));
+    looker.look(&look_list(graph, snapshot), &|_| None).await
+}
+
+/// A provider's name, and the host if the graph has one.
+type Session = (String, Option<RecordKey>);
+
+/// Asks the outside what the changes of a plan would give. What cannot be asked is left out.
+async fn preview(
+    plan: &Plan,
+    observations: &BTreeMap<RecordKey, Observed>,
+    connector: &Arc<dyn Connector>,
+    options: &PlanOptions,
+) -> BTreeMap<RecordKey, Preview> {
+    let mut batches: BTreeMap<Session, Vec<(RecordKey, PreviewRequest)>> = BTreeMap::new();
+    for node in plan.nodes.values() {
+        let Some(declaration) = &node.declaration else { continue };
+        if !matches!(node.action, Action::Create | Action::Update | Action::Replace { .. }) || node.with_host {
+            continue;
+        }
+        let seen = observations.get(&node.key).and_then(|observed| observed.observation.seen());
+        let target = Target {
+            address: node.key.address.clone(),
+            kind_version: declaration.kind_version,
+            identity: declaration.identity.clone(),
+            id: seen.and_then(|seen| seen.id.clone()),
+            spec: Some(declaration.spec.clone()),
+            ownership: declaration.ownership,
+        };
+        let request = PreviewRequest { target, current: seen.map(|seen| seen.fields.clone()) };
+        let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
+        batches.entry(session).or_default().push((node.key.clone(), request));
+    }
+    let context = context(&plan.header.lineage, options);
+    let mut previews = BTreeMap::new();
+    for ((provider, host), requests) in batches {
+        let Some(config) = plan.providers.get(&provider) else { continue };
+        let host = match host {
+            None => None,
+            // A host that does not serve cannot preview.
+            Some(host) => match observations.get(&host).and_then(|observed| observed.observation.seen()) {
+                Some(seen) if seen.readiness.is_ready() => {
+                    Some(HostSession { address: host.address, attributes: joined(&seen.fields, &seen.attributes) })
+                }
+                _ => continue,
+            },
+        };
+        let Ok(session) = connector.connect(&provider, config, host.as_ref()).await else { continue };
+        let (keys, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+        if let Ok(replies) = session.preview(&context, &requests).await {
+            previews.extend(keys.into_iter().zip(replies));
+        }
+    }
+    previews
+}
+
+/// An import that a command line asks for.
+pub(crate) fn import(to: ksail_model::Address, id: &str) -> Import {
+    Import { to, id: id.to_owned(), origin: Origin::Flag { flag: format!("import {id}").into() } }
+}

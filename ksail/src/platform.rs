@@ -1,0 +1,183 @@
+//! A project with its configuration, its state and its providers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ksail_compiler::{Loaded, Product, SourceFile, Sources, compile, load, validate};
+use ksail_model::{DeclaredGraph, Diagnostic};
+use ksail_plan::Plan;
+use ksail_provider::Connector;
+use ksail_records::{Backend, LockOwner, Stored};
+use ksail_state_local::LocalBackend;
+
+use crate::connector::Connectors;
+use crate::error::{Error, codes};
+use crate::project::{ConfigFiles, ProjectView, read_sources};
+use crate::secrets::SecretStore;
+use crate::settings::{Settings, VERSION, new_id, now_ms};
+
+/// One project with one configuration.
+pub struct Platform {
+    pub(crate) settings: Settings,
+    pub(crate) loaded: Loaded,
+    pub(crate) files: ConfigFiles,
+}
+
+/// A configuration compiled, with its state and its providers.
+pub(crate) struct Stack {
+    pub(crate) graph: DeclaredGraph,
+    pub(crate) name: String,
+    pub(crate) cluster: String,
+    pub(crate) environment: Option<String>,
+    pub(crate) warnings: Vec<Diagnostic>,
+    pub(crate) place: StackPlace,
+}
+
+/// Where a stack's state is, and how it is reached.
+pub(crate) struct StackPlace {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) secrets: Arc<SecretStore>,
+}
+
+impl Platform {
+    /// Reads the configuration. What is wrong within it is told by [`validate`](Self::validate) and by all that needs it; only a
+    /// file that cannot be read is an error here.
+    pub fn open(settings: Settings) -> Result<Self, Error> {
+        check_environment(settings.environment.as_deref())?;
+        let (sources, files) = read_sources(&settings)?;
+        let loaded = load(&sources, &ProjectView(&settings));
+        Ok(Self { settings, loaded, files })
+    }
+
+    /// Opens the project for a plan that was made before. The configuration need not be there: the plan carries all that is
+    /// applied. Where it is there, it tells where the state is.
+    pub fn open_for_plan(settings: Settings, plan: &Plan) -> Result<Self, Error> {
+        let named = settings.file.clone().unwrap_or_else(|| PathBuf::from("ksail.yaml"));
+        if settings.file.is_some() || settings.project.join(&named).exists() {
+            return Self::open(settings);
+        }
+        check_environment(settings.environment.as_deref())?;
+        let cluster = match &plan.header.environment {
+            Some(environment) => {
+                plan.header.stack.strip_suffix(&format!(".{environment}")).unwrap_or(&plan.header.stack)
+            }
+            None => &plan.header.stack,
+        };
+        let text = format!("apiVersion: ksail.io/v1alpha1\nkind: Cluster\nmetadata:\n  name: {cluster}\n");
+        let base = SourceFile { name: plan.header.source.clone(), text };
+        let sources = Sources { base, overlay: None, set: Vec::new(), environment: settings.environment.clone() };
+        let loaded = load(&sources, &ProjectView(&settings));
+        Ok(Self { settings, loaded, files: ConfigFiles { base: named, overlay: None } })
+    }
+
+    /// The configuration's files.
+    pub const fn files(&self) -> &ConfigFiles {
+        &self.files
+    }
+
+    /// How the files were taken together, as a sentence.
+    pub fn layering(&self) -> String {
+        self.loaded.layering.to_string()
+    }
+
+    /// The texts that diagnostics point into; credentials in them are masked.
+    pub fn texts(&self) -> &[ksail_compiler::SourceFile] {
+        &self.loaded.texts
+    }
+
+    /// Judges the file alone.
+    pub fn validate(&self) -> Vec<Diagnostic> {
+        validate(&self.loaded)
+    }
+
+    /// Compiles, and finds the state.
+    pub(crate) fn stack(&self) -> Result<Stack, Error> {
+        let product = Product { version: VERSION.to_owned() };
+        let compiled = compile(&self.loaded, &ProjectView(&self.settings), &product).map_err(Error::Diagnostics)?;
+        let place = self.place(&compiled.stack)?;
+        Ok(Stack {
+            graph: compiled.graph,
+            name: compiled.stack,
+            cluster: compiled.cluster,
+            environment: compiled.environment,
+            warnings: compiled.warnings,
+            place,
+        })
+    }
+
+    /// The state's place, for a file that need not compile: the state can be looked after while the file is broken.
+    pub(crate) fn place(&self, stack: &str) -> Result<StackPlace, Error> {
+        let folder = self.state_root()?.join(stack);
+        Ok(StackPlace {
+            backend: Arc::new(LocalBackend::new(folder.clone())),
+            connector: Arc::new(Connectors::new(self.settings.clone(), folder.clone())),
+            secrets: Arc::new(SecretStore::new(self.settings.clone(), folder)),
+        })
+    }
+
+    /// The stack's name, by the file's name and environment alone.
+    pub(crate) fn stack_name(&self) -> String {
+        let cluster = self.loaded.config.name();
+        match &self.settings.environment {
+            Some(environment) => format!("{cluster}.{environment}"),
+            None => cluster.to_owned(),
+        }
+    }
+
+    fn state_root(&self) -> Result<PathBuf, Error> {
+        let state = &self.loaded.config.spec.state;
+        let chosen = self.settings.state.clone().filter(|place| !place.is_empty());
+        let place = chosen.unwrap_or_else(|| state.path().to_owned());
+        if let Some((scheme, _)) = place.split_once("://") {
+            let message = format!("a state in {scheme}://… is not built yet");
+            return Err(Error::new(codes::BACKEND, message, "give a folder with --state or KSAIL_STATE"));
+        }
+        Ok(self.settings.project.join(place))
+    }
+
+    pub(crate) fn owner(&self, doing: &str) -> LockOwner {
+        LockOwner {
+            id: new_id(),
+            who: self.settings.who(),
+            doing: doing.to_owned(),
+            pid: std::process::id(),
+            since_ms: now_ms(),
+        }
+    }
+}
+
+/// Names of environments become parts of file names: only what is harmless there is taken.
+fn check_environment(name: Option<&str>) -> Result<(), Error> {
+    let is_harmless =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    match name {
+        Some(name) if !is_harmless(name) => {
+            let message = format!("`{name}` is not the name of an environment");
+            Err(Error::new(
+                codes::USAGE,
+                message,
+                "use letters, digits, `-` and `_`: --environment prod takes ksail.prod.yaml",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl StackPlace {
+    /// Reads the state; it must be of this stack and environment.
+    pub(crate) async fn read(&self, stack: &str, environment: Option<&str>) -> Result<Stored, Error> {
+        let stored = self.backend.read().await?;
+        if let Some(state) = &stored.state {
+            let snapshot = state.snapshot();
+            if snapshot.stack != stack || snapshot.environment.as_deref() != environment {
+                return Err(Error::State(ksail_records::StateError::OtherStack {
+                    place: self.backend.place(),
+                    found: snapshot.stack.clone(),
+                    wanted: stack.to_owned(),
+                }));
+            }
+        }
+        Ok(stored)
+    }
+}

@@ -1,0 +1,122 @@
+//! Secrets for the engine: resolved by reference, fingerprinted with the vault's key.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use ksail_execute::Secrets;
+use ksail_model::{DeclaredGraph, Diagnostic, Path, Value};
+use ksail_provider::SecretText;
+use ksail_secrets::{Identity, Resolver, SecretError, Vault};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::error::{Error, codes};
+use crate::settings::Settings;
+
+/// The name of the vault in the stack's folder.
+pub(crate) const VAULT: &str = "vault.age";
+
+/// Resolves secrets. The vault is opened, and at an apply made, when the first secret needs it.
+pub(crate) struct SecretStore {
+    settings: Settings,
+    vault_path: PathBuf,
+    vault: Mutex<Option<Vault>>,
+}
+
+impl SecretStore {
+    pub(crate) const fn new(settings: Settings, stack_folder: PathBuf) -> Self {
+        Self { settings, vault_path: stack_folder, vault: Mutex::new(None) }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.vault_path.join(VAULT)
+    }
+
+    fn identity(&self) -> Result<Identity, SecretError> {
+        let key = (self.settings.env)("KSAIL_AGE_KEY").filter(|key| !key.is_empty()).map(SecretString::from);
+        // Without a home folder the identity stays beside the vault: better than no fingerprint.
+        let file = self
+            .settings
+            .config_folder()
+            .map_or_else(|| self.vault_path.join("age.key"), |folder| Identity::file_below(&folder));
+        Identity::choose(key.as_ref(), &file)
+    }
+
+    fn with_vault<T>(
+        &self,
+        make: bool,
+        read: impl FnOnce(Option<&Vault>) -> Result<T, SecretError>,
+    ) -> Result<T, SecretError> {
+        let mut vault = self.vault.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if vault.is_none() {
+            if make {
+                *vault = Some(Vault::open_or_create(&self.path(), &self.identity()?)?);
+            } else if self.path().exists() {
+                *vault = Some(Vault::open(&self.path(), &self.identity()?)?);
+            }
+        }
+        read(vault.as_ref())
+    }
+
+    fn resolve<T>(
+        &self,
+        make: bool,
+        read: impl FnOnce(&Resolver<'_>) -> Result<T, SecretError>,
+    ) -> Result<T, SecretError> {
+        self.with_vault(make, |vault| {
+            let env = |name: &str| (self.settings.env)(name);
+            read(&Resolver { env: &env, project: self.settings.project.clone(), vault })
+        })
+    }
+
+    /// Fills in the fingerprints of all declared secrets, so that a plan tells a rotated one. Where there is no vault yet, there
+    /// is nothing to compare with, and a plan writes nothing.
+    pub(crate) fn fingerprint_graph(&self, graph: &mut DeclaredGraph) -> Result<(), Error> {
+        for declaration in graph.declarations.values_mut() {
+            // A secret that was only observed (a recovered state) has nothing to resolve.
+            if !declaration.spec.secrets().iter().any(|(_, secret)| !secret.parts.is_empty()) {
+                continue;
+            }
+            declaration.spec = self
+                .resolve(false, |resolver| match resolver.vault {
+                    Some(_) => resolver.fingerprinted(&declaration.spec),
+                    None => resolver.texts(&declaration.spec).map(|_| declaration.spec.clone()),
+                })
+                .map_err(|error| secret_error(declaration.address.as_str(), &error))?;
+        }
+        Ok(())
+    }
+}
+
+fn secret_error(address: &str, error: &SecretError) -> Error {
+    let diagnostic = Diagnostic::error(codes::SECRET, format!("a secret of {address} cannot be resolved: {error}"));
+    Error::Diagnostics(vec![match error.hint() {
+        Some(hint) => diagnostic.hint(hint),
+        None => diagnostic,
+    }])
+}
+
+impl Secrets for SecretStore {
+    fn texts(&self, spec: &Value) -> Result<BTreeMap<Path, SecretText>, String> {
+        if spec.secrets().is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let texts = self.resolve(true, |resolver| resolver.texts(spec)).map_err(|error| error.to_string())?;
+        Ok(texts.into_iter().map(|(path, text)| (path, SecretText::new(text.expose_secret().to_owned()))).collect())
+    }
+
+    fn fingerprinted(&self, spec: &Value) -> Result<Value, String> {
+        let planned = spec.secrets();
+        if planned.is_empty() {
+            return Ok(spec.clone());
+        }
+        let now = self.resolve(true, |resolver| resolver.fingerprinted(spec)).map_err(|error| error.to_string())?;
+        let found = now.secrets();
+        for ((path, planned), (_, found)) in planned.iter().zip(&found) {
+            if planned.fingerprint.is_some() && planned.fingerprint != found.fingerprint {
+                return Err(format!("the secret at {path} has another value than when the plan was made"));
+            }
+        }
+        Ok(now)
+    }
+}
