@@ -1,3 +1,3 @@
-//! Benchmarks and generated files.
+//! Tasks of the project: benchmarks and generated files.
 
 fn main() {}

@@ -1,0 +1,3 @@
+//! What the tasks and the measured engine process share.
+
+pub mod graph;
