@@ -47,9 +47,20 @@ impl Settings {
     /// `user@host`.
     pub(crate) fn who(&self) -> String {
         let user = ["USER", "LOGNAME"].iter().find_map(|name| (self.env)(name)).filter(|user| !user.is_empty());
-        let user = user.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
+        let user = user.or_else(user_in_passwd).unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
         format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
     }
+}
+
+/// The user's name where the environment does not tell it (in containers and services).
+fn user_in_passwd() -> Option<String> {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == Some(uid.as_str())).then(|| name.to_owned())
+    })
 }
 
 /// Milliseconds since the epoch.

@@ -50,6 +50,7 @@ impl Platform {
                 None => records.remove(&change.key),
             };
         }
+        let outputs = undone.iter().rev().find_map(|operation| operation.outputs_before.clone());
         let graph = DeclaredGraph {
             declarations: records
                 .into_iter()
@@ -57,7 +58,7 @@ impl Platform {
                 .map(|(key, record)| (key.address.clone(), declaration_again(record)))
                 .collect(),
             providers: snapshot.providers.clone(),
-            outputs: snapshot.outputs.clone(),
+            outputs: outputs.unwrap_or_else(|| snapshot.outputs.clone()),
             ..DeclaredGraph::default()
         };
         let oldest = undone.last().map(|operation| operation.header.id.clone()).unwrap_or_default();

@@ -1,6 +1,8 @@
 //! Operations: one apply, with what it changed.
 
-use ksail_model::{Digest, Record, RecordKey};
+use std::collections::BTreeMap;
+
+use ksail_model::{Digest, Record, RecordKey, Value};
 use serde::{Deserialize, Serialize};
 
 /// What an operation is.
@@ -83,4 +85,7 @@ pub struct SealedOperation {
     pub sealed_ms: u64,
     /// What it did.
     pub changes: Vec<Change>,
+    /// The outputs before it, if it changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs_before: Option<BTreeMap<String, Value>>,
 }

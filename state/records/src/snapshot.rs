@@ -55,6 +55,9 @@ pub struct Snapshot {
     /// For the operation under way: each changed record as it was before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub before: BTreeMap<RecordKey, Option<Record>>,
+    /// For the operation under way: the outputs as they were before, if it changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs_before: Option<BTreeMap<String, Value>>,
     /// The header of the last sealed operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<OperationHeader>,
@@ -76,6 +79,7 @@ impl Snapshot {
             outputs: BTreeMap::new(),
             operation: None,
             before: BTreeMap::new(),
+            outputs_before: None,
             last: None,
         }
     }

@@ -213,6 +213,9 @@ impl State {
                 self.redirect(from, to);
             }
             Edit::Context { providers, outputs } => {
+                if self.snapshot.outputs != *outputs && self.snapshot.outputs_before.is_none() {
+                    self.snapshot.outputs_before = Some(self.snapshot.outputs.clone());
+                }
                 self.snapshot.providers.clone_from(providers);
                 self.snapshot.outputs.clone_from(outputs);
             }
@@ -263,6 +266,7 @@ impl State {
             result,
             sealed_ms: at_ms,
             changes,
+            outputs_before: self.snapshot.outputs_before.take(),
         })
     }
 }
