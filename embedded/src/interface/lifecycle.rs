@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::containers::find;
 use super::networks;
 use super::query::Query;
-use super::reply::{ApiError, Reply, empty, ok};
+use super::reply::{ApiError, Reply, empty, typed};
 use crate::durable;
 use crate::engine::Engine;
 use crate::registry::{Registry, RegistryOptions};
@@ -310,35 +310,43 @@ impl Engine {
         empty(StatusCode::NO_CONTENT)
     }
 
-    /// Waits until a container does not run (by default), ends the next time, or is gone.
-    pub(super) async fn wait_container(&self, name: &str, query: &Query) -> Reply {
-        let mut changes = self.changes.subscribe();
+    /// Waits until a container does not run (by default), ends the next time, or is gone. The head of the reply is sent at
+    /// once, as the `docker` client needs it: it waits before it starts a container.
+    pub(super) async fn wait_container(self: &Arc<Self>, name: &str, query: &Query) -> Reply {
+        let changes = self.changes.subscribe();
         let condition = query.get("condition").unwrap_or("not-running").to_owned();
-        let (id, ran) = {
-            let world = self.world.lock().await;
-            let id = find(&world, name)?.id.clone();
-            let ran = world.running.contains_key(&id);
-            (id, ran)
-        };
-        let mut seen_running = ran;
+        let id = find(&*self.world.lock().await, name)?.id.clone();
+        let engine = Arc::clone(self);
+        let line = futures::stream::once(async move { engine.await_condition(&id, &condition, changes).await });
+        typed(StatusCode::OK, "application/json", axum::body::Body::from_stream(line))
+    }
+
+    async fn await_condition(
+        &self,
+        id: &str,
+        condition: &str,
+        mut changes: tokio::sync::watch::Receiver<()>,
+    ) -> std::io::Result<String> {
+        let (mut ran, mut exit_code) = (false, 0);
         loop {
             {
                 let world = self.world.lock().await;
-                let running = world.running.contains_key(&id);
-                let container = world.containers.get(&id);
-                let done = match condition.as_str() {
+                let running = world.running.contains_key(id);
+                let container = world.containers.get(id);
+                let done = match condition {
                     "removed" => container.is_none(),
-                    "next-exit" => (seen_running && !running) || container.is_none(),
+                    "next-exit" => (ran && !running) || container.is_none(),
                     _ => !running,
                 };
-                seen_running |= running;
+                ran |= running;
+                exit_code = container.map_or(exit_code, |container| container.exit_code);
                 if done {
-                    return ok(&json!({"StatusCode": container.map_or(0, |container| container.exit_code)}));
+                    return Ok(json!({"StatusCode": exit_code}).to_string());
                 }
             }
             tokio::select! {
-                changed = changes.changed() => changed.map_err(|error| ApiError::server(error.to_string()))?,
-                () = self.shutdown.cancelled() => return Err(ApiError::server("the engine is stopping")),
+                changed = changes.changed() => changed.map_err(std::io::Error::other)?,
+                () = self.shutdown.cancelled() => return Err(std::io::Error::other("the engine is stopping")),
             }
         }
     }

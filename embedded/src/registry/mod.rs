@@ -84,12 +84,17 @@ impl Registry {
                 .into_response()
         };
         let cancel = self.cancel.clone();
+        let has_body = !matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
         let mut response = tokio::select! {
             reply = self.route(request) => reply.unwrap_or_else(RegistryError::into_response),
             () = cancel.cancelled() => stopping(),
         };
         let version = HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("Docker-Distribution-Api-Version", version);
+        if has_body && !response.status().is_success() {
+            // The rest of a refused body is not read; the client must not send another request behind it.
+            response.headers_mut().insert(axum::http::header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 

@@ -1,0 +1,10 @@
+//! The embedded engine as clients see it: bollard, plain HTTP, the `docker` client and `skopeo`.
+
+#![expect(clippy::print_stdout, reason = "a test that does not run says why")]
+
+mod harness;
+mod interface;
+mod life;
+mod pull_through;
+mod real_clients;
+mod registry;
