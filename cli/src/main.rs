@@ -14,7 +14,14 @@ use clap::Parser as _;
 use crate::args::Cli;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; a wrong command line is an error like any other, and 2 means changes.
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+    };
     terminal::start_logging(&cli.global);
     match commands::run(&cli) {
         Ok(exit) => ExitCode::from(exit as u8),

@@ -61,6 +61,35 @@ pub mod codes {
     pub const IO: Code = Code(701);
     /// A command line that cannot be carried out.
     pub const USAGE: Code = Code(702);
+
+    /// Every code of this module.
+    pub const ALL: &[Code] = &[
+        CYCLE,
+        PROTECTED,
+        SELECTS_NOTHING,
+        BAD_MOVE,
+        PORT_IN_USE,
+        GRAPH,
+        PLAN_FILE,
+        STALE,
+        USED,
+        JOURNAL,
+        NOT_APPROVED,
+        LOCKED,
+        NEWER_FORMAT,
+        DAMAGED,
+        FULL,
+        READ_ONLY,
+        OTHER_STATE,
+        STATE_IO,
+        NOT_FOUND,
+        BACKEND,
+        FOREIGN,
+        PROVIDER,
+        SECRET,
+        IO,
+        USAGE,
+    ];
 }
 
 /// Documented exit codes.

@@ -108,8 +108,11 @@ impl Platform {
             .or_else(|| stored.state.map(ksail_records::State::into_snapshot))
             .unwrap_or_else(|| Snapshot::empty(new_id(), &stack.name, stack.environment.clone()));
         stack.graph.imports.extend(options.imports.iter().cloned());
-        if mode != Mode::RefreshOnly {
+        // What a recovery takes up runs already: it holds its ports itself.
+        if !matches!(mode, Mode::RefreshOnly | Mode::Recover) {
             choose(&mut stack.graph, &snapshot, &stack.place.connector).await?;
+        }
+        if mode != Mode::RefreshOnly {
             stack.place.secrets.fingerprint_graph(&mut stack.graph)?;
         }
         let header = PlanHeader {
