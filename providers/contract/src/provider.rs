@@ -42,13 +42,17 @@ pub struct CallContext {
 ///    makes the thing. When a thing of that identity exists with our lineage and address, create completes what is missing
 ///    and returns it; it never makes a second one. If it exists without our mark: `NotOurs`, and nothing is
 ///    changed.
+///    Ours in another generation is `Refused`: the engine deletes the old one first. What was adopted by its id
+///    lacks the mark: `identity.id` (create) or `target.id` (update) finds it, and it may be changed. Of a shared thing
+///    (an image) `Seen::mark` is the caller's own mark or none, and `list_owned` gives one entry a mark.
 /// 4. **Lost replies.** A create, update or delete that is repeated after its reply was lost ends as if it had been
 ///    called once.
 /// 5. **Indeterminate.** A call that was sent and whose outcome is not known (timeout, reset, cancelled in flight) is
 ///    `Indeterminate`, never `Refused` or `Transient`.
 /// 6. **Delete of what is gone** is `WasAbsent`, not an error. A thing that does not carry our lineage is never
-///    deleted: `NotOurs`.
-/// 7. **Cancellation.** At every await the cancel token and the deadline are honoured within a second.
+///    deleted: `NotOurs`. To update or to wait for what is not there is `Refused`.
+/// 7. **Cancellation.** At every await the cancel token and the deadline are honoured within a second. (The near half of a
+///    pipe gives the far side two more to tell whether something was sent.)
 /// 8. **Readiness.** `create` and `update` return when the call is done, not when the thing is ready;
 ///    [`wait`](Self::wait) waits.
 /// 9. **Secrets** are in no reply, no error and no log; observed ones appear as the fingerprint that the mark carries.
