@@ -33,8 +33,9 @@ pub struct CallContext {
 /// The conformance suite (`ksail-conformance`) checks each of these on every provider, directly, through a pipe
 /// and under injected faults.
 ///
-/// 1. **Batches.** [`observe`](Self::observe) looks at all targets with as many requests as there are kinds, not as
-///    there are targets, and answers one observation a target, in order.
+/// 1. **Batches.** [`observe`](Self::observe) looks at all targets with one list a kind, not with one look-up a
+///    target, and answers one observation a target, in order. What a list cannot tell (a container's environment) may be asked
+///    of the things that it found, several at a time.
 /// 2. **Unknown is never absent.** `Absent` is said only when the outside certainly answered that the thing is
 ///    not there. A timeout, a refused connection, a reply that cannot be read is an error of the whole batch,
 ///    or `Unknown` for the target.
