@@ -1,0 +1,62 @@
+//! What is chosen on the command line: environments, `--set`, files, folders.
+
+use crate::support::project::{MIRRORS, Project};
+use crate::support::{ChosenPorts, free_port};
+
+#[test]
+fn a_partial_environment_is_laid_over_and_a_complete_one_stands_alone() {
+    let project = Project::quickstart();
+    let (registry, quay) = (free_port(), free_port());
+    project.write(
+        "ksail.test.yaml",
+        &format!("spec:\n  cluster:\n    localRegistry:\n      registry: localhost:{registry}\n  mirrors:\n    - host: quay.io\n      port: {quay}\n"),
+    );
+    project
+        .run(&["plan", "--environment", "test"])
+        .code(0)
+        .says("ksail.test.yaml")
+        .says("laid over")
+        .says("dev/mirror/quay.io")
+        .says_not("mirror/ghcr.io");
+    let complete = project.read("ksail.yaml").replace("name: dev", "name: alone");
+    project.write("ksail.prod.yaml", &complete);
+    project.run(&["plan", "--environment", "prod"]).code(0).says("alone/mirror/ghcr.io").says("ksail.prod.yaml");
+    project.run(&["plan", "--environment", "nowhere"]).code(1).says("ksail.nowhere.yaml");
+    project.run(&["plan", "--environment", "../x"]).code(1).says("KS0702");
+
+    let _ports = ChosenPorts::lock();
+    project.run(&["apply", "--environment", "test", "--auto-approve"]).code(0);
+    assert!(project.path().join(".ksail/dev.test/snapshot.json").exists());
+    project.run(&["state", "list"]).code(1).says("KS0408");
+    project.run(&["plan", "--environment", "test", "--detailed-exitcode"]).code(0);
+    project.run(&["destroy", "--environment", "test", "--auto-approve"]).code(0);
+}
+
+#[test]
+fn set_overrides_a_field_and_is_named_as_its_origin() {
+    let project = Project::applied();
+    let set = "spec.mirrors[0].upstream=https://set.example.com";
+    project.run(&["plan", "--set", set]).code(0).says("https://set.example.com");
+    project.run(&["explain", "mirror/docker.io", "--set", set]).code(0).says("--set");
+    project.run(&["plan", "--set", "spec.nothing=1"]).code(1).says("nothing");
+    project.run(&["plan", "--set", "spec"]).code(1);
+}
+
+#[test]
+fn another_file_and_another_folder_are_taken() {
+    let project = Project::quickstart();
+    let file = project.read("ksail.yaml");
+    std::fs::create_dir(project.path().join("below")).unwrap();
+    std::fs::rename(project.path().join("ksail.yaml"), project.path().join("below/platform.yaml")).unwrap();
+    project.run(&["plan"]).code(1).says("ksail init");
+    project.run(&["-C", "below", "-f", "platform.yaml", "validate"]).code(0).says("is valid");
+    project.run(&["validate", "-C", "below", "--config", "platform.yaml"]).code(0);
+    let _ports = ChosenPorts::lock();
+    project.run(&["-C", "below", "-f", "platform.yaml", "plan", "--out", "plan.json"]).code(0);
+    project.run(&["-C", "below", "-f", "platform.yaml", "apply", "plan.json"]).code(0);
+    assert!(project.path().join("below/.ksail/dev/snapshot.json").exists());
+    project.run(&["-C", "below", "-f", "platform.yaml", "destroy", "--auto-approve"]).code(0);
+    project.write("ksail.yaml", &file);
+    project.run(&["state", "list"]).code(1).says("KS0408");
+    assert_eq!(MIRRORS.len(), 2);
+}

@@ -1,0 +1,87 @@
+//! The same on a real Docker Engine.
+
+use crate::support::engine::Engine;
+use crate::support::project::Project;
+use crate::support::{docker_socket, free_port};
+
+const EXAMPLE: &str = include_str!("../../../examples/docker-registries/ksail.yaml");
+
+/// A project of `examples/docker-registries` with a name and ports of its own.
+fn example(cluster: &str, socket: &std::path::Path) -> Project {
+    let mut project = Project::empty(free_port());
+    let file = EXAMPLE
+        .replace("name: registries", &format!("name: {cluster}"))
+        .replace("localhost:5050", &format!("localhost:{}", project.registry_port))
+        .replace(
+            "- host: docker.io\n",
+            &format!("- host: docker.io\n      port: {}\n", project.mirror_port("docker.io")),
+        )
+        .replace("- host: ghcr.io\n", &format!("- host: ghcr.io\n      port: {}\n", project.mirror_port("ghcr.io")));
+    project.write("ksail.yaml", &file);
+    project.set_env("DOCKER_HOST", &format!("unix://{}", socket.display()));
+    project.set_env("GHCR_USER", "robot");
+    project.set_env("GHCR_TOKEN", "a-token");
+    project
+}
+
+fn name(prefix: &str) -> String {
+    format!("{prefix}{:08x}", fastrand::u32(..))
+}
+
+fn unprotect(project: &Project) {
+    let file = project.read("ksail.yaml").replace("protect: true", "protect: false");
+    project.write("ksail.yaml", &file);
+    project.apply();
+}
+
+#[test]
+fn the_docker_example_lives_is_lost_recovered_and_destroyed_to_nothing() {
+    let Some(socket) = docker_socket() else { return };
+    let engine = Engine::at(&socket);
+    let cluster = name("e2e");
+    let project = example(&cluster, &socket);
+    project.run(&["plan", "--detailed-exitcode"]).code(2);
+    project.apply();
+    project.is_settled();
+    let all = engine.addresses(&cluster);
+    assert_eq!(all.len(), 7, "{all:?}");
+
+    engine.remove_container(&format!("{cluster}-mirror-docker.io"));
+    engine.stop_container(&format!("{cluster}-mirror-ghcr.io"));
+    project.run(&["plan", "--detailed-exitcode"]).code(2).says("2 drifted");
+    project.apply();
+    assert_eq!(engine.addresses(&cluster), all);
+    project.is_settled();
+
+    project.run(&["destroy", "--auto-approve"]).code(6).says("local-registry");
+    std::fs::remove_dir_all(project.path().join(".ksail")).unwrap();
+    project.run(&["plan"]).code(3).says("ksail state recover");
+    project.run(&["state", "recover", "--auto-approve"]).code(0);
+    project.is_settled();
+    assert_eq!(engine.addresses(&cluster), all);
+
+    unprotect(&project);
+    project.run(&["destroy", "--auto-approve"]).code(0);
+    assert_eq!(engine.addresses(&cluster), [""; 0]);
+}
+
+#[test]
+fn a_cluster_whose_name_begins_with_anothers_is_left_alone() {
+    let Some(socket) = docker_socket() else { return };
+    let engine = Engine::at(&socket);
+    let short = name("foo");
+    let long = format!("{short}-bar");
+    let (first, second) = (example(&short, &socket), example(&long, &socket));
+    first.apply();
+    second.apply();
+    let others = engine.marked(&long);
+    assert_eq!(others.len(), 7);
+    unprotect(&first);
+    first.run(&["destroy", "--auto-approve"]).code(0);
+    assert_eq!(engine.addresses(&short), [""; 0]);
+    assert_eq!(engine.marked(&long), others);
+    second.is_settled();
+    unprotect(&second);
+    second.run(&["destroy", "--auto-approve"]).code(0);
+    assert_eq!(engine.addresses(&long), [""; 0]);
+}

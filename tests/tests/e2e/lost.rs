@@ -1,0 +1,66 @@
+//! The state lost: rebuilt from the marks on what exists.
+
+use std::fs;
+
+use crate::support::project::Project;
+
+fn lose_state(project: &Project) {
+    for name in ["snapshot.json", "journal"] {
+        fs::rename(project.state().join(name), project.path().join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_lost_state_is_named_and_recovered() {
+    let project = Project::applied();
+    let lineage = project.lineage();
+    lose_state(&project);
+    project
+        .run(&["plan", "--detailed-exitcode"])
+        .code(3)
+        .says(&format!("belongs to lineage {lineage}"))
+        .says("ksail state recover");
+    project.run(&["apply", "--auto-approve"]).code(3);
+    assert_eq!(project.engine().addresses("dev").len(), 7, "nothing was touched");
+    project.run(&["state", "recover"]).code(1).says("KS0304");
+    project.run(&["state", "recover", "--auto-approve"]).code(0).says(&lineage);
+    assert_eq!(project.lineage(), lineage);
+    project.is_settled();
+    project.run(&["state", "recover", "--auto-approve"]).code(1).says("nothing is lost");
+    project.run(&["destroy", "--auto-approve"]).code(0);
+    assert!(!project.engine_folder().exists());
+}
+
+#[test]
+fn what_is_no_longer_declared_is_recovered_too_and_then_planned() {
+    let project = Project::applied();
+    lose_state(&project);
+    project.declare(&["docker.io"], "");
+    project.run(&["state", "recover", "--auto-approve"]).code(0);
+    let mut changes = project.changes(&[]);
+    changes.sort();
+    assert_eq!(changes, ["dev/mirror/ghcr.io: delete", "dev/volume/mirror-ghcr.io: delete"]);
+    project.apply();
+    project.is_settled();
+}
+
+#[test]
+fn a_foreign_lineage_is_refused_with_its_owner() {
+    let project = Project::applied();
+    let lineage = project.lineage();
+    lose_state(&project);
+    let other = "0123456789abcdef0123456789abcdef";
+    project
+        .run(&["state", "recover", "--auto-approve", "--lineage", other])
+        .code(1)
+        .says("KS0410")
+        .says(other)
+        .says(&lineage);
+    assert!(!project.state().join("snapshot.json").exists());
+}
+
+#[test]
+fn without_marks_there_is_nothing_to_recover() {
+    let project = Project::quickstart();
+    project.run(&["state", "recover", "--auto-approve"]).code(1).says("KS0408");
+}

@@ -1,0 +1,188 @@
+//! Looking after the state, and what may happen to its files.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::project::{MIRRORS, Project};
+
+#[test]
+fn the_state_is_listed_shown_pulled_and_pushed() {
+    let project = Project::applied();
+    assert_eq!(project.run(&["state", "list"]).code(0).out.lines().count(), 9);
+    project.run(&["state", "list", "--format", "json"]).code(0).says("dev/mirror/ghcr.io");
+    project.run(&["state", "show", "mirror/ghcr.io"]).code(0).says("upstream = ").says("lives in    dev/engine/main");
+    let record = project.run(&["state", "show", "dev/mirror/ghcr.io", "--format", "json"]).code(0).json();
+    assert_eq!(record["declaration"]["address"], "dev/mirror/ghcr.io");
+    project.run(&["state", "show", "mirror/nowhere"]).code(1).says("KS0408");
+
+    let pulled = project.run(&["state", "pull"]).code(0).out;
+    project.write("state.json", &pulled);
+    project.run(&["state", "rm", "mirror/ghcr.io"]).code(0);
+    project.run(&["plan"]).code(3).says("dev-mirror-ghcr.io exists");
+    project.run(&["state", "push", "state.json"]).code(1).says("serial");
+    let newer = pulled.replacen("\"serial\": 1", "\"serial\": 2", 1);
+    assert_ne!(newer, pulled);
+    project.write("state.json", &newer);
+    project.run(&["state", "push", "state.json"]).code(0);
+    project.is_settled();
+
+    project.write("foreign.json", &newer.replace(&project.lineage(), "ffffffffffffffffffffffffffffffff"));
+    project.run(&["state", "push", "foreign.json"]).code(1).says("KS0410").says("ffffffffffffffffffffffffffffffff");
+    project.write("future.json", &newer.replacen("\"format\": 1", "\"format\": 99", 1));
+    project.run(&["state", "push", "future.json"]).code(1).says("KS0402");
+    project.write("none.json", "[]");
+    project.run(&["state", "push", "none.json"]).code(1).says("KS0403");
+    let history = project.history();
+    assert_eq!(history.len(), 3);
+    assert_eq!(history[0]["kind"], "edit");
+    project.run(&["state", "history"]).code(0).says("apply").says("complete");
+}
+
+#[test]
+fn a_move_by_hand_and_a_declared_one_keep_what_exists() {
+    let project = Project::applied();
+    let volume =
+        |project: &Project| project.engine().volume("dev-mirror-ghcr.io").map(|volume| volume["CreatedAt"].clone());
+    let before = volume(&project);
+    project.run(&["state", "mv", "volume/mirror-ghcr.io", "volume/other"]).code(0);
+    project.run(&["state", "list"]).code(0).says("dev/volume/other");
+    project.run(&["state", "mv", "volume/other", "network/other"]).code(1).says("different kinds");
+    let moved = "  moved:\n    - from: volume/other\n      to: volume/mirror-ghcr.io\n";
+    project.declare(&MIRRORS, moved);
+    project.run(&["plan"]).code(0).says("has moved to");
+    project.apply();
+    assert_eq!(volume(&project), before);
+    project.is_settled();
+}
+
+#[test]
+fn what_is_removed_without_destroy_is_forgotten_and_stays() {
+    let project = Project::applied();
+    let removed = "  removed:\n    - from: mirror/ghcr.io\n      destroy: false\n    - from: volume/mirror-ghcr.io\n      destroy: false\n";
+    project.declare(&["docker.io"], removed);
+    project.run(&["plan"]).code(0).says("will no longer be managed by ksail");
+    project.apply();
+    assert_eq!(project.engine().is_running("dev-mirror-ghcr.io"), Some(true));
+    project.run(&["state", "list"]).code(0).says_not("ghcr.io");
+    project.is_settled();
+}
+
+#[test]
+fn what_is_protected_outlives_its_declaration() {
+    let protect = |yes: bool| format!("  lifecycle:\n    - match: volume\n      protect: {yes}\n");
+    let project = Project::quickstart();
+    project.declare(&MIRRORS, &protect(true));
+    project.apply_first();
+    project.run(&["destroy", "--auto-approve"]).code(6).says("KS0202").says("dev/volume/mirror-ghcr.io");
+    project.declare(&["docker.io"], "");
+    project.run(&["plan"]).code(6).says("dev/volume/mirror-ghcr.io");
+    project.run(&["apply", "--auto-approve"]).code(6);
+    assert!(project.engine().volume("dev-mirror-ghcr.io").is_some());
+    project.declare(&MIRRORS, &protect(false));
+    project.apply();
+    project.run(&["destroy", "--auto-approve"]).code(0);
+}
+
+#[test]
+fn a_torn_last_line_is_told_and_the_next_apply_goes_on() {
+    let project = Project::applied();
+    let journal = project.state().join("journal");
+    let mut file = OpenOptions::new().append(true).open(&journal).unwrap();
+    file.write_all(b"0123abcd {\"torn").unwrap();
+    drop(file);
+    project.run(&["plan", "--detailed-exitcode"]).code(0).says("KS0403").says("incomplete");
+    project.declare(&["docker.io"], "");
+    project.apply();
+    project.is_settled();
+}
+
+#[test]
+fn a_line_damaged_in_the_middle_is_an_error_and_nothing_is_changed() {
+    let project = Project::applied();
+    project.declare(&["docker.io"], "");
+    project.apply();
+    project.declare(&MIRRORS, "");
+    project.apply();
+    let journal = project.state().join("journal");
+    let text = fs::read_to_string(&journal).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() > 4, "{text}");
+    let damaged = lines[2].replacen(':', ";", 1);
+    fs::write(&journal, text.replacen(lines[2], &damaged, 1)).unwrap();
+    project.run(&["plan"]).code(1).says("KS0403").says("state recover");
+    project.run(&["apply", "--auto-approve"]).code(1);
+    assert_eq!(project.engine().addresses("dev").len(), 7);
+}
+
+#[test]
+fn a_newer_format_is_read_by_nobody_and_kept() {
+    let project = Project::applied();
+    let path = project.state().join("snapshot.json");
+    let newer = fs::read_to_string(&path).unwrap().replacen("\"format\":1", "\"format\":99", 1);
+    let newer = newer.replacen("\"format\": 1", "\"format\": 99", 1);
+    assert!(newer.contains("99"));
+    fs::write(&path, &newer).unwrap();
+    project.run(&["plan"]).code(1).says("KS0402");
+    project.run(&["destroy", "--auto-approve"]).code(1).says("KS0402");
+    assert_eq!(fs::read_to_string(&path).unwrap(), newer);
+}
+
+#[test]
+fn a_state_that_may_not_be_written_is_a_clear_error() {
+    let project = Project::applied();
+    let folder = project.state();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o500)).unwrap();
+    let may_write = fs::write(folder.join("probe"), "").is_ok();
+    if may_write {
+        let _ = fs::remove_file(folder.join("probe"));
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        println!("not run: this user (root) may write everywhere");
+        return;
+    }
+    project.declare(&["docker.io"], "");
+    project.run(&["apply", "--auto-approve"]).code(1).says("KS0405");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    project.apply();
+}
+
+#[test]
+fn a_full_disk_is_a_clear_error_and_the_same_command_goes_on() {
+    let project = Project::quickstart();
+    let disk = tempfile::tempdir().unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "ksail-test"])
+        .arg(disk.path())
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !mounted {
+        println!("not run: a small disk cannot be mounted here");
+        return;
+    }
+    struct Mounted<'a>(&'a std::path::Path);
+    impl Drop for Mounted<'_> {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount").arg("-l").arg(self.0).output();
+        }
+    }
+    let mounted = Mounted(disk.path());
+    let state = disk.path().join("state");
+    let state = state.to_str().unwrap();
+    let filler = disk.path().join("filler");
+    let _ports = crate::support::ChosenPorts::lock();
+    let _ = fs::write(&filler, vec![0; 2 << 20]);
+    project.run(&["apply", "--auto-approve", "--state", state]).code(1).says("KS0404");
+    fs::remove_file(&filler).unwrap();
+    project.run(&["apply", "--auto-approve", "--state", state]).code(0);
+    project.declare(&["docker.io"], "");
+    let _ = fs::write(&filler, vec![0; 2 << 20]);
+    let full = project.run(&["apply", "--auto-approve", "--state", state]);
+    assert_ne!(full.code, Some(0), "{full}");
+    let full = full.says("space");
+    drop(full);
+    fs::remove_file(&filler).unwrap();
+    project.run(&["apply", "--auto-approve", "--state", state]).code(0);
+    project.run(&["plan", "--detailed-exitcode", "--state", state]).code(0);
+    project.run(&["destroy", "--auto-approve", "--state", state]).code(0);
+    drop(mounted);
+}
