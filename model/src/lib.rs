@@ -7,6 +7,7 @@ mod address;
 mod declaration;
 mod diagnostic;
 mod digest;
+mod map;
 mod observation;
 mod origin;
 mod path;
@@ -22,6 +23,7 @@ pub use declaration::{
 };
 pub use diagnostic::{Code, Diagnostic, Label, Severity};
 pub use digest::Digest;
+pub use map::Map;
 pub use observation::{Mark, Observation, Preview, Readiness, Scope, Seen, UnknownReason};
 pub use origin::{Origin, Origins, Span};
 pub use path::{Path, PathError, Step};

@@ -8,7 +8,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Number;
 
-use crate::{Address, Path, Secret, Step};
+use crate::{Address, Map, Path, Secret, Step};
 
 /// An attribute of another resource. Unknown until that resource's attribute is known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub enum Value {
     /// A list; whether order matters is the schema's to say.
     List(Vec<Value>),
     /// A map.
-    Map(BTreeMap<String, Value>),
+    Map(Map),
     /// An attribute of another resource.
     Ref(Reference),
     /// Known after apply.
@@ -48,8 +48,8 @@ pub enum Value {
 
 impl Value {
     /// An empty map.
-    pub const fn empty_map() -> Self {
-        Self::Map(BTreeMap::new())
+    pub fn empty_map() -> Self {
+        Self::Map(Map::default())
     }
 
     /// A map from pairs.
@@ -87,7 +87,7 @@ impl Value {
     }
 
     /// The map, if it is one.
-    pub const fn as_map(&self) -> Option<&BTreeMap<String, Self>> {
+    pub fn as_map(&self) -> Option<&BTreeMap<String, Self>> {
         match self {
             Self::Map(map) => Some(map),
             _ => None,
@@ -157,15 +157,34 @@ impl Value {
         go(self, &Path::root(), visit);
     }
 
-    /// This value with every leaf replaced by what `change` makes of it; `None` keeps the leaf.
+    /// This value with every leaf replaced by what `change` makes of it; `None` keeps the leaf. Maps in which nothing
+    /// changes stay shared.
     #[must_use]
     pub fn map_leaves(&self, change: &mut dyn FnMut(&Self) -> Option<Self>) -> Self {
+        self.changed_leaves(change).unwrap_or_else(|| self.clone())
+    }
+
+    fn changed_leaves(&self, change: &mut dyn FnMut(&Self) -> Option<Self>) -> Option<Self> {
         match self {
-            Self::List(list) => Self::List(list.iter().map(|element| element.map_leaves(change)).collect()),
-            Self::Map(map) => {
-                Self::Map(map.iter().map(|(key, element)| (key.clone(), element.map_leaves(change))).collect())
+            Self::List(list) => {
+                let mut new = None;
+                for (index, element) in list.iter().enumerate() {
+                    if let Some(changed) = element.changed_leaves(change) {
+                        new.get_or_insert_with(|| list.clone())[index] = changed;
+                    }
+                }
+                new.map(Self::List)
             }
-            leaf => change(leaf).unwrap_or_else(|| leaf.clone()),
+            Self::Map(map) => {
+                let mut new = None;
+                for (key, element) in map {
+                    if let Some(changed) = element.changed_leaves(change) {
+                        new.get_or_insert_with(|| map.clone()).insert(key.clone(), changed);
+                    }
+                }
+                new.map(Self::Map)
+            }
+            leaf => change(leaf),
         }
     }
 
@@ -416,7 +435,7 @@ impl<'de> serde::de::Visitor<'de> for Visitor {
                 }
             }
         }
-        Ok(Value::Map(map))
+        Ok(Value::Map(map.into()))
     }
 }
 

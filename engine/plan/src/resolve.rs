@@ -37,6 +37,12 @@ fn resolve(
     schema: Option<&KindSchema>,
     now_ms: u64,
 ) -> Option<OutcomeKind> {
+    // Another outside answers: what it holds says nothing of the call.
+    if let (Some(called), Some(found)) = (&open.intent.scope, &observed.scope)
+        && called != found
+    {
+        return None;
+    }
     let over = schema.is_some_and(|schema| schema.repeat_safe) || now_ms > open.intent.deadline_ms;
     let not_done = |message: &str| OutcomeKind::NotDone { message: message.to_owned() };
     match (open.intent.call, &observed.observation) {
@@ -83,5 +89,5 @@ pub fn joined(fields: &Value, attributes: &Value) -> Value {
             fields.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())),
         );
     }
-    Value::Map(map)
+    Value::Map(map.into())
 }

@@ -282,7 +282,7 @@ impl Observed {
         insert("networks", Value::from(self.networks()));
         let health = self.label(labels::HEALTH).and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
         insert("health", health.map_or(Value::Null, Value::from));
-        Value::Map(fields)
+        Value::Map(fields.into())
     }
 
     fn command(&self, declared: Option<&Value>) -> Value {
@@ -333,7 +333,7 @@ impl Observed {
                     Some((name.clone(), Value::from(address)))
                 })
                 .collect();
-            attributes.insert("addresses".to_owned(), Value::Map(addresses));
+            attributes.insert("addresses".to_owned(), Value::Map(addresses.into()));
         } else if let Some(port) = self.ports().into_iter().find(|port| port.container == REGISTRY_PORT) {
             let host = match port.address.as_str() {
                 "127.0.0.1" | "0.0.0.0" | "" => "localhost",
@@ -343,7 +343,7 @@ impl Observed {
             let inside = format!("{}:{REGISTRY_PORT}", self.name());
             attributes.insert("network_endpoint".to_owned(), Value::from(inside));
         }
-        Value::Map(attributes)
+        Value::Map(attributes.into())
     }
 
     /// Where it is asked over HTTP whether it is healthy: address and port on the engine's machine, and the path.

@@ -55,7 +55,7 @@ pub(crate) fn value() -> impl Strategy<Value = Value> {
         let key = prop_oneof![Just("$ref".to_owned()), Just("$$".to_owned()), Just(String::new()), any::<String>()];
         prop_oneof![
             collection::vec(inner.clone(), 0..4).prop_map(Value::List),
-            collection::btree_map(key, inner, 0..4).prop_map(Value::Map),
+            collection::btree_map(key, inner, 0..4).prop_map(|map| Value::Map(map.into())),
         ]
     })
 }
