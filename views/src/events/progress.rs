@@ -107,7 +107,7 @@ impl ProgressModel {
             Event::StepRetried { key, attempt, message, .. } => {
                 self.tell(key, format!("try {attempt} follows: {message}"));
             }
-            Event::StepWaiting { key, why, .. } => self.tell(key, format!("waiting until ready: {why}")),
+            Event::StepWaiting { key, why, .. } => self.tell(key, format!("not ready: {why}")),
             Event::StepDone { key, step, .. } => {
                 self.over(key, *step);
                 self.done += 1;
