@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ksail_model::{Observation, RecordKey, Schemas, Value};
+use ksail_model::{Address, Observation, RecordKey, Schemas, Value};
 use ksail_plan::{
     Action, LookItem, Mode, Observed, Plan, PlanNode, SeenAt, StepDo, joined, resolve_open_intents, seen_digest,
 };
@@ -207,13 +207,29 @@ async fn run(request: Apply, writer: Box<dyn Writer>, state: State) -> Result<Su
     let result = run.apply().await;
     drop(run);
     // The journal's task ends with its last handle, and what it wrote is on disk.
-    if let Ok(writer) = task.await {
-        let released = writer.release().await;
-        if result.is_ok() {
-            released?;
-        }
-    }
-    result
+    let Ok((writer, state)) = task.await else {
+        return Err(result.err().unwrap_or_else(|| JournalError::Stopped.into()));
+    };
+    let released = writer.release().await;
+    let Finished { operation, ending, resumed, progress } = result?;
+    released?;
+    Ok(Summary {
+        operation,
+        ending,
+        resumed,
+        done: progress.done,
+        failed: progress.failed,
+        skipped: progress.skipped,
+        snapshot: Arc::unwrap_or_clone(state).into_snapshot(),
+    })
+}
+
+/// An apply that came to its end, in whatever way.
+struct Finished {
+    operation: String,
+    ending: Ending,
+    resumed: bool,
+    progress: Progress,
 }
 
 struct Run {
@@ -224,11 +240,17 @@ struct Run {
 }
 
 impl Run {
-    async fn apply(&self) -> Result<Summary, ApplyError> {
+    async fn apply(&self) -> Result<Finished, ApplyError> {
         let plan = &self.request.plan;
         let resumed = self.journal.read(|snapshot| is_resumed(plan, snapshot));
         let mut touched = self.resolve_open(resumed).await?;
-        let done = if resumed { self.steps_done(&mut touched) } else { BTreeSet::new() };
+        let done = if resumed {
+            self.steps_done(&mut touched)
+        } else {
+            // The plan was made from what these calls came to; what it saw of them must still be so.
+            touched.clear();
+            BTreeSet::new()
+        };
         let differing = self.verify(&touched).await;
         if !differing.is_empty() && !self.request.partial {
             return Err(ApplyError::Stale(
@@ -236,6 +258,9 @@ impl Run {
             ));
         }
         let operation = self.begin(resumed).await?;
+        if resumed {
+            self.finish_beginning().await?;
+        }
         self.request.sink.event(Event::Started {
             operation: operation.clone(),
             resumed,
@@ -261,11 +286,17 @@ impl Run {
         let plan = &self.request.plan;
         let snapshot = self.journal.read(|snapshot| (!snapshot.open.is_empty()).then(|| snapshot.clone()));
         let Some(snapshot) = snapshot else { return Ok(BTreeSet::new()) };
-        let items: Vec<LookItem> = snapshot
-            .open
-            .keys()
-            .filter_map(|key| snapshot.records.get(key).map(|record| LookItem::of_record(key.clone(), record)))
-            .collect();
+        let mut items: BTreeMap<RecordKey, LookItem> = BTreeMap::new();
+        for key in snapshot.open.keys() {
+            // Through its hosts, as the plan looked: in a host that is gone everything is gone.
+            let mut next = Some(key.clone());
+            while let Some((key, record)) = next.and_then(|key| snapshot.records.get(&key).map(|record| (key, record)))
+            {
+                next = record.declaration.host.clone().map(RecordKey::current).filter(|host| !items.contains_key(host));
+                items.entry(key.clone()).or_insert_with(|| LookItem::of_record(key, record));
+            }
+        }
+        let items: Vec<LookItem> = items.into_values().collect();
         let observed = self.looker.look(&items, &|host| known_attributes(&snapshot, host)).await;
         let resolutions =
             resolve_open_intents(&snapshot, &observed, self.request.schemas.as_ref(), self.request.clock.now_ms());
@@ -309,8 +340,12 @@ impl Run {
                 if is_done(step.what, &step.key, plan, snapshot, operation) {
                     done.insert(index);
                     touched.insert(RecordKey::current(step.key.address.clone()));
+                    touched.insert(step.key.clone());
                 }
             }
+            // Made, and not ready when it was killed: it is not as the plan saw it either.
+            let records = snapshot.records.iter().filter(|(_, record)| record.operation == operation);
+            touched.extend(records.map(|(key, _)| key.clone()));
             done
         })
     }
@@ -380,21 +415,56 @@ impl Run {
             began_ms: now,
             commit: plan.header.commit.clone(),
         }));
-        let context = Edit::Context { providers: plan.providers.clone(), outputs: plan.outputs.clone() };
-        if self.journal.read(|snapshot| snapshot.providers != plan.providers || snapshot.outputs != plan.outputs) {
-            entries.push(Entry::Edit(Box::new(context)));
-        }
-        for node in plan.nodes.values() {
-            if let Some(from) = &node.moved_from {
-                let edit = Edit::Move { from: from.clone(), to: node.key.address.clone() };
-                entries.push(Entry::Edit(Box::new(edit)));
-            }
-        }
+        entries.extend(self.context());
+        entries.extend(self.moves());
         // One by one, so that a refused entry needs no copy of a large state to fall back to.
         for entry in entries {
             self.journal.commit(vec![entry]).await?;
         }
         Ok(id)
+    }
+
+    /// What providers and outputs are from now on, if they are not already.
+    fn context(&self) -> Option<Entry> {
+        let plan = &self.request.plan;
+        let known =
+            self.journal.read(|snapshot| snapshot.providers == plan.providers && snapshot.outputs == plan.outputs);
+        let context = || Edit::Context { providers: plan.providers.clone(), outputs: plan.outputs.clone() };
+        (!known).then(|| Entry::Edit(Box::new(context())))
+    }
+
+    /// The moves that are still to be made, each after that which clears its place.
+    fn moves(&self) -> Vec<Entry> {
+        let plan = &self.request.plan;
+        let mut pending: Vec<(&Address, &Address)> = plan
+            .nodes
+            .values()
+            .filter_map(|node| Some((node.moved_from.as_ref()?, &node.key.address)))
+            .filter(|(from, _)| {
+                self.journal.read(|snapshot| snapshot.records.contains_key(&RecordKey::current((*from).clone())))
+            })
+            .collect();
+        let mut entries = Vec::new();
+        // Each round makes at least one move, or what is left is a ring, which the journal refuses by name.
+        while !pending.is_empty() {
+            let (free, held): (Vec<_>, Vec<_>) =
+                pending.iter().partition(|(_, to)| !pending.iter().any(|(from, _)| from == to));
+            let (now, later) = if free.is_empty() { (held, Vec::new()) } else { (free, held) };
+            entries.extend(
+                now.into_iter()
+                    .map(|(from, to)| Entry::Edit(Box::new(Edit::Move { from: from.clone(), to: to.clone() }))),
+            );
+            pending = later;
+        }
+        entries
+    }
+
+    /// The killed operation may have begun, and not yet have said what follows from its plan alone.
+    async fn finish_beginning(&self) -> Result<(), ApplyError> {
+        for entry in self.context().into_iter().chain(self.moves()) {
+            self.journal.commit(vec![entry]).await?;
+        }
+        Ok(())
     }
 
     async fn finish(
@@ -403,7 +473,7 @@ impl Run {
         resumed: bool,
         progress: Progress,
         began_ms: u64,
-    ) -> Result<Summary, ApplyError> {
+    ) -> Result<Finished, ApplyError> {
         let blocked_nodes = !self.request.plan.is_complete();
         let ending = if progress.interrupted {
             Ending::Interrupted
@@ -430,15 +500,7 @@ impl Run {
             blocked: progress.skipped.len(),
             at_ms: now.saturating_sub(began_ms),
         });
-        Ok(Summary {
-            operation,
-            ending,
-            resumed,
-            done: progress.done,
-            failed: progress.failed,
-            skipped: progress.skipped,
-            snapshot: self.journal.read(Snapshot::clone),
-        })
+        Ok(Finished { operation, ending, resumed, progress })
     }
 }
 
@@ -475,7 +537,7 @@ fn difference(node: &PlanNode, observed: &Observed) -> Option<String> {
         return Some(format!("is now in another outside: planned in {planned}, found {found}"));
     }
     match (&node.seen, &observed.observation) {
-        (_, Observation::Unknown(reason)) => Some(format!("can no longer be told: it {reason}")),
+        (_, Observation::Unknown(reason)) => Some(format!("can no longer be told: {reason}")),
         (SeenAt::Absent, Observation::Absent) => None,
         // What is shared may be there: ensuring it is a create all the same.
         (SeenAt::Absent, Observation::Present(seen)) => {
@@ -511,7 +573,12 @@ fn is_done(what: StepDo, key: &RecordKey, plan: &Plan, snapshot: &Snapshot, oper
     let is_ready =
         |key: &RecordKey| snapshot.records.get(key).is_some_and(|record| record.status == ksail_model::Status::Present);
     match what {
-        StepDo::Create | StepDo::Update => made() && is_ready(&current),
+        StepDo::Create => made() && is_ready(&current),
+        // An adopted record is of this operation before its update is.
+        StepDo::Update => {
+            let adopted = node.refreshed.as_ref().map(|record| &record.fields);
+            made() && is_ready(&current) && record.is_some_and(|record| adopted != Some(&record.fields))
+        }
         StepDo::Wait => made() && is_ready(key),
         StepDo::Put => record.is_some_and(|record| record.operation == operation),
         StepDo::Forget => record.is_none(),

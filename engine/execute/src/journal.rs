@@ -4,11 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ksail_records::{Entry, Illegal, SealedOperation, Snapshot, State, StateError, Writer};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// The most requests in one group.
 const LARGEST_GROUP: usize = 1024;
 /// How many requests may wait for a group.
 const QUEUE: usize = 4096;
+/// How often the other tasks get a turn, without one more request coming, before a group is closed.
+const QUIET_TURNS: u32 = 3;
+/// How often they get a turn at most.
+const MOST_TURNS: u32 = 64;
 
 /// Why something could not be recorded. Dispatch stops.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -33,14 +38,22 @@ struct Request {
 #[derive(Clone)]
 pub(crate) struct Journal {
     requests: mpsc::Sender<Request>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Recorded>,
 }
 
+/// The state as recorded so far. A checkpoint reads it while others do; only the journal's task changes it, and not
+/// during a checkpoint, so that it is never copied.
+type Recorded = Mutex<Arc<State>>;
+
+/// What is left at the end: the writer, and the state as it was written.
+type Written = (Box<dyn Writer>, Arc<State>);
+
 impl Journal {
-    /// Takes over a writer whose state was loaded. The task ends when the last handle is dropped, and gives the writer back.
-    pub(crate) fn start(writer: Box<dyn Writer>, state: State) -> (Self, tokio::task::JoinHandle<Box<dyn Writer>>) {
+    /// Takes over a writer whose state was loaded. The task ends when the last handle is dropped, and gives the writer
+    /// back, with the state.
+    pub(crate) fn start(writer: Box<dyn Writer>, state: State) -> (Self, JoinHandle<Written>) {
         let (requests, incoming) = mpsc::channel(QUEUE);
-        let state = Arc::new(Mutex::new(state));
+        let state = Arc::new(Mutex::new(Arc::new(state)));
         let task = tokio::spawn(run(writer, Arc::clone(&state), incoming));
         (Self { requests, state }, task)
     }
@@ -58,21 +71,19 @@ impl Journal {
     }
 }
 
-async fn run(
-    mut writer: Box<dyn Writer>,
-    state: Arc<Mutex<State>>,
-    mut incoming: mpsc::Receiver<Request>,
-) -> Box<dyn Writer> {
+async fn run(mut writer: Box<dyn Writer>, state: Arc<Recorded>, mut incoming: mpsc::Receiver<Request>) -> Written {
     let mut group = Vec::new();
     while incoming.recv_many(&mut group, LARGEST_GROUP).await > 0 {
+        fill(&mut group, &mut incoming).await;
         let mut entries: Vec<Entry> = Vec::new();
         let mut waiting = Vec::new();
         let mut sealed = Vec::new();
         let first = {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = Arc::make_mut(&mut state);
             let first = state.next_sequence();
             for request in group.drain(..) {
-                match take_in(&mut state, &request.entries) {
+                match take_in(state, &request.entries) {
                     Ok(operations) => {
                         sealed.extend(operations);
                         entries.extend(request.entries);
@@ -97,7 +108,27 @@ async fn run(
             let _ = done.send(Ok(()));
         }
     }
-    writer
+    let state = Arc::clone(&state.lock().unwrap_or_else(PoisonError::into_inner));
+    (writer, state)
+}
+
+/// Lets tasks that can run come to their next request, so that it shares the group: whoever was just told that its entry
+/// is durable mostly has another one. It waits for no timer and for no call that is under way.
+async fn fill(group: &mut Vec<Request>, incoming: &mut mpsc::Receiver<Request>) {
+    let mut quiet = 0;
+    for _ in 0..MOST_TURNS {
+        if quiet == QUIET_TURNS || group.len() >= LARGEST_GROUP {
+            return;
+        }
+        tokio::task::yield_now().await;
+        let before = group.len();
+        while group.len() < LARGEST_GROUP
+            && let Ok(request) = incoming.try_recv()
+        {
+            group.push(request);
+        }
+        quiet = if group.len() == before { quiet + 1 } else { 0 };
+    }
 }
 
 /// Takes in the entries of one request, or none of them.
@@ -124,7 +155,7 @@ fn take_in(state: &mut State, entries: &[Entry]) -> Result<Vec<SealedOperation>,
 
 async fn write(
     writer: &mut dyn Writer,
-    state: &Mutex<State>,
+    state: &Recorded,
     first: u64,
     entries: &[Entry],
     sealed: &[SealedOperation],
@@ -138,8 +169,8 @@ async fn write(
     }
     writer.append(first, entries).await?;
     if writer.wants_checkpoint() {
-        let snapshot = state.lock().unwrap_or_else(PoisonError::into_inner).snapshot().clone();
-        writer.checkpoint(&snapshot).await?;
+        let state = Arc::clone(&state.lock().unwrap_or_else(PoisonError::into_inner));
+        writer.checkpoint(state.snapshot()).await?;
     }
     Ok(())
 }
