@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::folder::{Folder, file_error};
 use crate::world::World;
-use crate::{digests, interface};
+use crate::{digests, interface, log};
 
 /// How often the engine looks whether its folder is still there.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -186,7 +186,7 @@ async fn serve(engine: &Arc<Engine>, status: TcpListener, socket: UnixListener) 
     }
 }
 
-/// Ends the engine when its folder is gone (`rm -rf`, `git clean`), so that nothing is left running.
+/// Ends the engine when its folder is gone (`rm -rf`, `git clean`), so that nothing is left running; keeps its log bounded.
 async fn watch_folder(engine: Arc<Engine>) {
     let path = engine.folder.path.join("engine.json");
     let mut known = inode(&path);
@@ -194,6 +194,9 @@ async fn watch_folder(engine: Arc<Engine>) {
         tokio::select! {
             () = engine.shutdown.cancelled() => return,
             () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+        if let Err(error) = log::bound(&engine.folder.path) {
+            tracing::warn!(%error, "engine.log could not be rotated");
         }
         let now = inode(&path);
         if now.is_some() && now == known {

@@ -5,7 +5,7 @@
 //! lock          an OS lock: one process a folder
 //! socket        the path of the Unix socket
 //! docker.sock   the socket, unless the path is too long for one
-//! engine.log    what the process said
+//! engine.log    what the process said; engine.log.1 what it said before, once that became too long
 //! state/        networks, volumes, images, containers: a small file each
 //! content/      blobs of images
 //! volumes/      data of volumes

@@ -5,6 +5,12 @@
 //! registries on real loopback ports, in this process; no other image can run. It says that it is a simulation in its
 //! version, in its information and on its status page.
 //!
+//! Where it differs from a Docker Engine, beside what it does not answer at all:
+//! - A mirror (a registry that pulls through) starts, and is ready, also while its upstream cannot be reached; the
+//!   registry in a container asks its upstream first, and ends. Here what was kept is served, and the rest is an error.
+//! - Names within a network lead to published ports only.
+//! - The log of a container says when it began to serve and where, or why it could not, and no more.
+//!
 //! What it answered is on disk (synced) before the answer; after a kill at any moment everything that was answered is there
 //! again, and what was half made is gone.
 
@@ -13,6 +19,8 @@ mod durable;
 mod engine;
 mod folder;
 mod interface;
+mod log;
+mod neighbours;
 mod reference;
 mod registry;
 mod upstream;

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use reqwest::header::{ACCEPT, AUTHORIZATION, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
 
+use crate::neighbours::Neighbourhood;
 use crate::registry::manifests;
 
 /// How long a connection to a registry may take to open.
@@ -80,6 +81,8 @@ pub(crate) struct Upstream {
     base: Url,
     credentials: Option<Credentials>,
     tokens: Mutex<HashMap<String, Token>>,
+    /// What is reached by name, and the client for it.
+    within: Option<(Neighbourhood, reqwest::Client)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -97,7 +100,29 @@ impl Upstream {
             return Err(bad());
         }
         let http = client(is_loopback(&base))?;
-        Ok(Self { http, base, credentials, tokens: Mutex::default() })
+        Ok(Self { http, base, credentials, tokens: Mutex::default(), within: None })
+    }
+
+    /// This client, within the networks of a container: names of its neighbours lead to them.
+    pub(crate) fn within(mut self, neighbourhood: Neighbourhood) -> Result<Self, UpstreamError> {
+        self.within = Some((neighbourhood, client(true)?));
+        Ok(self)
+    }
+
+    /// A request for a URL, sent to a neighbour where the URL names one. Neighbours speak without encryption.
+    fn request(&self, method: &Method, url: &Url) -> reqwest::RequestBuilder {
+        let neighbour = self.within.as_ref().filter(|_| url.scheme() == "http").and_then(|(neighbourhood, http)| {
+            let address = neighbourhood.find(url.host_str()?, url.port_or_known_default()?)?;
+            let mut at = url.clone();
+            at.set_ip_host(address.ip()).ok()?;
+            at.set_port(Some(address.port())).ok()?;
+            let host = url.port().map_or_else(
+                || url.host_str().map(str::to_owned),
+                |port| Some(format!("{}:{port}", url.host_str()?)),
+            )?;
+            Some(http.request(method.clone(), at).header(HOST, host))
+        });
+        neighbour.unwrap_or_else(|| self.http.request(method.clone(), url.clone()))
     }
 
     /// The registry's host and port, as messages name it.
@@ -318,7 +343,7 @@ impl Upstream {
         url: &Url,
         authorization: Option<&str>,
     ) -> Result<Response, UpstreamError> {
-        let mut request = self.http.request(method.clone(), url.clone()).header(ACCEPT, manifests::ACCEPT.join(", "));
+        let mut request = self.request(method, url).header(ACCEPT, manifests::ACCEPT.join(", "));
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }

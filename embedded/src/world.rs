@@ -9,9 +9,12 @@ use std::sync::atomic::AtomicBool;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::folder::file_error;
+use crate::interface::networks;
+use crate::neighbours::{Neighbour, Neighbours};
 use crate::{EngineError, digests, durable};
 
 /// The image that is always there, and the only one that can run: a registry.
@@ -129,6 +132,8 @@ pub(crate) struct Running {
     pub(crate) healthy: Arc<AtomicBool>,
     /// Addresses by network id.
     pub(crate) addresses: BTreeMap<String, Ipv4Addr>,
+    /// Whether it is paused: it takes connections and answers nothing.
+    pub(crate) paused: watch::Sender<bool>,
 }
 
 /// All that is kept.
@@ -142,6 +147,8 @@ pub(crate) struct World {
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) containers: BTreeMap<String, Container>,
     pub(crate) running: HashMap<String, Running>,
+    /// Who reaches whom by name, kept by [`World::publish_names`].
+    pub(crate) neighbours: Neighbours,
 }
 
 /// A record that has a file.
@@ -208,6 +215,7 @@ impl World {
             containers: load(&state, |item: &Container| item.id.clone())?,
             tags,
             running: HashMap::new(),
+            neighbours: Neighbours::default(),
         };
         world.add_builtin()?;
         let images = &world.images;
@@ -276,6 +284,26 @@ impl World {
     /// Writes the tags: all at once, so that a tag that moves is never on two images, or on none.
     pub(crate) fn save_tags(&self) -> std::io::Result<()> {
         durable::write(&self.folder.join("state/tags.json"), &serde_json::to_vec(&self.tags)?)
+    }
+
+    /// Tells all containers that run who their neighbours are now. To be called after each change of it.
+    pub(crate) fn publish_names(&self) {
+        let all = self.containers.values().filter_map(|container| {
+            let running = self.running.get(&container.id)?;
+            let names = container.attachments.iter().filter_map(|attachment| {
+                let of = |network: &&Network| networks::is_of(attachment, network) && !networks::is_predefined(network);
+                let network = self.networks.values().find(of)?;
+                let short = container.id.get(..12).unwrap_or_default();
+                let names = attachment.aliases.iter().map(String::as_str).chain([container.name.as_str(), short]);
+                Some((network.id.clone(), names.map(str::to_owned).collect()))
+            });
+            let ports = running
+                .ports
+                .iter()
+                .filter_map(|port| Some((port.container.split('/').next()?.parse().ok()?, port.address)));
+            Some((container.id.clone(), Neighbour { names: names.collect(), ports: ports.collect() }))
+        });
+        self.neighbours.set(all.collect());
     }
 
     /// Where a volume's data lies.

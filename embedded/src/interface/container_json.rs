@@ -15,9 +15,16 @@ pub(super) fn labels(container: &Container) -> BTreeMap<String, String> {
     container.config.get("Labels").and_then(|labels| serde_json::from_value(labels.clone()).ok()).unwrap_or_default()
 }
 
-/// `created`, `running` or `exited`.
+/// Whether it is paused.
+fn is_paused(world: &World, container: &Container) -> bool {
+    world.running.get(&container.id).is_some_and(|running| *running.paused.borrow())
+}
+
+/// `created`, `running`, `paused` or `exited`.
 pub(super) fn status(world: &World, container: &Container) -> &'static str {
-    if world.running.contains_key(&container.id) {
+    if is_paused(world, container) {
+        "paused"
+    } else if world.running.contains_key(&container.id) {
         "running"
     } else if container.started.is_some() {
         "exited"
@@ -107,6 +114,7 @@ pub(super) fn summary(world: &World, container: &Container) -> Value {
     let state = status(world, container);
     let mut text = match state {
         "running" => "Up".to_owned(),
+        "paused" => "Up (Paused)".to_owned(),
         "exited" => format!("Exited ({})", container.exit_code),
         _ => "Created".to_owned(),
     };
@@ -136,7 +144,7 @@ pub(super) fn summary(world: &World, container: &Container) -> Value {
 pub(super) fn inspection(world: &World, container: &Container) -> Value {
     let running = world.running.contains_key(&container.id);
     let mut state = json!({
-        "Status": status(world, container), "Running": running, "Paused": false, "Restarting": false, "OOMKilled": false,
+        "Status": status(world, container), "Running": running, "Paused": is_paused(world, container), "Restarting": false, "OOMKilled": false,
         "Dead": false, "Pid": if running { std::process::id() } else { 0 }, "ExitCode": container.exit_code,
         "Error": container.error, "StartedAt": container.started.as_deref().unwrap_or(NEVER),
         "FinishedAt": container.finished.as_deref().unwrap_or(NEVER),

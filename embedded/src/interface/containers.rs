@@ -28,6 +28,9 @@ pub(super) async fn route(engine: &Arc<Engine>, method: &Method, rest: &[&str], 
         [name, "stop"] if *method == post => engine.stop_container(name, 0).await,
         [name, "kill"] if *method == post => engine.kill_container(name).await,
         [name, "restart"] if *method == post => engine.restart_container(name).await,
+        [name, "pause"] if *method == post => engine.pause_container(name, true).await,
+        [name, "unpause"] if *method == post => engine.pause_container(name, false).await,
+        [name, "update"] if *method == post => engine.update_container(name, body).await,
         [name, "wait"] if *method == post => engine.wait_container(name, query).await,
         [name, "rename"] if *method == post => engine.rename_container(name, query).await,
         [name] if *method == delete => engine.delete_container(name, query).await,
@@ -162,6 +165,13 @@ fn merged_host_config(given: Option<&Value>, network_mode: &str) -> Value {
         config["RestartPolicy"] = json!({"Name": "no", "MaximumRetryCount": 0});
     }
     config
+}
+
+fn check_policy(policy: &Value) -> Result<(), ApiError> {
+    match policy["Name"].as_str().unwrap_or_default() {
+        "" | "no" | "always" | "unless-stopped" | "on-failure" => Ok(()),
+        other => Err(ApiError::bad(format!("invalid restart policy '{other}'"))),
+    }
 }
 
 fn mounts_of(world: &mut World, host: &HostConfig) -> Result<Vec<ContainerMount>, ApiError> {
@@ -326,7 +336,37 @@ impl Engine {
         container.name = new;
         world.save(&container)?;
         world.containers.insert(container.id.clone(), container);
+        world.publish_names();
         empty(StatusCode::NO_CONTENT)
+    }
+
+    /// Changes the restart policy, which is all that a container here can be changed in.
+    pub(super) async fn update_container(&self, name: &str, body: Body) -> Reply {
+        let given: Value = read_json(body).await?;
+        // Clients send the whole of it, with zeros where nothing shall change.
+        let asks = |value: &Value| match value {
+            Value::Null => false,
+            Value::Bool(value) => *value,
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::String(text) => !text.is_empty(),
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(map) => !map.is_empty(),
+        };
+        let other = given.as_object().into_iter().flatten().find(|(key, value)| *key != "RestartPolicy" && asks(value));
+        if let Some((key, _)) = other {
+            return Err(ApiError::bad(format!("the embedded engine changes the restart policy only, not {key}")));
+        }
+        let mut world = self.world.lock().await;
+        let mut container = find(&world, name)?.clone();
+        let policy =
+            given.get("RestartPolicy").filter(|policy| policy["Name"].as_str().is_some_and(|name| !name.is_empty()));
+        if let Some(policy) = policy {
+            check_policy(policy)?;
+            container.host_config["RestartPolicy"] = policy.clone();
+            world.save(&container)?;
+            world.containers.insert(container.id.clone(), container);
+        }
+        ok(&json!({"Warnings": []}))
     }
 
     /// Removes a container: first its record, then its data and, where asked, its anonymous volumes.

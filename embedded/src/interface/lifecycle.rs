@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use serde_json::Value;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -118,6 +119,7 @@ fn open_registry(world: &World, container: &Container, cancel: &CancellationToke
     });
     let options = RegistryOptions {
         upstream: get("REGISTRY_PROXY_REMOTEURL").map(|address| (address, credentials)),
+        neighbourhood: world.neighbours.of(&container.id),
         delete: get("REGISTRY_STORAGE_DELETE_ENABLED").is_some_and(|value| value == "true"),
     };
     let folder = data_folder(world, container, &root)?;
@@ -210,6 +212,7 @@ impl Engine {
         }
         world.containers.insert(id.to_owned(), record);
         world.running.insert(id.to_owned(), started?);
+        world.publish_names();
         self.changes.send_replace(());
         Ok(())
     }
@@ -239,18 +242,19 @@ impl Engine {
         }
         let (served, mut ports, healthy) = (TaskTracker::new(), Vec::new(), Arc::new(AtomicBool::new(false)));
         let mut probed = None;
+        let paused = watch::Sender::new(false);
         for (listener, binding) in listeners {
             let address = listener.local_addr()?;
             ports.push(BoundPort { container: binding.container, address });
             if binding.number == listening_port(container) {
-                served.spawn(serve_registry(listener, Arc::clone(&registry), cancel.clone()));
+                served.spawn(serve_registry(listener, Arc::clone(&registry), paused.subscribe(), cancel.clone()));
                 probed.get_or_insert(address);
             } else {
                 served.spawn(refuse_connections(listener, cancel.clone()));
             }
         }
         served.spawn(probe(probed, Arc::clone(&healthy), cancel.clone()));
-        Ok(Running { cancel, served, ports, healthy, addresses })
+        Ok(Running { cancel, served, ports, healthy, addresses, paused })
     }
 
     /// Stops a container. When this returns, its ports are free and its record says that it does not run.
@@ -259,7 +263,9 @@ impl Engine {
         let record = Container { wanted: false, finished: Some(now()), exit_code, ..container };
         world.save(&record)?;
         world.containers.insert(id.to_owned(), record);
-        if let Some(running) = world.running.remove(id) {
+        let ended = world.running.remove(id);
+        world.publish_names();
+        if let Some(running) = ended {
             running.cancel.cancel();
             running.served.close();
             if tokio::time::timeout(STOP_GRACE, running.served.wait()).await.is_err() {
@@ -273,8 +279,12 @@ impl Engine {
     pub(super) async fn start_container(&self, name: &str) -> Reply {
         let mut world = self.world.lock().await;
         let id = find(&world, name)?.id.clone();
-        if world.running.contains_key(&id) {
-            return empty(StatusCode::NOT_MODIFIED);
+        match world.running.get(&id) {
+            Some(running) if *running.paused.borrow() => {
+                return Err(ApiError::conflict("cannot start a paused container, try unpause instead"));
+            }
+            Some(_) => return empty(StatusCode::NOT_MODIFIED),
+            None => {}
         }
         self.launch(&mut world, &id).await?;
         empty(StatusCode::NO_CONTENT)
@@ -297,6 +307,20 @@ impl Engine {
             return Err(ApiError::conflict(format!("cannot kill container: {name}: container {id} is not running")));
         }
         self.halt(&mut world, &id, KILLED).await?;
+        empty(StatusCode::NO_CONTENT)
+    }
+
+    /// Lets a container go on taking connections and answering nothing, or answer again.
+    pub(super) async fn pause_container(&self, name: &str, pause: bool) -> Reply {
+        let world = self.world.lock().await;
+        let id = &find(&world, name)?.id;
+        let Some(running) = world.running.get(id) else {
+            return Err(ApiError::conflict(format!("Container {id} is not running")));
+        };
+        if running.paused.send_replace(pause) == pause {
+            let state = if pause { "already" } else { "not" };
+            return Err(ApiError::conflict(format!("Container {id} is {state} paused")));
+        }
         empty(StatusCode::NO_CONTENT)
     }
 
@@ -352,8 +376,24 @@ impl Engine {
     }
 }
 
-async fn serve_registry(listener: TcpListener, registry: Arc<Registry>, cancel: CancellationToken) {
-    let router = Router::new().fallback(move |request: Request| Arc::clone(&registry).serve(request));
+async fn serve_registry(
+    listener: TcpListener,
+    registry: Arc<Registry>,
+    paused: watch::Receiver<bool>,
+    cancel: CancellationToken,
+) {
+    let stopped = cancel.clone();
+    let router = Router::new().fallback(move |request: Request| {
+        let (registry, mut paused, stopped) = (Arc::clone(&registry), paused.clone(), stopped.clone());
+        async move {
+            tokio::select! {
+                _ = paused.wait_for(|paused| !paused) => {}
+                // The registry answers that it is stopping.
+                () = stopped.cancelled() => {}
+            }
+            registry.serve(request).await
+        }
+    });
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await {
         tracing::warn!(%error, "a registry stopped serving");
     }

@@ -5,7 +5,7 @@ mod container_json;
 mod containers;
 mod images;
 mod lifecycle;
-mod networks;
+pub(crate) mod networks;
 mod pulls;
 mod query;
 mod reply;

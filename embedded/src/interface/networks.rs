@@ -211,7 +211,8 @@ pub(crate) fn endpoint_id(container: &str, network: &str) -> String {
     crate::digests::sha256_hex(format!("{container} {network}").as_bytes())
 }
 
-fn is_predefined(network: &Network) -> bool {
+/// Whether a network is always there.
+pub(crate) fn is_predefined(network: &Network) -> bool {
     matches!(network.name.as_str(), "bridge" | "host" | "none")
 }
 
@@ -332,6 +333,7 @@ impl Engine {
             running.addresses.insert(network.id, address);
         }
         world.containers.insert(container.id.clone(), container);
+        world.publish_names();
         empty(StatusCode::OK)
     }
 
@@ -357,6 +359,7 @@ impl Engine {
             running.addresses.remove(&network.id);
         }
         world.containers.insert(container.id.clone(), container);
+        world.publish_names();
         empty(StatusCode::OK)
     }
 }

@@ -15,6 +15,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 
+use crate::neighbours::Neighbourhood;
 use crate::upstream::{Credentials, Upstream, UpstreamError};
 use names::Resource;
 pub(crate) use names::{is_repository, is_tag};
@@ -33,6 +34,8 @@ const MAX_PAGE: usize = 10_000;
 pub(crate) struct RegistryOptions {
     /// Where it pulls through from, if it does.
     pub(crate) upstream: Option<(String, Option<Credentials>)>,
+    /// What it reaches by name.
+    pub(crate) neighbourhood: Neighbourhood,
     /// Whether manifests, tags and blobs can be deleted.
     pub(crate) delete: bool,
 }
@@ -69,7 +72,7 @@ impl Registry {
             .map_err(|source| OpenError::Folder { folder: folder.display().to_string(), source })?;
         let pull_through = match options.upstream {
             Some((address, credentials)) => {
-                let upstream = Upstream::new(&address, credentials)?;
+                let upstream = Upstream::new(&address, credentials)?.within(options.neighbourhood)?;
                 Some(Arc::new(PullThrough::new(upstream, storage.clone(), cancel.clone())))
             }
             None => None,

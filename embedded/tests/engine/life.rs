@@ -15,6 +15,16 @@ fn engine_process() {
     let (Ok(folder), Ok(port)) = (std::env::var("ENGINE_FOLDER"), std::env::var("ENGINE_PORT")) else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let options = options(Path::new(&folder), port.parse().unwrap());
+    if std::env::var_os("ENGINE_NOISE").is_some() {
+        std::thread::spawn(|| {
+            use std::io::Write as _;
+            // Past the harness, which keeps what tests print.
+            let line = vec![b'x'; 64 * 1024];
+            while std::io::stderr().write_all(&line).is_ok() {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        });
+    }
     runtime.block_on(ksail_embedded::run(options, CancellationToken::new())).unwrap();
 }
 
@@ -108,6 +118,28 @@ async fn what_was_answered_survives_kills_and_nothing_half_made_does() {
         killer.await.unwrap();
     }
     println!("{rounds} kills");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_grows_is_rotated_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, former) = (folder.path().join("engine.log"), folder.path().join("engine.log.1"));
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
+    let port = free_port();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "life::engine_process", "--nocapture"])
+        .env("ENGINE_FOLDER", folder.path())
+        .env("ENGINE_PORT", port.to_string())
+        .env("ENGINE_NOISE", "1")
+        .stdout(file.try_clone().unwrap())
+        .stderr(file)
+        .spawn()
+        .unwrap();
+    eventually("the log is rotated", || async { length(&former) > 1024 * 1024 }).await;
+    eventually("what is said goes into the new file", || async { length(&log) > 0 }).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

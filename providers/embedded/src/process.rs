@@ -15,7 +15,7 @@ const POLL: Duration = Duration::from_millis(10);
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a process may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
-/// A log longer than this, in bytes, is begun anew at the next start.
+/// A log longer than this, in bytes, becomes `engine.log.1` at the next start; while it runs, the process sees to that itself.
 const MAX_LOG: u64 = 1024 * 1024;
 /// How many lines of the log an error shows.
 const SHOWN_LINES: usize = 5;
@@ -101,11 +101,10 @@ fn spawn(program: &Path, folder: &Path, port: u16) -> Result<tokio::process::Chi
     let failed =
         |error: std::io::Error| ProcessError::Spawn { program: program.display().to_string(), why: error.to_string() };
     let log_path = folder.join("engine.log");
-    let long = std::fs::metadata(&log_path).is_ok_and(|metadata| metadata.len() > MAX_LOG);
-    let mut options = File::options();
-    options.create(true).mode(0o600);
-    let log =
-        if long { options.write(true).truncate(true) } else { options.append(true) }.open(&log_path).map_err(failed)?;
+    if std::fs::metadata(&log_path).is_ok_and(|metadata| metadata.len() > MAX_LOG) {
+        std::fs::rename(&log_path, folder.join("engine.log.1")).map_err(failed)?;
+    }
+    let log = File::options().create(true).append(true).mode(0o600).open(&log_path).map_err(failed)?;
     let errors = log.try_clone().map_err(failed)?;
     let environment = ENVIRONMENT.iter().filter_map(|key| Some((key, std::env::var_os(key)?)));
     tokio::process::Command::new(program)
