@@ -61,6 +61,7 @@ impl Platform {
     /// Applies a plan of this project's stack. The declarations are those of the plan: the file is not compiled again.
     pub async fn apply(&self, plan: Arc<Plan>, options: &ApplyOptions) -> Result<Applied, Error> {
         let place = self.place(&plan.header.stack)?;
+        place.secrets.check(&plan)?;
         let summary = apply(Apply {
             plan,
             backend: Arc::clone(&place.backend),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ksail_model::{Address, Choice, Declaration, DeclaredGraph, Diagnostic, Origin, Path, RecordKey, Value};
+use ksail_plan::{Action, Plan};
 use ksail_provider::{CallContext, Connector, HostSession, Provider};
 use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
@@ -18,13 +19,19 @@ const FURTHER_PORTS: u16 = 200;
 /// Where a port stands in a spec that is fixed by the declaration.
 const PORT: &str = "port";
 
-/// Fills in every choice. A port that the declaration fixes and that something else holds is an error, as long as
-/// the resource does not exist yet.
+/// A port that a declaration fixes and that something holds.
+pub(crate) struct Collision {
+    address: Address,
+    diagnostic: Diagnostic,
+}
+
+/// Fills in every choice. Answers which of the ports that declarations fix are held by something, of resources that are not in
+/// the state: it may be the resource itself, so that only a plan tells whether this is an error.
 pub(crate) async fn choose(
     graph: &mut DeclaredGraph,
     snapshot: &Snapshot,
     connector: &Arc<dyn Connector>,
-) -> Result<(), Error> {
+) -> Result<Vec<Collision>, Error> {
     let mut taken = ports_declared(graph);
     let mut used: BTreeMap<String, Vec<u16>> = BTreeMap::new();
     let mut todo: Vec<(Address, Path, Vec<u16>)> = Vec::new();
@@ -50,7 +57,7 @@ pub(crate) async fn choose(
         used.entry(asked(&graph.declarations[address])).or_default().push(*port);
     }
     if used.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut in_use: BTreeMap<String, BTreeMap<u16, String>> = BTreeMap::new();
     for (provider, mut ports) in used {
@@ -61,7 +68,7 @@ pub(crate) async fn choose(
         ports.dedup();
         in_use.insert(provider.clone(), ports_in_use(graph, snapshot, connector, &provider, &ports).await);
     }
-    refuse_collisions(graph, &fixed, &in_use)?;
+    let collisions = collisions(graph, &fixed, &in_use);
     for (address, path, preferred) in todo {
         let Some(declaration) = graph.declarations.get_mut(&address) else { continue };
         let busy = in_use.get(&asked(declaration));
@@ -75,7 +82,20 @@ pub(crate) async fn choose(
         taken.insert(port);
         set(declaration, &path, port, Origin::Chosen { why: "the first preferred port that is free".into() });
     }
-    Ok(())
+    Ok(collisions)
+}
+
+/// Refuses a plan that makes something whose port is held already. What exists, ours or not, holds its port itself.
+pub(crate) fn refuse_collisions(plan: &Plan, collisions: Vec<Collision>) -> Result<(), Error> {
+    let is_made = |address: &Address| {
+        plan.nodes.get(&RecordKey::current(address.clone())).is_some_and(|node| node.action == Action::Create)
+    };
+    let errors: Vec<Diagnostic> = collisions
+        .into_iter()
+        .filter(|collision| is_made(&collision.address))
+        .map(|collision| collision.diagnostic)
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(Error::Diagnostics(errors)) }
 }
 
 fn set(declaration: &mut Declaration, path: &Path, port: u16, origin: Origin) {
@@ -118,12 +138,12 @@ fn new_fixed_ports(
         .collect()
 }
 
-fn refuse_collisions(
+fn collisions(
     graph: &DeclaredGraph,
     fixed: &[(Address, u16)],
     in_use: &BTreeMap<String, BTreeMap<u16, String>>,
-) -> Result<(), Error> {
-    let errors: Vec<Diagnostic> = fixed
+) -> Vec<Collision> {
+    fixed
         .iter()
         .filter_map(|(address, port)| {
             let declaration = &graph.declarations[address];
@@ -135,10 +155,9 @@ fn refuse_collisions(
             if let Some(Origin::File { file, span } | Origin::Overlay { file, span }) = origin {
                 diagnostic = diagnostic.at(std::sync::Arc::clone(file), *span, "fixed here");
             }
-            Some(diagnostic)
+            Some(Collision { address: address.clone(), diagnostic })
         })
-        .collect();
-    if errors.is_empty() { Ok(()) } else { Err(Error::Diagnostics(errors)) }
+        .collect()
 }
 
 /// Which ports are in use; none where the engine cannot be asked: then the plan says that it is unreachable anyway.

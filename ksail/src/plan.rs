@@ -12,7 +12,7 @@ use ksail_provider::{CallContext, Connector, HostSession, PreviewRequest, Target
 use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::choices::choose;
+use crate::choices::{choose, refuse_collisions};
 use crate::commit::commit_of;
 use crate::error::Error;
 use crate::platform::{Platform, Stack};
@@ -108,11 +108,9 @@ impl Platform {
             .or_else(|| stored.state.map(ksail_records::State::into_snapshot))
             .unwrap_or_else(|| Snapshot::empty(new_id(), &stack.name, stack.environment.clone()));
         stack.graph.imports.extend(options.imports.iter().cloned());
-        // What a recovery takes up runs already: it holds its ports itself.
-        if !matches!(mode, Mode::RefreshOnly | Mode::Recover) {
-            choose(&mut stack.graph, &snapshot, &stack.place.connector).await?;
-        }
+        let mut collisions = Vec::new();
         if mode != Mode::RefreshOnly {
+            collisions = choose(&mut stack.graph, &snapshot, &stack.place.connector).await?;
             stack.place.secrets.fingerprint_graph(&mut stack.graph)?;
         }
         let header = PlanHeader {
@@ -149,6 +147,7 @@ impl Platform {
             inputs.previews = &previews;
             plan = make_plan(&inputs)?;
         }
+        refuse_collisions(&plan, collisions)?;
         if let Some(owner) = stack.place.backend.lock_owner().await.ok().flatten() {
             plan.notes.push(format!(
                 "{} of {} is under way (pid {}): what this plan shows may be out of date soon",

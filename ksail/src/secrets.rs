@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use ksail_execute::Secrets;
+use ksail_execute::{ApplyError, Secrets};
 use ksail_model::{DeclaredGraph, Diagnostic, Path, Value};
+use ksail_plan::{Action, Plan};
 use ksail_provider::SecretText;
 use ksail_secrets::{Identity, Resolver, SecretError, Vault};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -85,6 +86,40 @@ impl SecretStore {
                 .map_err(|error| secret_error(declaration.address.as_str(), &error))?;
         }
         Ok(())
+    }
+}
+
+impl SecretStore {
+    /// Whether all secrets that a plan hands over can be resolved, and are those that it was made with. Asked before
+    /// anything is called: a replacement that has deleted the old one has no way back.
+    pub(crate) fn check(&self, plan: &Plan) -> Result<(), Error> {
+        let mut changed = Vec::new();
+        for node in plan.nodes.values() {
+            let makes = matches!(node.action, Action::Create | Action::Update | Action::Replace { .. });
+            let Some(declaration) = node.declaration.as_ref().filter(|_| makes) else { continue };
+            let planned = declaration.spec.secrets();
+            if planned.iter().all(|(_, secret)| secret.parts.is_empty()) {
+                continue;
+            }
+            let now = self
+                .resolve(false, |resolver| match resolver.vault {
+                    Some(_) => resolver.fingerprinted(&declaration.spec),
+                    None => resolver.texts(&declaration.spec).map(|_| declaration.spec.clone()),
+                })
+                .map_err(|error| secret_error(declaration.address.as_str(), &error))?;
+            changed.extend(
+                planned
+                    .iter()
+                    .zip(now.secrets())
+                    .filter(|((_, planned), (_, now))| {
+                        planned.fingerprint.is_some() && planned.fingerprint != now.fingerprint
+                    })
+                    .map(|((path, _), _)| {
+                        format!("the secret {path} of {} has another value than when it was made", node.key)
+                    }),
+            );
+        }
+        if changed.is_empty() { Ok(()) } else { Err(Error::Apply(ApplyError::Stale(changed))) }
     }
 }
 

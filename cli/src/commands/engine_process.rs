@@ -35,6 +35,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     };
     super::block_on(async {
         let interrupts = crate::interrupt::listen();
+        // The engine outlives the terminal that it was started from. A handler, even an idle one, keeps the signal
+        // from ending it.
+        let _hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
         ksail_embedded::run(options, interrupts.stop).await
     })?
     .map(|()| Exit::Done)
