@@ -1,3 +1,29 @@
-//! Tasks of the project: benchmarks and generated files.
+//! Tasks of the project: benchmarks and generated files. `cargo xtask --help` lists them.
 
-fn main() {}
+mod bench;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Tasks of the project.
+#[derive(Debug, clap::Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Measure the engine, beside the installed terraform, and judge the result by the targets.
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Bench(arguments) => bench::run(&arguments),
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
