@@ -29,11 +29,8 @@ pub(crate) enum HostState {
 impl HostState {
     /// What `host` is to the resource of `record`.
     pub(crate) fn of(host: &PlanNode, ready: bool, record: Option<&Record>) -> Self {
-        let other_generation = record.is_some_and(|record| {
-            record
-                .host_generation
-                .is_some_and(|made_in| Some(made_in) != host.record.as_ref().map(|host| host.generation))
-        });
+        let other_generation =
+            record.is_some_and(|record| record.host_generation.is_some_and(|made_in| made_in != host.generation));
         match &host.action {
             Action::Create | Action::Replace { .. } => Self::Gone,
             Action::Delete | Action::Forget => Self::Going,
@@ -69,6 +66,10 @@ pub(crate) struct Situation<'a> {
     pub(crate) lineage: &'a str,
     pub(crate) replace_requested: bool,
     pub(crate) replaced_dependency: Option<RecordKey>,
+    /// Which other resource bears the name now and gives it up.
+    pub(crate) name_freed_by: Option<RecordKey>,
+    /// The highest generation that is deposed here.
+    pub(crate) newest_deposed: Option<u32>,
     pub(crate) interrupted: Option<&'a str>,
     pub(crate) moved_from: Option<Address>,
 }
@@ -138,7 +139,13 @@ impl Situation<'_> {
         {
             return Sight::Unknown(UnknownReason::OtherScope { recorded: recorded.clone(), found: found.clone() });
         }
+        // What bears the name of a deposed thing may be its successor.
+        let successor = |seen: &Seen| {
+            let ours = seen.mark.as_ref().filter(|mark| mark.lineage == self.lineage);
+            self.key.deposed.is_some_and(|generation| ours.is_some_and(|mark| mark.generation != generation))
+        };
         match &observed.observation {
+            Observation::Present(seen) if successor(seen) => Sight::Absent,
             Observation::Present(seen) => Sight::Present(seen),
             Observation::Absent => Sight::Absent,
             Observation::Unknown(UnknownReason::HostNotServing { .. }) => Sight::ByRecord(SeenAt::Deferred),
@@ -159,13 +166,18 @@ impl Situation<'_> {
             record: self.record.map(|record| Box::new(record.clone())),
             seen,
             scope: self.observed.scope.clone().or_else(|| self.record.and_then(|record| record.scope.clone())),
-            generation: self.record.map_or(1, |record| record.generation),
+            generation: self.record.map_or_else(|| self.first_generation(), |record| record.generation),
             import: None,
             moved_from: self.moved_from.clone(),
             with_host: false,
             loses: None,
             refreshed: None,
         }
+    }
+
+    /// The generation of what has no record: above all that are deposed.
+    fn first_generation(&self) -> u32 {
+        self.newest_deposed.map_or(1, |deposed| deposed + 1)
     }
 
     /// The declaration as the plan carries it: references that are known are resolved, the others stay references.
@@ -196,7 +208,13 @@ impl Situation<'_> {
     fn undeclared(&self, record: &Record) -> Judged {
         let before = Some(joined(&record.fields, &record.attributes));
         if let Some((host, HostState::Going | HostState::Gone)) = self.host {
-            let mut node = self.node(Action::Delete, Reason::HostDeleted { host: host.key.clone() }, SeenAt::NotLooked);
+            let stays = host.action == Action::Forget && host.reason != Reason::DeletedOutside;
+            let action = if stays { Action::Forget } else { Action::Delete };
+            let mut node = self.node(action, reason_of_loss(host), SeenAt::NotLooked);
+            if stays {
+                node.before = before;
+                return node.into();
+            }
             node.with_host = true;
             node.before = before;
             node.loses = self.schema.holds_data.map(str::to_owned);
@@ -247,8 +265,17 @@ impl Situation<'_> {
             Sight::Unknown(reason) => self.blocked(Blocked::Unknown { reason }).into(),
             Sight::Absent => match self.import {
                 Some(id) => self.blocked(Blocked::NothingToImport { id: id.to_owned() }).into(),
+                None if crate::planner::is_read(wanted) => self.nothing_to_read(wanted).into(),
                 None => self.creation(Reason::Declared, SeenAt::Absent).into(),
             },
+            // What exists already can only be found by looking.
+            Sight::ByRecord(how) if self.import.is_some() || crate::planner::is_read(wanted) => {
+                let reason = match (how, &self.observed.observation) {
+                    (SeenAt::Deferred, Observation::Unknown(reason)) => reason.clone(),
+                    _ => UnknownReason::NotRefreshed,
+                };
+                self.blocked(Blocked::Unknown { reason }).into()
+            }
             Sight::ByRecord(how) => self.creation(Reason::Declared, how).into(),
             Sight::Present(seen) => {
                 let ours = seen.mark.as_ref().is_some_and(|mark| mark.lineage == self.lineage);
@@ -258,6 +285,8 @@ impl Situation<'_> {
                     _ if matches!(wanted.ownership, Ownership::Shared) => {
                         self.creation(Reason::Declared, self.seen_at()).into()
                     }
+                    // Another of ours bears the name, and gives it up before.
+                    None if self.name_is_freed(seen) => self.creation(Reason::Declared, self.seen_at()).into(),
                     _ if crate::planner::is_read(wanted) => self.adoption(wanted, seen, None, Reason::Declared),
                     _ => {
                         let owner =
@@ -269,9 +298,16 @@ impl Situation<'_> {
         }
     }
 
+    fn name_is_freed(&self, seen: &Seen) -> bool {
+        let bearer = seen.mark.as_ref().filter(|mark| mark.lineage == self.lineage).map(|mark| &mark.address);
+        bearer.is_some_and(|address| self.name_freed_by.as_ref().is_some_and(|key| key.address == *address))
+    }
+
     fn creation(&self, reason: Reason, seen: SeenAt) -> PlanNode {
         let mut node = self.node(Action::Create, reason, seen);
-        node.generation = self.record.map_or(1, |record| record.generation + 1);
+        node.generation = self.record.map_or_else(|| self.first_generation(), |record| record.generation + 1);
+        // It is made where its host will be then, which is another outside than the one it was recorded in.
+        node.scope.clone_from(&self.observed.scope);
         if let Some(wanted) = self.wanted {
             node.after = Some(self.after_creation(wanted));
             let interrupted = matches!(node.reason, Reason::DeletedOutside)
@@ -286,6 +322,11 @@ impl Situation<'_> {
             }
             _ => node,
         }
+    }
+
+    /// What is only looked at is never made.
+    fn nothing_to_read(&self, wanted: &Declaration) -> PlanNode {
+        self.blocked(Blocked::NothingToImport { id: wanted.identity.name.clone() })
     }
 
     /// The declared fields, and the computed ones as unknowns.
@@ -330,14 +371,26 @@ impl Situation<'_> {
             wanted: Some(wanted),
             moved_from: None,
             replaced_dependency: None,
+            name_freed_by: None,
             ..*self
         };
         let Judged { mut node, drift: _ } = adopted.managed(wanted, &record);
         node.import = Some(import.map_or_else(|| seen.id.clone().unwrap_or_default(), str::to_owned));
         node.refreshed = Some(Box::new(record));
         node.record = None;
+        if matches!(node.action, Action::Blocked { .. }) {
+            node.import = None;
+            node.refreshed = None;
+        }
         if node.action == Action::NoOp {
             node.reason = reason;
+        }
+        // It was never as declared: what differs is not drift.
+        for change in node.changes.iter_mut().filter(|change| change.cause == Cause::Drifted) {
+            change.cause = Cause::Declared;
+        }
+        if node.reason == Reason::Drifted {
+            node.reason = Reason::DeclarationChanged;
         }
         node.into()
     }
@@ -346,6 +399,7 @@ impl Situation<'_> {
     fn managed(&self, wanted: &Declaration, record: &Record) -> Judged {
         match self.sight() {
             Sight::Unknown(reason) => self.blocked(Blocked::Unknown { reason }).into(),
+            Sight::Absent if crate::planner::is_read(wanted) => self.nothing_to_read(wanted).into(),
             Sight::Absent => {
                 if let Some((host, HostState::Gone)) = self.host {
                     let mut node = self.creation(crate::planner::host_reason(host), SeenAt::Absent);
@@ -395,13 +449,23 @@ impl Situation<'_> {
         seen: Option<&Seen>,
         how: SeenAt,
     ) -> PlanNode {
-        let spec = with_ignored(&wanted.spec, current, &wanted.lifecycle.ignore);
         let attributes = seen.map_or(&record.attributes, |seen| &seen.attributes);
-        let changes: Vec<FieldChange> =
-            diff(current, &spec, self.schema).into_iter().map(|difference| self.change(difference, record)).collect();
+        let (ignored, differences): (Vec<Difference>, Vec<Difference>) = diff(current, &wanted.spec, self.schema)
+            .into_iter()
+            .partition(|difference| is_ignored(wanted, &difference.path));
+        // What is ignored is sent as it is, so that a change of something else leaves it alone.
+        let wanted = &Declaration { spec: with_ignored(&wanted.spec, &ignored), ..wanted.clone() };
+        let declared_since = diff(&record.declaration.spec, &wanted.spec, self.schema);
+        let changes: Vec<FieldChange> = if crate::planner::is_read(wanted) {
+            Vec::new()
+        } else {
+            differences.into_iter().map(|difference| self.change(difference, &declared_since)).collect()
+        };
         let mut node = self.node(Action::NoOp, Reason::None, how);
         node.before = Some(joined(current, attributes));
-        if let Some(reason) = self.replacement_reason(wanted, record, &changes) {
+        if let Some(reason) = self.replacement_reason(wanted, record, &changes)
+            && !crate::planner::is_read(wanted)
+        {
             return self.replacement(node, wanted, reason, changes);
         }
         let not_ready = seen.and_then(|seen| match &seen.readiness {
@@ -413,13 +477,17 @@ impl Situation<'_> {
                 return self.blocked(Blocked::Refused { message: message.clone(), hint: hint.clone() });
             }
             node.action = Action::Update;
-            node.reason = update_reason(&changes);
-            node.after = Some(after_update(current, &spec, attributes, self.schema));
+            node.reason = self.update_reason(&changes);
+            node.after = Some(after_update(current, &wanted.spec, attributes, self.schema));
+            if !ignored.is_empty() {
+                node.declaration = Some(self.with_written_references(wanted));
+            }
             node.changes = changes;
         } else if let Some(why) = not_ready {
             node.action = Action::Wait;
             node.reason = Reason::NotReady { why };
             node.after.clone_from(&node.before);
+            node.refreshed = seen.and_then(|seen| self.refreshed(wanted, record, seen)).map(Box::new);
         } else {
             node.after.clone_from(&node.before);
             node.refreshed = seen.and_then(|seen| self.refreshed(wanted, record, seen)).map(Box::new);
@@ -427,16 +495,20 @@ impl Situation<'_> {
         node
     }
 
-    fn change(&self, difference: Difference, record: &Record) -> FieldChange {
+    /// `declared_since` is how the declaration differs from the one that was applied: what differs besides was changed
+    /// outside.
+    fn change(&self, difference: Difference, declared_since: &[Difference]) -> FieldChange {
         let field = self.schema.field(&difference.path);
-        let applied = record.declaration.spec.get(&difference.path);
         let wanted = self.declared.and_then(|declared| declared.spec.get(&difference.path));
         let cause = if matches!(wanted, Some(Value::Ref(_))) || difference.after == Some(Value::Unknown) {
             Cause::Dependency
-        } else if applied == difference.after.as_ref() || secrets_agree(applied, difference.after.as_ref()) {
-            Cause::Drifted
-        } else {
+        } else if declared_since
+            .iter()
+            .any(|declared| declared.path.covers(&difference.path) || difference.path.covers(&declared.path))
+        {
             Cause::Declared
+        } else {
+            Cause::Drifted
         };
         let forced_by_preview =
             matches!(self.preview, Some(Preview::ForcesReplacement { path, .. }) if path.covers(&difference.path));
@@ -470,7 +542,27 @@ impl Situation<'_> {
             return Some(Reason::OutsideForces { why: why.clone() });
         }
         let forcing: Vec<FieldChange> = changes.iter().filter(|change| change.forces_replacement).cloned().collect();
-        (!forcing.is_empty()).then(|| update_reason(&forcing))
+        (!forcing.is_empty()).then(|| self.update_reason(&forcing))
+    }
+
+    fn update_reason(&self, changes: &[FieldChange]) -> Reason {
+        let has = |cause| changes.iter().any(|change| change.cause == cause);
+        let dependency = changes.iter().filter(|change| change.cause == Cause::Dependency).find_map(|change| {
+            let mut found = None;
+            self.declared?.spec.walk(&mut |path, leaf| {
+                if let Value::Ref(reference) = leaf
+                    && (path.covers(&change.path) || change.path.covers(path))
+                {
+                    found.get_or_insert_with(|| RecordKey::current(reference.address.clone()));
+                }
+            });
+            found
+        });
+        match dependency {
+            Some(dependency) if !has(Cause::Declared) => Reason::DependencyChanged { dependency },
+            _ if has(Cause::Declared) || !has(Cause::Drifted) => Reason::DeclarationChanged,
+            _ => Reason::Drifted,
+        }
     }
 
     fn replacement(
@@ -497,7 +589,7 @@ impl Situation<'_> {
             declaration.identity = record.declaration.identity.clone();
         }
         let same = record.declaration.digest() == declaration.digest()
-            && record.declaration.edges == declaration.edges
+            && same_edges(&record.declaration, &declaration)
             && fingerprints_kept(&record.declaration.spec, &declaration.spec)
             && record.id == seen.id
             && record.fields == seen.fields
@@ -520,14 +612,14 @@ impl Situation<'_> {
         let record = self.record?;
         Some(match self.sight() {
             Sight::Unknown(reason) => self.blocked(Blocked::Unknown { reason }).into(),
-            Sight::ByRecord(_) => untouched(self.key, record, None).into(),
+            Sight::ByRecord(_) => untouched(self.key, record, self.moved_from.clone()).into(),
             Sight::Absent => {
                 let mut node = self.node(Action::Forget, Reason::DeletedOutside, SeenAt::Absent);
                 node.before = Some(joined(&record.fields, &record.attributes));
                 Judged { node, drift: Some(self.deleted_drift(record, DriftResponse::Accepted)) }
             }
             Sight::Present(seen) => {
-                let mut node = untouched(self.key, record, None);
+                let mut node = untouched(self.key, record, self.moved_from.clone());
                 node.seen = self.seen_at();
                 node.after = Some(joined(&seen.fields, &seen.attributes));
                 let drift = self.field_drift(record, seen, |_| DriftResponse::Accepted);
@@ -576,6 +668,15 @@ impl Situation<'_> {
     }
 }
 
+/// Whether two declarations have the same edges; where they came from does not count.
+fn same_edges(old: &Declaration, new: &Declaration) -> bool {
+    let of = |declaration: &Declaration| -> Vec<_> {
+        let edges = declaration.edges.iter();
+        edges.map(|edge| (edge.to.clone(), edge.condition, edge.strength, edge.on_replace)).collect()
+    };
+    of(old) == of(new)
+}
+
 fn status(readiness: &Readiness) -> Status {
     match readiness {
         Readiness::Ready => Status::Present,
@@ -583,9 +684,12 @@ fn status(readiness: &Readiness) -> Status {
     }
 }
 
-fn update_reason(changes: &[FieldChange]) -> Reason {
-    let has = |cause| changes.iter().any(|change| change.cause == cause);
-    if has(Cause::Declared) || !has(Cause::Drifted) { Reason::DeclarationChanged } else { Reason::Drifted }
+/// Why what lives in a host that ends is lost.
+pub(crate) fn reason_of_loss(host: &PlanNode) -> Reason {
+    match host.action {
+        Action::Replace { .. } => Reason::HostReplaced { host: host.key.clone() },
+        _ => Reason::HostDeleted { host: host.key.clone() },
+    }
 }
 
 fn is_secret(difference: &Difference) -> bool {
@@ -593,16 +697,6 @@ fn is_secret(difference: &Difference) -> bool {
         value.as_ref().is_some_and(|value| value.any_leaf(&|leaf| matches!(leaf, Value::Secret(_))))
     };
     secret(&difference.before) || secret(&difference.after)
-}
-
-/// Whether two secrets are of one value, as far as their fingerprints tell.
-fn secrets_agree(applied: Option<&Value>, wanted: Option<&Value>) -> bool {
-    match (applied, wanted) {
-        (Some(Value::Secret(applied)), Some(Value::Secret(wanted))) => {
-            applied.parts == wanted.parts && applied.fingerprint == wanted.fingerprint
-        }
-        _ => false,
-    }
 }
 
 /// Whether no fingerprint would be lost or gained by taking the new declaration into the record.
@@ -624,12 +718,12 @@ fn is_declared(wanted: &Declaration, path: &Path) -> bool {
     found
 }
 
-/// The wanted fields with the ignored ones as they are.
-fn with_ignored(spec: &Value, current: &Value, ignored: &[Path]) -> Value {
+/// The wanted fields with the ignored differences as they are outside. Elements of keyed lists and sets stay as they are
+/// declared, and so do secrets, whose text only the declaration leads to.
+fn with_ignored(spec: &Value, ignored: &[Difference]) -> Value {
     let mut spec = spec.clone();
-    for path in ignored {
-        let value = current.get(path).cloned().unwrap_or_default();
-        spec.set(path, value);
+    for difference in ignored.iter().filter(|difference| !is_secret(difference)) {
+        spec.set(&difference.path, difference.before.clone().unwrap_or_default());
     }
     spec
 }

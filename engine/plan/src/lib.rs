@@ -24,6 +24,6 @@ pub use plan::{
     Action, Blocked, Cause, Counts, Drift, DriftResponse, FieldChange, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode,
     PlanStep, Reason, Resolution, SeenAt, StepDo,
 };
-pub use planner::plan;
+pub use planner::{digest_of, plan};
 pub use resolve::{joined, resolve_open_intents};
 pub use seen::{resolve_references, seen_digest};

@@ -51,17 +51,31 @@ impl LookItem {
     }
 }
 
+/// Where each recorded resource that moves ends, step after step.
+fn move_targets(declared: &DeclaredGraph, snapshot: &Snapshot) -> BTreeMap<Address, Address> {
+    // By where each is now: where it is recorded.
+    let mut origins: BTreeMap<&Address, Address> = BTreeMap::new();
+    for step in &declared.moved {
+        let recorded = snapshot.records.contains_key(&RecordKey::current(step.from.clone()));
+        let origin = origins.remove(&step.from).or_else(|| recorded.then(|| step.from.clone()));
+        if let Some(origin) = origin {
+            origins.insert(&step.to, origin);
+        }
+    }
+    origins.into_iter().map(|(to, from)| (from, to.clone())).collect()
+}
+
 /// Every resource that is recorded or declared, under the key that it has after the moves. What is recorded is looked for
 /// as it was recorded.
 pub fn look_list(declared: &DeclaredGraph, snapshot: &Snapshot) -> Vec<LookItem> {
-    let moves: BTreeMap<&Address, &Address> = declared.moved.iter().map(|step| (&step.from, &step.to)).collect();
+    let moves = move_targets(declared, snapshot);
     let mut items: BTreeMap<RecordKey, LookItem> = BTreeMap::new();
     for (key, record) in &snapshot.records {
         let mut key = key.clone();
         if key.deposed.is_none()
             && let Some(to) = moves.get(&key.address)
         {
-            key = RecordKey::current((*to).clone());
+            key = RecordKey::current(to.clone());
         }
         items.insert(key.clone(), LookItem::of_record(key, record));
     }

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ksail_model::{
-    Address, Declaration, Digest, Edge, KindSchema, Observation, Ownership, Record, RecordKey, Reference, Value,
+    Address, Declaration, Digest, Edge, KindSchema, Observation, Ownership, Record, RecordKey, Reference,
+    UnknownReason, Value,
 };
 use ksail_records::concluded;
 
 use crate::classify::{HostState, Judged, Situation, judge};
 use crate::graph::{Needs, order};
-use crate::plan::{Action, Blocked, Drift, Mode, PLAN_FORMAT, Plan, PlanNode, Reason};
+use crate::plan::{Action, Blocked, Drift, DriftResponse, Mode, PLAN_FORMAT, Plan, PlanNode, Reason};
 use crate::select::left_out;
 use crate::steps::steps;
 use crate::{Inputs, Observed, PlanError, Resolution, resolve_open_intents};
@@ -25,10 +26,19 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         inputs.declared.declarations.keys().cloned().map(RecordKey::current).chain(records.keys().cloned()).collect();
     let needs: BTreeMap<RecordKey, Needs<'_>> =
         keys.iter().map(|key| (key.clone(), needs_of(key, inputs, &records))).collect();
-    let left_out = left_out(&needs, inputs.options, inputs.header.mode == Mode::Destroy)?;
+    let left_out = left_out(&needs, &records, inputs.options, inputs.header.mode == Mode::Destroy)?;
     let order = order(&needs).map_err(PlanError::Cycle)?;
 
-    let mut planner = Planner { inputs, records: &records, moved: &moved, nodes: BTreeMap::new(), drift: Vec::new() };
+    let resolved = resolutions.iter().map(|resolution| &resolution.outcome.key).collect();
+    let mut planner = Planner {
+        inputs,
+        records: &records,
+        moved: &moved,
+        freed: freed_names(inputs, &records, &left_out),
+        resolved,
+        nodes: BTreeMap::new(),
+        drift: Vec::new(),
+    };
     for key in &order.keys {
         if left_out.contains(key) {
             planner.leave_out(key);
@@ -37,12 +47,17 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         }
     }
     let Planner { mut nodes, mut drift, .. } = planner;
-    block_deletions(&order.keys, &needs, &mut nodes);
+    close_over_blocked(&mut nodes);
     settle_replacement_order(&order.keys, &mut nodes);
     refuse_protected(&nodes)?;
     drift.sort_by(|a, b| a.key.cmp(&b.key));
+    for drift in drift.iter_mut().filter(|drift| drift.response == DriftResponse::Reverted) {
+        if nodes.get(&drift.key).is_some_and(|node| matches!(node.action, Action::Blocked { .. })) {
+            drift.response = DriftResponse::Left;
+        }
+    }
 
-    let steps = steps(&nodes, &order.yielded, inputs.schemas)?;
+    let steps = steps(&mut nodes, &order.yielded, inputs.schemas)?;
     let mut plan = Plan {
         format: PLAN_FORMAT,
         content_digest: content_digest(inputs),
@@ -57,11 +72,11 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         outputs: inputs.declared.outputs.clone(),
         notes: notes(inputs, left_out.len()),
     };
-    plan.digest = plan_digest(&plan);
+    plan.digest = digest_of(&plan);
     Ok(plan)
 }
 
-type Records<'a> = BTreeMap<RecordKey, Cow<'a, Record>>;
+pub(crate) type Records<'a> = BTreeMap<RecordKey, Cow<'a, Record>>;
 
 /// The records as they are once open intents are resolved and moves are made.
 fn records<'a>(
@@ -102,9 +117,26 @@ fn records<'a>(
         record.declaration.address = step.to.clone();
         records.remove(&from);
         records.insert(to, Cow::Owned(record));
-        moved.insert(step.to.clone(), step.from.clone());
+        redirect(&mut records, &step.from, &step.to);
+        let origin = moved.remove(&step.from).unwrap_or_else(|| step.from.clone());
+        moved.insert(step.to.clone(), origin);
     }
     Ok((records, moved))
+}
+
+/// Lets all that names a moved resource name its new address, as the state will when the move is made.
+fn redirect(records: &mut Records<'_>, from: &Address, to: &Address) {
+    for record in records.values_mut() {
+        let declaration = &record.declaration;
+        if declaration.host.as_ref() != Some(from) && declaration.edges.iter().all(|edge| edge.to != *from) {
+            continue;
+        }
+        let declaration = &mut record.to_mut().declaration;
+        let named = declaration.host.iter_mut().chain(declaration.edges.iter_mut().map(|edge| &mut edge.to));
+        for named in named.filter(|named| *named == from) {
+            named.clone_from(to);
+        }
+    }
 }
 
 fn check_declared(inputs: &Inputs<'_>) -> Result<(), PlanError> {
@@ -143,6 +175,10 @@ struct Planner<'a, 'b> {
     inputs: &'b Inputs<'a>,
     records: &'b Records<'a>,
     moved: &'b BTreeMap<Address, Address>,
+    /// By name, what gives it up.
+    freed: BTreeMap<Name, RecordKey>,
+    /// Whose open calls could be told.
+    resolved: BTreeSet<&'b RecordKey>,
     nodes: BTreeMap<RecordKey, PlanNode>,
     drift: Vec<Drift>,
 }
@@ -158,10 +194,20 @@ impl Planner<'_, '_> {
 
     /// A resource outside `--target`: as recorded, not looked at.
     fn leave_out(&mut self, key: &RecordKey) {
-        if let Some(record) = self.records.get(key) {
-            let node = crate::classify::untouched(key, record, self.moved.get(&key.address).cloned());
-            self.nodes.insert(key.clone(), node);
+        let Some(record) = self.records.get(key) else { return };
+        let moved_from = self.moved.get(&key.address).filter(|_| key.deposed.is_none()).cloned();
+        let mut node = crate::classify::untouched(key, record, moved_from);
+        let host = record.declaration.host.clone().map(RecordKey::current).and_then(|host| self.nodes.get(&host));
+        if let Some(host) = host.filter(|host| matches!(host.action, Action::Replace { .. } | Action::Delete)) {
+            // The host is what the plan is about, and takes along what is in it, asked for or not.
+            node.action = Action::Delete;
+            node.reason = crate::classify::reason_of_loss(host);
+            node.with_host = true;
+            node.after = None;
+            let schema = self.inputs.schemas.schema(key.address.kind());
+            node.loses = schema.and_then(|schema| schema.holds_data).map(str::to_owned);
         }
+        self.nodes.insert(key.clone(), node);
     }
 
     fn judge(&mut self, key: &RecordKey) -> Result<(), PlanError> {
@@ -194,6 +240,8 @@ impl Planner<'_, '_> {
             lineage: &self.inputs.header.lineage,
             replace_requested: self.inputs.options.replace.iter().any(|selector| selector.matches(&key.address)),
             replaced_dependency: declared.and_then(|declaration| self.replaced_dependency(&declaration.edges)),
+            name_freed_by: declared.filter(|_| record.is_none()).and_then(|declared| self.name_freed_by(key, declared)),
+            newest_deposed: self.newest_deposed(&key.address),
             interrupted: self.inputs.snapshot.open.get(key).map(|open| open.operation.as_str()),
             moved_from: self.moved.get(&key.address).filter(|_| key.deposed.is_none()).cloned(),
         };
@@ -201,12 +249,25 @@ impl Planner<'_, '_> {
         if node.action.is_change()
             && let Some(on) = declared.and_then(|declaration| self.blocked_need(declaration, host.as_ref()))
         {
-            node.action = Action::Blocked { why: Blocked::Dependency { on } };
-            node.changes.clear();
+            block(&mut node, on);
         }
         self.drift.extend(drift);
         self.nodes.insert(key.clone(), node);
         Ok(())
+    }
+
+    /// The resource of another address that bears this name and gives it up in this plan: deleted, or made anew by another name.
+    fn name_freed_by(&self, key: &RecordKey, declared: &Declaration) -> Option<RecordKey> {
+        let name = name_of(key, declared);
+        let bearer = self.freed.get(&name).filter(|bearer| bearer.address != key.address)?;
+        Some(bearer.clone())
+    }
+
+    /// The highest generation that is deposed at an address.
+    fn newest_deposed(&self, address: &Address) -> Option<u32> {
+        let from = RecordKey { address: address.clone(), deposed: Some(0) };
+        let to = RecordKey { address: address.clone(), deposed: Some(u32::MAX) };
+        self.records.range(from..=to).next_back().and_then(|(key, _)| key.deposed)
     }
 
     fn host_state(&self, host: &PlanNode, record: Option<&Record>) -> HostState {
@@ -220,17 +281,32 @@ impl Planner<'_, '_> {
 
     fn observed(&self, key: &RecordKey, host: Option<(&PlanNode, HostState)>) -> Cow<'_, Observed> {
         let unknown = |reason| Cow::Owned(Observed { observation: Observation::Unknown(reason), scope: None });
+        if let Some(open) = self.inputs.snapshot.open.get(key).filter(|_| !self.resolved.contains(key)) {
+            // Why it cannot be told counts before the call that is open.
+            return match self.inputs.observations.get(key) {
+                Some(observed)
+                    if matches!(&observed.observation, Observation::Unknown(reason) if *reason != UnknownReason::NotRefreshed)
+                        || (observed.scope.is_some()
+                            && open.intent.scope.is_some()
+                            && observed.scope != open.intent.scope) =>
+                {
+                    Cow::Borrowed(observed)
+                }
+                _ => unknown(UnknownReason::OpenIntent {
+                    operation: open.operation.clone(),
+                    deadline_ms: open.intent.deadline_ms,
+                }),
+            };
+        }
         match host {
             Some((_, HostState::Gone)) => Cow::Owned(Observed { observation: Observation::Absent, scope: None }),
-            Some((host, HostState::Unknown)) => {
-                unknown(ksail_model::UnknownReason::HostUnknown { host: host.key.address.clone() })
-            }
+            Some((host, HostState::Unknown)) => unknown(UnknownReason::HostUnknown { host: host.key.address.clone() }),
             Some((host, HostState::NotServing)) => {
-                unknown(ksail_model::UnknownReason::HostNotServing { host: host.key.address.clone() })
+                unknown(UnknownReason::HostNotServing { host: host.key.address.clone() })
             }
             _ => match self.inputs.observations.get(key) {
                 Some(observed) => Cow::Borrowed(observed),
-                None => unknown(ksail_model::UnknownReason::NotRefreshed),
+                None => unknown(UnknownReason::NotRefreshed),
             },
         }
     }
@@ -275,44 +351,120 @@ impl Planner<'_, '_> {
     }
 }
 
-/// What is to be deleted waits for the deletion of all that needs it; where that is blocked, so is this.
-fn block_deletions(
-    order: &[RecordKey],
-    needs: &BTreeMap<RecordKey, Needs<'_>>,
-    nodes: &mut BTreeMap<RecordKey, PlanNode>,
-) {
-    // Dependents come later in the order, so that one pass from the end is enough.
-    for key in order.iter().rev() {
-        let Some(node) = nodes.get(key) else { continue };
-        let blocks = match &node.action {
-            Action::Blocked { .. } => node.record.is_some(),
-            _ => false,
-        };
-        if !blocks {
-            continue;
-        }
-        let Some(needs) = needs.get(key) else { continue };
-        let recorded: Vec<Address> = node
+/// What is to be deleted waits for the deletion of all that needs it; where that is blocked, so is this. And what is to
+/// change stands on what is not blocked. Each of the two may bring about the other, until nothing more is to be blocked.
+fn close_over_blocked(nodes: &mut BTreeMap<RecordKey, PlanNode>) {
+    let is_blocked = |node: &PlanNode| matches!(node.action, Action::Blocked { .. });
+    let mut todo: Vec<RecordKey> =
+        nodes.values().filter(|node| is_blocked(node)).map(|node| node.key.clone()).collect();
+    if todo.is_empty() {
+        return;
+    }
+    let standing = standing_on(nodes);
+    while let Some(key) = todo.pop() {
+        let Some(node) = nodes.get(&key) else { continue };
+        // What its record stands on may not end.
+        let mut blocks: Vec<RecordKey> = node
             .record
             .iter()
-            .flat_map(|record| {
-                record.declaration.edges.iter().map(|edge| edge.to.clone()).chain(record.declaration.host.clone())
+            .flat_map(|record| needed_by(&record.declaration))
+            .map(RecordKey::current)
+            .filter(|needed| {
+                nodes.get(needed).is_some_and(|node| matches!(node.action, Action::Delete | Action::Replace { .. }))
             })
-            .chain(needs.edges.iter().map(|edge| edge.to.clone()))
             .collect();
-        for address in recorded {
-            if let Some(needed) = nodes.get_mut(&RecordKey::current(address))
-                && matches!(needed.action, Action::Delete | Action::Replace { .. })
-            {
-                needed.action = Action::Blocked { why: Blocked::Dependency { on: key.clone() } };
-                needed.changes.clear();
+        // What stands on it may not change, and what goes with it does not go.
+        blocks.extend(standing.get(&key).into_iter().flatten().cloned());
+        for blocked in blocks {
+            if let Some(node) = nodes.get_mut(&blocked).filter(|node| node.action.is_change()) {
+                block(node, key.clone());
+                todo.push(blocked);
             }
         }
     }
 }
 
-/// A resource cannot be made before the old one is deleted if it needs something that is deleted before it is made anew.
+/// What a resource needs, its host included.
+pub(crate) fn needed_by(declaration: &Declaration) -> impl Iterator<Item = Address> + '_ {
+    declaration.edges.iter().map(|edge| edge.to.clone()).chain(declaration.host.clone())
+}
+
+/// Nothing is done to a node, because of another.
+fn block(node: &mut PlanNode, on: RecordKey) {
+    node.action = Action::Blocked { why: Blocked::Dependency { on } };
+    node.reason = Reason::None;
+    node.changes.clear();
+    node.after = None;
+    node.import = None;
+    node.refreshed = None;
+    node.with_host = false;
+    node.loses = None;
+}
+
+/// By name outside, the record whose resource gives it up: its declaration is gone, or has another name.
+fn freed_names(
+    inputs: &Inputs<'_>,
+    records: &Records<'_>,
+    left_out: &BTreeSet<RecordKey>,
+) -> BTreeMap<Name, RecordKey> {
+    // Only what is made by a name that is borne can need this; mostly nothing is.
+    if inputs.declared.declarations.keys().all(|address| records.contains_key(&RecordKey::current(address.clone()))) {
+        return BTreeMap::new();
+    }
+    let kept =
+        |address: &Address| inputs.declared.removed.iter().any(|removal| removal.from == *address && !removal.destroy);
+    records
+        .iter()
+        .filter(|(key, _)| key.deposed.is_none() && !left_out.contains(key) && !kept(&key.address))
+        .filter_map(|(key, record)| {
+            let name = name_of(key, &record.declaration);
+            let declared = inputs.declared.declarations.get(&key.address);
+            declared.is_none_or(|declared| name_of(key, declared) != name).then(|| (name, key.clone()))
+        })
+        .collect()
+}
+
+/// By resource, what may not change while it is blocked.
+fn standing_on(nodes: &BTreeMap<RecordKey, PlanNode>) -> BTreeMap<RecordKey, Vec<RecordKey>> {
+    let mut standing: BTreeMap<RecordKey, Vec<RecordKey>> = BTreeMap::new();
+    let borne: BTreeMap<Name, &RecordKey> = nodes
+        .values()
+        .filter(|node| !matches!(node.action, Action::NoOp))
+        .filter_map(|node| Some((name_of(&node.key, &node.record.as_ref()?.declaration), &node.key)))
+        .collect();
+    for node in nodes.values().filter(|node| node.action.is_change()) {
+        let hard = node
+            .declaration
+            .iter()
+            .flat_map(|declaration| &declaration.edges)
+            .filter(|edge| edge.strength == ksail_model::Strength::Hard)
+            .map(|edge| edge.to.clone());
+        let declared_host = node.declaration.as_ref().and_then(|declaration| declaration.host.clone());
+        let left_with = host_of(node).filter(|_| node.with_host);
+        let bearer = node
+            .declaration
+            .as_ref()
+            .and_then(|declaration| borne.get(&name_of(&node.key, declaration)))
+            .filter(|bearer| ***bearer != node.key)
+            .map(|bearer| (*bearer).clone());
+        for needed in hard.chain(declared_host).map(RecordKey::current).chain(left_with).chain(bearer) {
+            standing.entry(needed).or_default().push(node.key.clone());
+        }
+    }
+    standing
+}
+
+/// A resource cannot be made before the old one is deleted if it needs something that is deleted before it is made anew,
+/// or takes a name that is not free before: its own, or that of another that goes.
 fn settle_replacement_order(order: &[RecordKey], nodes: &mut BTreeMap<RecordKey, PlanNode>) {
+    if !nodes.values().any(|node| node.action == Action::Replace { create_first: true }) {
+        return;
+    }
+    let freed: BTreeSet<Name> = nodes
+        .values()
+        .filter(|node| matches!(node.action, Action::Delete | Action::Replace { .. }))
+        .filter_map(|node| Some(name_of(&node.key, &node.record.as_ref().or(node.refreshed.as_ref())?.declaration)))
+        .collect();
     for key in order {
         let Some(node) = nodes.get(key) else { continue };
         if node.action != (Action::Replace { create_first: true }) {
@@ -323,22 +475,54 @@ fn settle_replacement_order(order: &[RecordKey], nodes: &mut BTreeMap<RecordKey,
                 .get(&RecordKey::current(edge.to.clone()))
                 .is_some_and(|needed| needed.action == Action::Replace { create_first: false })
         });
-        if needs_delete_first && let Some(node) = nodes.get_mut(key) {
+        let name_taken =
+            node.declaration.as_ref().is_some_and(|declaration| freed.contains(&name_of(key, declaration)));
+        if (needs_delete_first || name_taken)
+            && let Some(node) = nodes.get_mut(key)
+        {
             node.action = Action::Replace { create_first: false };
         }
     }
+}
+
+/// What finds a thing outside: provider, kind, host and name.
+pub(crate) type Name = (String, String, Option<Address>, String);
+
+/// The name of a resource outside.
+pub(crate) fn name_of(key: &RecordKey, declaration: &Declaration) -> Name {
+    (
+        declaration.provider.clone(),
+        key.address.kind().to_owned(),
+        declaration.host.clone(),
+        declaration.identity.name.clone(),
+    )
+}
+
+/// What a resource lives or lived in.
+pub(crate) fn host_of(node: &PlanNode) -> Option<RecordKey> {
+    let declaration = node.record.as_ref().map(|record| &record.declaration).or(node.declaration.as_ref())?;
+    declaration.host.clone().map(RecordKey::current)
+}
+
+/// Whether the plan ends a resource outside, by itself or with its host.
+fn ends(nodes: &BTreeMap<RecordKey, PlanNode>, key: &RecordKey) -> bool {
+    nodes.get(key).is_some_and(|node| {
+        matches!(node.action, Action::Delete | Action::Replace { .. })
+            && (!node.with_host || host_of(node).is_some_and(|host| ends(nodes, &host)))
+    })
 }
 
 fn refuse_protected(nodes: &BTreeMap<RecordKey, PlanNode>) -> Result<(), PlanError> {
     let lost: Vec<(RecordKey, String)> = nodes
         .values()
         .filter(|node| {
-            let declared = node.declaration.as_ref().is_some_and(|declaration| declaration.lifecycle.protect);
-            let recorded = node.record.as_ref().is_some_and(|record| record.declaration.lifecycle.protect);
-            declared || recorded
+            // While there is a declaration its word counts: what was protected can be given up by saying so.
+            let declaration = node.declaration.as_ref().or(node.record.as_ref().map(|record| &record.declaration));
+            declaration.is_some_and(|declaration| declaration.lifecycle.protect)
         })
+        // What is gone with its host already is not lost by the plan.
+        .filter(|node| !node.with_host || host_of(node).is_none_or(|host| ends(nodes, &host)))
         .filter_map(|node| match (&node.action, &node.reason) {
-            // What is gone outside already is not lost by the plan.
             (Action::Replace { .. }, _) => Some((node.key.clone(), "made anew".to_owned())),
             (Action::Delete, _) => Some((node.key.clone(), "deleted".to_owned())),
             _ => None,
@@ -375,16 +559,22 @@ fn content_digest(inputs: &Inputs<'_>) -> Digest {
     Digest::of(&(declarations, &inputs.declared.providers, removed, moved, imports))
 }
 
-fn plan_digest(plan: &Plan) -> Digest {
+/// The digest of a plan, computed anew from its content: it differs from [`Plan::digest`] where a file was changed.
+pub fn digest_of(plan: &Plan) -> Digest {
     let header = &plan.header;
     let nodes: Vec<_> = plan
         .nodes
         .values()
-        .map(|node| (&node.key, &node.action, &node.seen, &node.scope, node.generation, &node.import, &node.changes))
+        .map(|node| {
+            let wanted = node.declaration.as_ref().map(Declaration::digest);
+            let seen = (&node.seen, &node.scope, node.generation);
+            let becomes = (&node.import, &node.moved_from, &node.refreshed, node.with_host);
+            (&node.key, &node.action, wanted, seen, becomes, &node.changes)
+        })
         .collect();
     Digest::of(&(
         (&header.lineage, &header.stack, &header.environment, header.serial, &header.mode),
-        (&plan.content_digest, nodes, &plan.steps),
+        (&plan.content_digest, nodes, &plan.steps, &plan.resolutions, &plan.providers),
     ))
 }
 

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use ksail_model::{Address, RecordKey, Selector};
 
 use crate::graph::Needs;
+use crate::planner::Records;
 use crate::{Options, PlanError};
 
-/// The keys that the plan leaves out. With `destroys`, a target brings what needs it, not what it needs.
+/// The keys that the plan leaves out. With `destroys`, a target brings what needs it, not what it needs, and what is kept
+/// keeps what it needs.
 pub(crate) fn left_out(
     nodes: &BTreeMap<RecordKey, Needs<'_>>,
+    records: &Records<'_>,
     options: &Options,
     destroys: bool,
 ) -> Result<BTreeSet<RecordKey>, PlanError> {
@@ -18,15 +21,38 @@ pub(crate) fn left_out(
     check("--replace", &options.replace, nodes)?;
     let mut out = BTreeSet::new();
     if !options.targets.is_empty() {
-        // To be made, a resource needs what it stands on; to be destroyed, what stands on it.
+        // To be made, a resource needs what it stands on; to be deleted, what stands on it.
         let targets = selected(nodes, &options.targets);
-        let wanted = if destroys { downward(nodes, targets) } else { upward(nodes, targets) };
+        let wanted = if destroys {
+            downward(nodes, targets)
+        } else {
+            let is_deleted = |key: &RecordKey| nodes.get(key).is_some_and(|needs| needs.recorded_only);
+            let (deleted, made) = targets.into_iter().partition(is_deleted);
+            upward(nodes, made).into_iter().chain(downward(nodes, deleted)).collect()
+        };
         out.extend(nodes.keys().filter(|key| !wanted.contains(*key)).cloned());
     }
     if !options.excludes.is_empty() {
-        out.extend(downward(nodes, selected(nodes, &options.excludes)));
+        let excluded = selected(nodes, &options.excludes);
+        out.extend(if destroys { excluded } else { downward(nodes, excluded) });
     }
+    keep_needed(nodes, records, &mut out);
     Ok(out)
+}
+
+/// What is left out stays as it is, so what its record needs is not deleted under it.
+fn keep_needed(nodes: &BTreeMap<RecordKey, Needs<'_>>, records: &Records<'_>, out: &mut BTreeSet<RecordKey>) {
+    let mut todo: Vec<RecordKey> = out.iter().cloned().collect();
+    while let Some(key) = todo.pop() {
+        let Some(record) = records.get(&key) else { continue };
+        let needed = record.declaration.edges.iter().map(|edge| &edge.to).chain(&record.declaration.host);
+        for address in needed {
+            let next = RecordKey::current(address.clone());
+            if nodes.get(&next).is_some_and(|needs| needs.recorded_only) && out.insert(next.clone()) {
+                todo.push(next);
+            }
+        }
+    }
 }
 
 fn check(flag: &'static str, selectors: &[Selector], nodes: &BTreeMap<RecordKey, Needs<'_>>) -> Result<(), PlanError> {

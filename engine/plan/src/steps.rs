@@ -2,26 +2,56 @@
 
 use std::collections::BTreeMap;
 
-use ksail_model::{Condition, Declaration, Edge, KindSchema, Record, RecordKey, Schemas};
-use petgraph::algo::{tarjan_scc, toposort};
+use ksail_model::{Address, Condition, Declaration, Edge, KindSchema, Record, RecordKey, Schemas, Strength};
+use petgraph::algo::{has_path_connecting, tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::PlanError;
-use crate::plan::{Action, PlanNode, PlanStep, StepDo};
+use crate::plan::{Action, PlanNode, PlanStep, SeenAt, StepDo};
+use crate::planner::{Name, host_of, name_of, needed_by};
 
-/// Builds the steps, each after all that it needs.
+/// Builds the steps, each after all that it needs. Where making the new one first would close a circle, that resource is
+/// deleted first instead.
 pub(crate) fn steps(
-    nodes: &BTreeMap<RecordKey, PlanNode>,
+    nodes: &mut BTreeMap<RecordKey, PlanNode>,
     yielded: &[(RecordKey, Edge)],
     schemas: &dyn Schemas,
 ) -> Result<Vec<PlanStep>, PlanError> {
-    let mut builder =
-        Builder { nodes, yielded, schemas, graph: DiGraph::new(), forward: BTreeMap::new(), backward: BTreeMap::new() };
+    // Each round but the last turns at least one resource around.
+    loop {
+        let builder = built(nodes, yielded, schemas);
+        let turned = builder.create_first_in_circles();
+        if turned.is_empty() {
+            return builder.finish();
+        }
+        for key in turned {
+            if let Some(node) = nodes.get_mut(&key) {
+                node.action = Action::Replace { create_first: false };
+            }
+        }
+    }
+}
+
+fn built<'a>(
+    nodes: &'a BTreeMap<RecordKey, PlanNode>,
+    yielded: &'a [(RecordKey, Edge)],
+    schemas: &'a dyn Schemas,
+) -> Builder<'a> {
+    let mut builder = Builder {
+        nodes,
+        yielded,
+        schemas,
+        graph: DiGraph::new(),
+        forward: BTreeMap::new(),
+        puts: BTreeMap::new(),
+        backward: BTreeMap::new(),
+        deposed: BTreeMap::new(),
+    };
     builder.add_steps();
     builder.forward_needs();
     builder.backward_needs();
     builder.same_identity();
-    builder.finish()
+    builder
 }
 
 struct Vertex {
@@ -30,16 +60,34 @@ struct Vertex {
     estimate_ms: u64,
 }
 
+/// How firmly a step needs another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Firm {
+    /// It must hold.
+    Always,
+    /// It follows from an edge of a record. Records may be of different times and contradict each other: in a circle it
+    /// yields.
+    Recorded,
+    /// Something changes so that it no longer needs what is deleted: it yields before the order of deletions does.
+    Changing,
+    /// It follows from a soft edge of a record: it yields first.
+    Softly,
+}
+
 struct Builder<'a> {
     nodes: &'a BTreeMap<RecordKey, PlanNode>,
     yielded: &'a [(RecordKey, Edge)],
     schemas: &'a dyn Schemas,
     /// From what is needed to what needs it.
-    graph: DiGraph<Vertex, Condition>,
+    graph: DiGraph<Vertex, (Condition, Firm)>,
     /// The step that makes, changes or waits for a resource.
     forward: BTreeMap<&'a RecordKey, NodeIndex>,
+    /// The step that sets a record without a call, where that is all.
+    puts: BTreeMap<&'a RecordKey, NodeIndex>,
     /// The step that deletes a resource, by the key of its node.
     backward: BTreeMap<&'a RecordKey, NodeIndex>,
+    /// The steps that delete what is deposed at an address.
+    deposed: BTreeMap<&'a Address, Vec<NodeIndex>>,
 }
 
 impl<'a> Builder<'a> {
@@ -49,8 +97,12 @@ impl<'a> Builder<'a> {
     }
 
     fn link(&mut self, needed: NodeIndex, by: NodeIndex, condition: Condition) {
+        self.link_firmly(needed, by, condition, Firm::Always);
+    }
+
+    fn link_firmly(&mut self, needed: NodeIndex, by: NodeIndex, condition: Condition, firm: Firm) {
         if needed != by {
-            self.graph.add_edge(needed, by, condition);
+            self.graph.add_edge(needed, by, (condition, firm));
         }
     }
 
@@ -61,9 +113,15 @@ impl<'a> Builder<'a> {
                 .then(|| self.add(key.clone(), StepDo::Put, node));
             match &node.action {
                 Action::NoOp if adopt.is_none() && node.refreshed.is_some() => {
-                    self.add(key.clone(), StepDo::Put, node);
+                    let put = self.add(key.clone(), StepDo::Put, node);
+                    self.puts.insert(key, put);
                 }
-                Action::NoOp | Action::Blocked { .. } => {}
+                Action::NoOp => {
+                    if let Some(put) = adopt {
+                        self.puts.insert(key, put);
+                    }
+                }
+                Action::Blocked { .. } => {}
                 Action::Create => {
                     let create = self.add(key.clone(), StepDo::Create, node);
                     self.forward.insert(key, create);
@@ -84,6 +142,9 @@ impl<'a> Builder<'a> {
                 Action::Delete => {
                     let delete = self.add(key.clone(), StepDo::Delete, node);
                     self.backward.insert(key, delete);
+                    if key.deposed.is_some() {
+                        self.deposed.entry(&key.address).or_default().push(delete);
+                    }
                 }
                 Action::Forget => {
                     let forget = self.add(key.clone(), StepDo::Forget, node);
@@ -133,15 +194,30 @@ impl<'a> Builder<'a> {
             let (Some(&step), Some(declaration)) = (self.forward.get(key), &node.declaration) else { continue };
             for edge in &declaration.edges {
                 let yielded = self.yielded.iter().any(|(holder, soft)| holder == key && soft.to == edge.to);
-                if !yielded && let Some(&needed) = self.forward.get(&RecordKey::current(edge.to.clone())) {
+                if !yielded && let Some(needed) = self.made(&RecordKey::current(edge.to.clone())) {
                     self.link(needed, step, edge.condition);
                 }
             }
             if let Some(host) = &declaration.host
-                && let Some(&needed) = self.forward.get(&RecordKey::current(host.clone()))
+                && let Some(needed) = self.made(&RecordKey::current(host.clone()))
             {
                 self.link(needed, step, Condition::Serving);
             }
+        }
+    }
+
+    /// The step after which a resource is as planned, also where that is a matter of its record only: sessions and
+    /// references are made from records.
+    fn made(&self, key: &RecordKey) -> Option<NodeIndex> {
+        self.forward.get(key).or_else(|| self.puts.get(key)).copied()
+    }
+
+    /// The step that ends a resource outside: its own deletion, or that of the host that takes it along.
+    fn end(&self, key: &RecordKey) -> Option<NodeIndex> {
+        let node = self.nodes.get(key)?;
+        match node.with_host.then(|| host_of(node)).flatten() {
+            Some(host) => self.end(&host),
+            None => self.backward.get(key).copied(),
         }
     }
 
@@ -151,29 +227,71 @@ impl<'a> Builder<'a> {
             let Some(record) = &node.record else { continue };
             let own_delete = self.backward.get(key).copied();
             if node.with_host && node.action == Action::Delete {
-                let host = host_of(node).and_then(|host| self.backward.get(&host).copied());
-                if let (Some(host), Some(forget)) = (host, own_delete) {
+                if let (Some(host), Some(forget)) = (self.end(key), own_delete) {
                     self.link(host, forget, Condition::Exists);
                 }
                 continue;
             }
+            if let Some(own) = own_delete {
+                self.after_host(&record.declaration, node.seen == SeenAt::Deferred, own);
+                self.after_successor(key, record, own);
+            }
+            let soft = |address: &Address| {
+                let mut edges = record.declaration.edges.iter().filter(|edge| edge.to == *address);
+                record.declaration.host.as_ref() != Some(address) && edges.all(|edge| edge.strength == Strength::Soft)
+            };
             for needed in needed_by(&record.declaration) {
-                let needed = RecordKey::current(needed);
-                let Some(&delete) = self.backward.get(&needed) else { continue };
+                let firm = if soft(&needed) { Firm::Softly } else { Firm::Recorded };
                 let still_needed = node
                     .declaration
                     .as_ref()
-                    .is_some_and(|declaration| needed_by(declaration).any(|address| address == needed.address));
-                match (own_delete, self.forward.get(key).copied()) {
-                    (Some(own), _) => self.link(own, delete, Condition::Exists),
-                    (None, Some(change)) if !still_needed => self.link(change, delete, Condition::Exists),
-                    // The old one of a resource that was made first goes when its dependents have changed over.
-                    (None, Some(change)) if self.is_create_first(&needed) => {
-                        self.link(change, delete, Condition::Ready)
-                    }
-                    _ => {}
+                    .is_some_and(|declaration| needed_by(declaration).any(|address| address == needed));
+                for (delete, is_old) in self.ends_of(&needed) {
+                    let (before, condition) = match (own_delete, self.made(key)) {
+                        (Some(own), _) => (own, Condition::Exists),
+                        (None, Some(change)) if !still_needed => {
+                            self.link_firmly(change, delete, Condition::Exists, firm.max(Firm::Changing));
+                            continue;
+                        }
+                        // The old one of a resource that was made first goes when its dependents have changed over.
+                        (None, Some(change)) if is_old => (change, Condition::Ready),
+                        _ => continue,
+                    };
+                    self.link_firmly(before, delete, condition, firm);
                 }
             }
+        }
+    }
+
+    /// The steps that end what is or was at an address; with each, whether it is an old one beside a new one.
+    fn ends_of(&self, address: &Address) -> Vec<(NodeIndex, bool)> {
+        let current = RecordKey::current(address.clone());
+        let deposed = self.deposed.get(address).into_iter().flatten().map(|&delete| (delete, true));
+        self.end(&current).map(|end| (end, self.is_create_first(&current))).into_iter().chain(deposed).collect()
+    }
+
+    /// What is in a host that is to be brought to serve can be deleted when it does; in one that serves already, when its
+    /// record tells how to reach it.
+    fn after_host(&mut self, declaration: &Declaration, deferred: bool, delete: NodeIndex) {
+        let Some(host) = declaration.host.clone().map(RecordKey::current) else { return };
+        let steps = if deferred { &self.forward } else { &self.puts };
+        if let Some(host) = steps.get(&host).copied() {
+            self.link(host, delete, Condition::Serving);
+        }
+    }
+
+    /// A deposed resource goes when its successor is ready, unless that waits for its name.
+    fn after_successor(&mut self, key: &RecordKey, record: &Record, delete: NodeIndex) {
+        if key.deposed.is_none() {
+            return;
+        }
+        let Some((current, node)) = self.nodes.get_key_value(&RecordKey::current(key.address.clone())) else { return };
+        let other_name = node
+            .declaration
+            .as_ref()
+            .is_some_and(|declaration| name_of(current, declaration) != name_of(key, &record.declaration));
+        if let Some(&successor) = self.forward.get(current).filter(|_| other_name && node.action != Action::Update) {
+            self.link(successor, delete, Condition::Ready);
         }
     }
 
@@ -183,7 +301,7 @@ impl<'a> Builder<'a> {
 
     /// A name is free only when what bears it is gone, whatever its address was.
     fn same_identity(&mut self) {
-        let mut bearers: BTreeMap<(&str, &str, Option<&str>, &str), NodeIndex> = BTreeMap::new();
+        let mut bearers: BTreeMap<Name, NodeIndex> = BTreeMap::new();
         for (key, node) in self.nodes {
             if let (Some(record), Some(&delete)) = (&node.record, self.backward.get(key)) {
                 bearers.insert(name_of(key, &record.declaration), delete);
@@ -194,7 +312,7 @@ impl<'a> Builder<'a> {
         }
         for (key, node) in self.nodes {
             if let (Some(declaration), Some(&create)) = (&node.declaration, self.forward.get(key))
-                && matches!(node.action, Action::Create)
+                && matches!(node.action, Action::Create | Action::Replace { .. })
                 && let Some(&delete) = bearers.get(&name_of(key, declaration))
             {
                 self.link(delete, create, Condition::Exists);
@@ -202,7 +320,59 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn finish(self) -> Result<Vec<PlanStep>, PlanError> {
+    /// Where steps wait for each other because of what records say, that yields: first what was soft.
+    fn break_circles(&mut self) {
+        if toposort(&self.graph, None).is_ok() {
+            return;
+        }
+        let mut circle_of = vec![0; self.graph.node_count()];
+        for (number, nodes) in tarjan_scc(&self.graph).into_iter().enumerate() {
+            for node in nodes {
+                circle_of[node.index()] = number;
+            }
+        }
+        let within = |graph: &DiGraph<Vertex, (Condition, Firm)>, edge| {
+            graph.edge_endpoints(edge).filter(|(from, to)| circle_of[from.index()] == circle_of[to.index()])
+        };
+        let mut yielding: Vec<(Firm, NodeIndex, NodeIndex, Condition)> = self
+            .graph
+            .edge_indices()
+            .filter(|&edge| self.graph[edge].1 != Firm::Always)
+            .filter_map(|edge| {
+                let (from, to) = within(&self.graph, edge)?;
+                Some((self.graph[edge].1, from, to, self.graph[edge].0))
+            })
+            .collect();
+        self.graph.retain_edges(|graph, edge| graph[edge].1 == Firm::Always || within(&graph, edge).is_none());
+        yielding.sort_unstable_by_key(|(firm, from, to, _)| (*firm, *from, *to));
+        for (firm, from, to, condition) in yielding {
+            if !has_path_connecting(&self.graph, to, from, None) {
+                self.graph.add_edge(from, to, (condition, firm));
+            }
+        }
+    }
+
+    /// What would be made first and stands in a circle with its own deletion.
+    fn create_first_in_circles(&self) -> Vec<RecordKey> {
+        if !self.nodes.values().any(|node| node.action == Action::Replace { create_first: true })
+            || toposort(&self.graph, None).is_ok()
+        {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for circle in tarjan_scc(&self.graph).into_iter().filter(|nodes| nodes.len() > 1) {
+            for node in circle {
+                let key = RecordKey::current(self.graph[node].key.address.clone());
+                if self.graph[node].what == StepDo::Delete && self.is_create_first(&key) {
+                    found.push(key);
+                }
+            }
+        }
+        found
+    }
+
+    fn finish(mut self) -> Result<Vec<PlanStep>, PlanError> {
+        self.break_circles();
         let Ok(sorted) = toposort(&self.graph, None) else {
             let circle = tarjan_scc(&self.graph).into_iter().find(|nodes| nodes.len() > 1).unwrap_or_default();
             return Err(PlanError::StepCycle(circle.into_iter().map(|node| self.graph[node].key.clone()).collect()));
@@ -217,7 +387,7 @@ impl<'a> Builder<'a> {
                 let mut needs: Vec<(u32, Condition)> = Vec::new();
                 let mut edges = self.graph.neighbors_directed(node, petgraph::Direction::Incoming).detach();
                 while let Some((edge, needed)) = edges.next(&self.graph) {
-                    needs.push((position[needed.index()], self.graph[edge]));
+                    needs.push((position[needed.index()], self.graph[edge].0));
                 }
                 needs.sort_unstable();
                 // Of several edges to one step the strongest condition counts.
@@ -233,24 +403,6 @@ impl<'a> Builder<'a> {
             })
             .collect())
     }
-}
-
-fn host_of(node: &PlanNode) -> Option<RecordKey> {
-    let declaration = node.record.as_ref().map(|record| &record.declaration).or(node.declaration.as_ref())?;
-    declaration.host.clone().map(RecordKey::current)
-}
-
-fn needed_by(declaration: &Declaration) -> impl Iterator<Item = ksail_model::Address> + '_ {
-    declaration.edges.iter().map(|edge| edge.to.clone()).chain(declaration.host.clone())
-}
-
-fn name_of<'a>(key: &'a RecordKey, declaration: &'a Declaration) -> (&'a str, &'a str, Option<&'a str>, &'a str) {
-    (
-        declaration.provider.as_str(),
-        key.address.kind(),
-        declaration.host.as_ref().map(ksail_model::Address::as_str),
-        declaration.identity.name.as_str(),
-    )
 }
 
 fn estimate(what: StepDo, record: Option<&Record>, schema: Option<&KindSchema>) -> u64 {

@@ -1,0 +1,8 @@
+//! The planner on hand-made and generated graphs.
+
+mod intents;
+mod orders;
+mod properties;
+mod rules;
+mod stories;
+mod support;

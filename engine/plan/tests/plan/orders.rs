@@ -1,0 +1,149 @@
+//! What waits for what.
+
+use ksail_plan::StepDo::{Create, Delete, Update};
+use serde_json::json;
+
+use crate::support::{Bench, With as _, comes_before, declared, key, shown};
+
+#[test]
+fn cycles_are_shown_with_origins() {
+    Bench::new([declared("thing/a", json!({})).needs("thing/b"), declared("thing/b", json!({})).needs("thing/a")]).check(
+        "error: resources need each other in a circle: dev/thing/a → (derived: it needs thing/b) dev/thing/b → (derived: it needs thing/a) → dev/thing/a",
+    );
+    Bench::new([declared("thing/a", json!({})).needs("thing/b")])
+        .check("error: dev/thing/a needs dev/thing/b, which is not declared");
+    Bench::new([declared("unheard/a", json!({}))])
+        .check("error: dev/unheard/a is of a kind that this ksail does not know");
+}
+
+#[test]
+fn soft_edges_yield_and_can_be_destroyed() {
+    let mut bench = Bench::new([
+        declared("thing/cni", json!({})).needs_softly("thing/webhook"),
+        declared("thing/webhook", json!({})).needs("thing/cni"),
+    ]);
+    let plan = bench.apply();
+    assert_eq!(plan.yielded.len(), 1);
+    assert!(comes_before(&plan, (Create, "thing/cni"), (Create, "thing/webhook")));
+    bench.check("");
+    let plan = bench.destroy().plan();
+    assert!(comes_before(&plan, (Delete, "thing/webhook"), (Delete, "thing/cni")), "{}", shown(&plan));
+}
+
+#[test]
+fn records_of_two_times_may_contradict_each_other() {
+    // After a partial apply one record says that it needs the other, and the other way round.
+    let mut bench = Bench::applied([declared("thing/a", json!({})).needs("thing/b"), declared("thing/b", json!({}))]);
+    let record = bench.snapshot.records.get_mut(&key("thing/b")).unwrap();
+    record.declaration.edges.push(crate::support::edge("thing/a"));
+    assert_eq!(bench.destroy().plan().steps.len(), 2);
+}
+
+#[test]
+fn create_before_destroy() {
+    let mut bench = Bench::applied([
+        declared("twin/t", json!({"size": 1})).named("t-1").create_first(),
+        declared("thing/user", json!({"of": {"$ref": {"address": "dev/twin/t", "path": "id"}}})).needs("twin/t"),
+    ]);
+    bench.declare([
+        declared("twin/t", json!({"size": 2})).named("t-2").create_first(),
+        declared("thing/user", json!({"of": {"$ref": {"address": "dev/twin/t", "path": "id"}}})).needs("twin/t"),
+    ]);
+    bench.check(
+        "thing/user: update; twin/t dependency_changed; of: \"id-t-1\" → (known after apply) (dependency)
+         twin/t: replace, create first; declaration_changed; size: 1 → 2 (declared, forces)
+         0 depose twin/t
+         1 create twin/t after 0 exists
+         2 update thing/user after 1 ready
+         3 delete twin/t#1 after 1 ready, 2 ready",
+    );
+    // A kind that cannot coexist is deleted first.
+    let mut bench = Bench::applied([declared("thing/t", json!({"size": 1})).create_first()]);
+    bench.declare([declared("thing/t", json!({"size": 2})).create_first()]);
+    assert!(comes_before(&bench.plan(), (Delete, "thing/t"), (Create, "thing/t")));
+}
+
+#[test]
+fn one_name_cannot_be_borne_twice() {
+    let mut bench = Bench::applied([declared("twin/t", json!({"size": 1})).create_first()]);
+    bench.declare([declared("twin/t", json!({"size": 2})).create_first()]);
+    assert!(comes_before(&bench.plan(), (Delete, "twin/t"), (Create, "twin/t")), "{}", bench.shown());
+}
+
+#[test]
+fn a_replacement_that_was_cut_short() {
+    // The old one was deposed, and the new one was never made.
+    let declaration = |size: i64, name| declared("twin/t", json!({"size": size})).named(name).create_first();
+    let mut bench = Bench::applied([declaration(1, "t-1")]);
+    let record = bench.snapshot.records.remove(&key("twin/t")).unwrap();
+    bench.snapshot.records.insert(key("twin/t#1"), record);
+    let seen = bench.observations.remove(&key("twin/t")).unwrap();
+    bench.observations.insert(key("twin/t#1"), seen);
+    bench.declare([declaration(2, "t-2")]);
+    bench.check(
+        "twin/t: create; declared
+         twin/t#1: delete; deposed
+         0 create twin/t
+         1 delete twin/t#1 after 0 ready",
+    );
+    assert_eq!(bench.plan().nodes[&key("twin/t")].generation, 2, "generations are never used again");
+}
+
+#[test]
+fn a_name_is_free_when_its_bearer_is_gone() {
+    let mut bench = Bench::applied([declared("thing/old", json!({})).named("x")]);
+    bench.declare([declared("thing/new", json!({})).named("x")]);
+    bench.observations.insert(key("thing/new"), bench.observations[&key("thing/old")].clone());
+    // The new one sees what the old one bears: it is ours, at another address.
+    let plan = bench.plan();
+    assert!(comes_before(&plan, (Delete, "thing/old"), (Create, "thing/new")), "{}", shown(&plan));
+}
+
+#[test]
+fn names_are_swapped() {
+    let with = |a: &str, b: &str, kind: &str| {
+        [
+            declared(&format!("{kind}/a"), json!({})).named(a).create_first(),
+            declared(&format!("{kind}/b"), json!({})).named(b).create_first(),
+        ]
+    };
+    for kind in ["thing", "twin"] {
+        let mut bench = Bench::applied(with("x", "y", kind));
+        bench.declare(with("y", "x", kind));
+        let plan = bench.plan();
+        let (a, b) = (format!("{kind}/a"), format!("{kind}/b"));
+        let text = shown(&plan);
+        let delete =
+            |of: &str| if text.contains(&format!("delete {of}#1")) { format!("{of}#1") } else { of.to_owned() };
+        assert!(comes_before(&plan, (Delete, &delete(&b)), (Create, &a)), "{text}");
+        assert!(comes_before(&plan, (Delete, &delete(&a)), (Create, &b)), "{text}");
+    }
+}
+
+#[test]
+fn what_stands_in_a_host_from_outside_goes_before_the_host() {
+    let mut bench = Bench::applied([
+        declared("host/h", json!({})),
+        declared("thing/in", json!({})).on("host/h"),
+        declared("thing/user", json!({})).needs("thing/in"),
+    ]);
+    let plan = bench.destroy().plan();
+    assert!(comes_before(&plan, (Delete, "thing/user"), (Delete, "host/h")), "{}", shown(&plan));
+}
+
+#[test]
+fn what_no_longer_needs_it_changes_before_it_goes() {
+    let mut bench =
+        Bench::applied([declared("thing/a", json!({})), declared("thing/user", json!({"x": 1})).needs("thing/a")]);
+    bench.declare([declared("thing/user", json!({"x": 2}))]);
+    assert!(comes_before(&bench.plan(), (Update, "thing/user"), (Delete, "thing/a")));
+}
+
+#[test]
+fn a_long_chain_is_planned() {
+    let chain = (0..3000).map(|n| {
+        let node = declared(&format!("thing/n{n}"), json!({}));
+        if n == 0 { node } else { node.needs(&format!("thing/n{}", n - 1)) }
+    });
+    assert_eq!(Bench::new(chain).plan().steps.len(), 3000);
+}
