@@ -9,19 +9,52 @@ const EXAMPLE: &str = include_str!("../../../examples/docker-registries/ksail.ya
 /// A project of `examples/docker-registries` with a name and ports of its own.
 fn example(cluster: &str, socket: &std::path::Path) -> Project {
     let mut project = Project::empty(free_port());
-    let file = EXAMPLE
+    let upstream = upstream(&Engine::at(socket));
+    let mut file = EXAMPLE
         .replace("name: registries", &format!("name: {cluster}"))
-        .replace("localhost:5050", &format!("localhost:{}", project.registry_port))
-        .replace(
-            "- host: docker.io\n",
-            &format!("- host: docker.io\n      port: {}\n", project.mirror_port("docker.io")),
-        )
-        .replace("- host: ghcr.io\n", &format!("- host: ghcr.io\n      port: {}\n", project.mirror_port("ghcr.io")));
+        .replace("localhost:5050", &format!("localhost:{}", project.registry_port));
+    for host in ["docker.io", "ghcr.io"] {
+        let more = format!(
+            "- host: {host}
+      port: {}
+      upstream: {upstream}
+",
+            project.mirror_port(host)
+        );
+        file = file.replace(
+            &format!(
+                "- host: {host}
+"
+            ),
+            &more,
+        );
+    }
     project.write("ksail.yaml", &file);
     project.set_env("DOCKER_HOST", &format!("unix://{}", socket.display()));
     project.set_env("GHCR_USER", "robot");
     project.set_env("GHCR_TOKEN", "a-token");
     project
+}
+
+/// An upstream that the containers of an engine reach and that answers like an empty registry: a real mirror asks its upstream
+/// at its start, and this machine may have no internet.
+pub(crate) fn upstream(engine: &Engine) -> String {
+    let listener = std::net::TcpListener::bind(("0.0.0.0", free_port())).expect("a port for the upstream");
+    let port = listener.local_addr().expect("its port").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                use std::io::{Read as _, Write as _};
+                let mut head = [0; 4096];
+                let _ = stream.read(&mut head);
+                let _ = stream.write_all(
+                    b"HTTP/1.1 200 OK\r\nDocker-Distribution-Api-Version: registry/2.0\r\nContent-Length: 2\r\n\
+                      Connection: close\r\n\r\n{}",
+                );
+            });
+        }
+    });
+    format!("http://{}:{port}", engine.gateway())
 }
 
 fn name(prefix: &str) -> String {

@@ -8,6 +8,7 @@ mod docker;
 mod drift;
 mod engines;
 mod interrupts;
+mod kills;
 mod lifecycle;
 mod lost;
 mod plans;

@@ -113,6 +113,12 @@ impl Engine {
         (status == 200).then_some(answer)
     }
 
+    /// The address of this machine as the engine's containers reach it.
+    pub(crate) fn gateway(&self) -> String {
+        let bridge = self.get("/networks/bridge");
+        bridge["IPAM"]["Config"][0]["Gateway"].as_str().expect("the bridge's gateway").to_owned()
+    }
+
     /// All that carries our mark and is of this cluster.
     pub(crate) fn marked(&self, cluster: &str) -> Vec<Marked> {
         let mut found = Vec::new();

@@ -15,8 +15,11 @@ const PORTS: u16 = 10_000;
 /// How long the tests wait for something that is about to happen.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// The binary that the workspace's build left beside this test.
+/// The binary that the workspace's build left beside this test, or the one that `KSAIL_TEST_BINARY` names.
 pub(crate) fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("KSAIL_TEST_BINARY") {
+        return named.into();
+    }
     let test = std::env::current_exe().expect("the test's own path");
     let found = test.ancestors().skip(1).map(|folder| folder.join("ksail")).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("no ksail beside {}: build it first with `cargo build`", test.display()))
