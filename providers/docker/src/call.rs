@@ -11,14 +11,13 @@ use ksail_provider::{CallContext, CallError};
 use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
+use crate::log_lines::withhold;
 use crate::session::{Session, cause};
 
 /// How often a read is tried in all.
 const READ_TRIES: usize = 4;
 /// The pause before a read is repeated for the first time.
 const READ_PAUSE: Duration = Duration::from_millis(100);
-/// What stands for a secret in a message.
-const HIDDEN: &str = "(sensitive value)";
 
 /// Why a request to change something gave no success.
 pub(crate) enum Failed {
@@ -85,9 +84,9 @@ impl Call {
         self.secrets.extend(texts.into_iter().filter(|text| !text.is_empty()).map(str::to_owned));
     }
 
-    /// The text without the call's secrets.
+    /// A text that the engine said, without the lines that hold one of the call's secrets.
     pub(crate) fn redact(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, HIDDEN))
+        withhold(text, &self.secrets)
     }
 
     /// Where the engine is.
@@ -97,7 +96,7 @@ impl Call {
 
     /// A refusal that names the engine.
     pub(crate) fn refused(&self, what: &str, why: &str) -> CallError {
-        CallError::refused(self.redact(&format!("{what} on the engine at {}: {why}", self.place())))
+        CallError::refused(format!("{what} on the engine at {}: {}", self.place(), self.redact(why)))
     }
 
     /// Waits, unless the call ends first.
@@ -161,7 +160,7 @@ impl Call {
     }
 
     fn read_failed(&self, what: &str, error: &Error) -> CallError {
-        let message = self.redact(&format!("{what} on the engine at {}: {}", self.place(), cause(error)));
+        let message = format!("{what} on the engine at {}: {}", self.place(), self.redact(&cause(error)));
         if self.sent.load(Ordering::Relaxed) {
             return CallError::indeterminate(message);
         }
@@ -200,7 +199,7 @@ impl Call {
                 Failed::Answered { status: 0, message: self.redact(error.trim()) }
             }
             other => {
-                let message = self.redact(&format!("{what} on the engine at {}: {}", self.place(), cause(other)));
+                let message = format!("{what} on the engine at {}: {}", self.place(), self.redact(&cause(other)));
                 if never_sent(other) && !before {
                     self.sent.store(false, Ordering::Relaxed);
                     Failed::Error(CallError::unreachable(message))
@@ -213,7 +212,7 @@ impl Call {
 
     /// What an answer that is no success means where nothing was changed by it.
     pub(crate) fn answered(&self, what: &str, status: u16, message: &str) -> CallError {
-        let text = self.redact(&format!("{what} on the engine at {}: {message}", self.place()));
+        let text = format!("{what} on the engine at {}: {}", self.place(), self.redact(message));
         if status == 429 || status == 503 { CallError::transient(text) } else { CallError::refused(text) }
     }
 }

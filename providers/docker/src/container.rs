@@ -23,6 +23,9 @@ const STOP_SECONDS: i32 = 10;
 /// How often, and with what pause, a removal that is under way already is looked at.
 const REMOVAL_LOOKS: u32 = 150;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(200);
+/// How often, and with what pause, it is looked whether the engine has noticed that it let a container go on.
+const SETTLE_LOOKS: u32 = 20;
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 /// How often a name that is taken by nothing that can be looked at is tried again, after a pause each.
 const NAME_LOOKS: u32 = 100;
 /// Shorter beginnings of ids are too easily names.
@@ -280,7 +283,16 @@ pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -
         }
     }
     converge_running(call, &what, &observed, wanted.running).await?;
-    look_again(call, kind, &what, observed.id(), spec).await
+    let mut seen = look_again(call, kind, &what, observed.id(), spec).await?;
+    // An engine that is behind with its own events takes a container that was paused a moment ago for paused once more.
+    for _ in 0..SETTLE_LOOKS {
+        if !observed.is_paused() || seen.fields.field("running") == Some(&Value::from(wanted.running)) {
+            break;
+        }
+        call.pause(&what, SETTLE_PAUSE).await?;
+        seen = look_again(call, kind, &what, observed.id(), spec).await?;
+    }
+    Ok(seen)
 }
 
 fn changes_in_place(kind: &str, path: &ksail_model::Path) -> bool {

@@ -1,7 +1,7 @@
 //! Images: present, pulled or loaded. Shared between stacks: each holds one by a tag of its own ([`crate::owner_tag`]).
 //!
-//! What a kill leaves behind: an image that was pulled or loaded and not yet tagged counts as found there, and stays when
-//! its last owner goes.
+//! An image that shall be pulled or loaded is claimed first ([`crate::claim`]), so that also after a kill it is known that we
+//! brought it, and it goes with its last owner.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Seek as _};
@@ -15,11 +15,12 @@ use bollard::query_parameters::{
 use futures::StreamExt as _;
 use ksail_kinds::{ImageSource, ImageSpec, Spec as _};
 use ksail_model::{Identity, Mark, Readiness, Seen, Value};
-use ksail_provider::{CallError, DeleteRequest, Deleted, Target};
+use ksail_provider::{CallError, CallErrorKind, DeleteRequest, Deleted, Target};
 use sha2::{Digest as _, Sha256};
 use tokio_util::io::ReaderStream;
 
 use crate::call::{Call, Failed};
+use crate::claim;
 use crate::credentials;
 use crate::network::cause_of;
 use crate::owner_tag::{OwnerTag, Source};
@@ -99,6 +100,7 @@ fn describe(image: &ImageSummary, reference: &str, owner: Option<&OwnerTag>, dec
 /// Every image that an owner holds: reference, mark and what is seen of it.
 pub(crate) fn owned(images: &[ImageSummary]) -> Vec<(Identity, Seen)> {
     owners(images)
+        .filter(|(owner, ..)| !owner.claim)
         .filter_map(|(owner, _, id)| {
             let image = images.iter().find(|image| image.id == id)?;
             let name = owner.reference.to_string();
@@ -129,29 +131,52 @@ pub(crate) async fn ensure(
     let ours = held.iter().find(|owner| owner.mark.address == mark.address);
     let there = find(&images, &reference).is_some();
     let current = there && (!reload || ours.is_some_and(|owner| owner.source == source));
-    let mut brought = held.iter().any(|owner| owner.brought);
-    if !current {
-        match &typed.source {
-            ImageSource::Present {} if there => {}
-            ImageSource::Present {} => {
-                return Err(call
-                    .refused(&what, "it is not there, and shall neither be pulled nor loaded")
-                    .hint(format!("`docker pull {reference}`, or declare it to be pulled")));
-            }
-            ImageSource::Pull {} => pull(call, &what, &reference, files.config).await?,
-            ImageSource::Archive { path, digest } => {
-                load(call, &what, &files.project.join(path), digest).await?;
-            }
-        }
-        brought |= !there;
+    let brought = held.iter().any(|owner| owner.brought) || (!current && !there);
+    let owner = OwnerTag { mark: mark.clone(), reference, source, brought, claim: false };
+    let is_claimed = held.iter().any(|other| other.brought && other.mark.address == mark.address);
+    let claim = (!there && typed.source != ImageSource::Present {} && !is_claimed)
+        .then(|| OwnerTag { claim: true, ..owner.clone() });
+    if let Some(claim) = &claim {
+        claim::put(call, &what, claim).await?;
     }
-    let owner = OwnerTag { mark: mark.clone(), reference, source, brought };
-    hold(call, &what, &owner).await?;
+    let brought =
+        if current { Ok(()) } else { bring(call, &what, &owner.reference, there, &typed.source, files).await };
+    let held = match brought {
+        Ok(()) => hold(call, &what, &owner).await,
+        failed => failed,
+    };
+    if let Err(error) = held {
+        // A refusal means that nothing was made.
+        let certain = matches!(error.kind, CallErrorKind::Refused | CallErrorKind::Transient);
+        if let Some((repo, tag)) = claim.filter(|_| certain).and_then(|claim| claim.write()) {
+            untag(call, &what, &format!("{repo}:{tag}")).await?;
+        }
+        return Err(error);
+    }
     let images = list(call).await?;
     seen(&images, target, &mark.lineage).ok_or_else(|| {
         call.refused(&what, "what was loaded does not hold it")
             .hint("the archive must hold the image under this reference: `docker save REFERENCE`")
     })
+}
+
+/// Brings the image onto the engine, as its source has it.
+async fn bring(
+    call: &mut Call,
+    what: &str,
+    reference: &Reference,
+    there: bool,
+    source: &ImageSource,
+    files: &Files<'_>,
+) -> Result<(), CallError> {
+    match source {
+        ImageSource::Present {} if there => Ok(()),
+        ImageSource::Present {} => Err(call
+            .refused(what, "it is not there, and shall neither be pulled nor loaded")
+            .hint(format!("`docker pull {reference}`, or declare it to be pulled"))),
+        ImageSource::Pull {} => pull(call, what, reference, files.config).await,
+        ImageSource::Archive { path, digest } => load(call, what, &files.project.join(path), digest).await,
+    }
 }
 
 /// Puts our tag onto the image and takes away those that it replaces.

@@ -8,12 +8,14 @@
 //! labelled, a further tag `ksail.io/owner/…`.
 
 mod call;
+mod claim;
 mod compare;
 mod container;
 mod credentials;
 mod endpoint;
 mod image;
 mod labels;
+mod log_lines;
 mod network;
 mod observed;
 mod owner_tag;

@@ -7,6 +7,7 @@ use ksail_kinds::HealthCheck;
 use ksail_model::{Mark, Path, Secret, Value};
 
 use crate::labels::{self, Labels};
+use crate::log_lines::{holds_secret, withhold};
 use crate::plan::{PROXY_PASSWORD, PROXY_URL, PROXY_USER, REGISTRY_DATA, REGISTRY_PATH, REGISTRY_PORT};
 
 /// Anonymous volumes, which the engine makes for an image's own mount points, have ids of this length as names.
@@ -80,8 +81,8 @@ impl Observed {
     pub(crate) fn not_running(&self) -> Option<String> {
         let state = self.inspect.state.clone().unwrap_or_default();
         let code = state.exit_code.unwrap_or_default();
-        let error =
-            state.error.filter(|error| !error.is_empty()).map(|error| format!(" ({error})")).unwrap_or_default();
+        let error = state.error.filter(|error| !error.is_empty());
+        let error = error.map(|error| format!(" ({})", withhold(&error, &self.secret_texts()))).unwrap_or_default();
         match self.status() {
             ContainerStateStatusEnum::RUNNING => None,
             ContainerStateStatusEnum::RESTARTING => {
@@ -95,6 +96,15 @@ impl Observed {
             }
             other => Some(format!("it is in the state `{other}`")),
         }
+    }
+
+    /// What else may keep it from running, where its kind tells.
+    pub(crate) fn not_running_hint(&self, kind: &str) -> Option<String> {
+        let upstream = self.env.get(PROXY_URL).filter(|_| kind == "mirror" && !self.is_paused())?;
+        self.not_running()?;
+        let upstream = if holds_secret(upstream, &self.secret_texts()) { "" } else { upstream };
+        let named = ["its upstream", upstream].join(" ");
+        Some(format!("{} may be unreachable: the registry checks it at start", named.trim_end()))
     }
 
     /// Texts that may stand in no message: the values of variables that were declared as secrets, and of a container
@@ -417,6 +427,26 @@ mod tests {
         assert!(!serde_json::to_string(&fields).unwrap().contains("hush"));
         assert_eq!(fields.field("command"), None);
         assert!(foreign.secret_texts().contains(&"hush"));
+    }
+
+    #[test]
+    fn a_mirror_that_ends_again_and_again_names_exit_code_and_upstream() {
+        let text = serde_json::json!({
+            "State": {"Status": "restarting", "ExitCode": 2, "Error": "exec of me failed"},
+            "Config": {
+                "Env": ["REGISTRY_PROXY_REMOTEURL=https://ghcr.io", "REGISTRY_PROXY_USERNAME=me"],
+                "Labels": {
+                    "dev.ksail.lineage": "l", "dev.ksail.address": "dev/mirror/x", "dev.ksail.operation": "o",
+                    "dev.ksail.generation": "1", "dev.ksail.fingerprint.username": "f00",
+                },
+            },
+        });
+        let observed = Observed::new(serde_json::from_value(text).unwrap());
+        let why = observed.not_running().unwrap();
+        assert!(why.contains("exit code 2") && !why.contains("of me"), "{why}");
+        let hint = observed.not_running_hint("mirror").unwrap();
+        assert_eq!(hint, "its upstream https://ghcr.io may be unreachable: the registry checks it at start");
+        assert_eq!(observed.not_running_hint("registry"), None);
     }
 
     #[test]

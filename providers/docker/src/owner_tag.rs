@@ -1,6 +1,6 @@
 //! The mark on an image. Images carry no labels of ours, so each owner holds one by a further tag:
 //!
-//! `ksail.io/owner/<lineage>/<cluster>/<kind>/<name…>[/r<reference>]:g<generation>-<how>-<operation>`
+//! `ksail.io/owner/<lineage>/<cluster>/<kind>/<name…>[/r<reference>][/c]:g<generation>-<how>-<operation>`
 //!
 //! Every part of the path begins with `x`, and what may not stand in a repository's name is written `_` and two
 //! hexadecimal digits. The reference stands there where it is not the last part of the address. `<how>` is one letter for the
@@ -49,6 +49,8 @@ pub(crate) struct OwnerTag {
     pub(crate) source: Source,
     /// Whether we brought the image, so that it may go with its last owner.
     pub(crate) brought: bool,
+    /// Whether it is a claim on an image that is yet to be brought ([`crate::claim`]); written as `/c`.
+    pub(crate) claim: bool,
 }
 
 impl OwnerTag {
@@ -65,6 +67,9 @@ impl OwnerTag {
         if parts.last() != Some(&reference) {
             name.push('/');
             name.push_str(&escape(&reference, 'r'));
+        }
+        if self.claim {
+            name.push_str("/c");
         }
         let how = match (&self.source, self.brought) {
             (Source::Present, _) => "pf".to_owned(),
@@ -89,10 +94,12 @@ impl OwnerTag {
         let (name, tag) = text.strip_prefix(OWNERS)?.rsplit_once(':')?;
         let mut parts = Vec::new();
         let mut reference = None;
+        let mut claim = false;
         for part in name.split('/') {
             match part.split_at_checked(1)? {
                 ("x", rest) => parts.push(unescape(rest)?),
                 ("r", rest) => reference = Some(unescape(rest)?),
+                ("c", "") => claim = true,
                 _ => return None,
             }
         }
@@ -118,6 +125,7 @@ impl OwnerTag {
             reference: Reference::parse(&reference),
             source,
             brought: how.ends_with('b'),
+            claim,
         })
     }
 }
@@ -164,6 +172,7 @@ mod tests {
             reference: Reference::parse(reference),
             source,
             brought,
+            claim: false,
         }
     }
 
@@ -174,6 +183,7 @@ mod tests {
             tag(&["docker.io/library/registry:2.8.3"], "registry:2.8.3", Source::Pull, true),
             tag(&["registry"], "localhost:5050/Aß/b@sha256:00", Source::Present, false),
             tag(&["a", "b_c"], "ghcr.io/x/y:Z", Source::Archive(digest), true),
+            OwnerTag { claim: true, ..tag(&["c"], "c:1", Source::Pull, true) },
         ] {
             let (name, tag) = written.write().unwrap();
             assert!(

@@ -215,9 +215,9 @@ impl Provider for DockerProvider {
     }
 
     async fn wait(&self, context: &CallContext, request: &WaitRequest) -> Result<Applied, CallError> {
-        let mut call = self.call(context).await?;
+        let call = self.call(context).await?;
         if CONTAINERS.contains(&request.target.address.kind()) {
-            let seen = wait::wait(&mut call, request).await?;
+            let seen = wait::wait(&call, request).await?;
             return Ok(applied(&call, seen));
         }
         // All other kinds are ready as soon as they are there.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::container::{find, inspect, list, seen};
+use crate::log_lines::{telling, withhold};
 use crate::observed::Observed;
 use crate::probe;
 
@@ -19,8 +20,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// What is kept of the deadline for the last look and the log.
 const LAST_LOOK: Duration = Duration::from_millis(1500);
-/// How many lines of a log are told, and how long one may be, in characters.
-const LOG_LINES: usize = 5;
+/// How many lines of a log are read, a panic with its frames among them, and how long one that is told may be, in characters.
+const LOG_LINES: usize = 100;
 const LOG_LINE_CHARACTERS: usize = 300;
 /// How long the engine may take to give the log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,7 +42,7 @@ pub(crate) async fn readiness(call: &Call, kind: &str, observed: &Observed) -> R
 }
 
 /// Waits until a container is ready; at the deadline, or where it can no longer become ready, tells why it is not.
-pub(crate) async fn wait(call: &mut Call, request: &WaitRequest) -> Result<Seen, CallError> {
+pub(crate) async fn wait(call: &Call, request: &WaitRequest) -> Result<Seen, CallError> {
     let target = &request.target;
     let kind = target.address.kind();
     let what = format!("{kind} `{}`", target.identity.name);
@@ -54,14 +55,14 @@ pub(crate) async fn wait(call: &mut Call, request: &WaitRequest) -> Result<Seen,
             // The deadline fell into a look: the one before it is the answer.
             Err(error) => match last.filter(|_| Instant::now() >= call.deadline && !call.context.cancel.is_cancelled())
             {
-                Some((seen, observed)) => return Ok(explained(call, &what, seen, &observed).await),
+                Some((seen, observed)) => return Ok(explained(call, kind, seen, &observed).await),
                 None => return Err(error),
             },
         };
         let shall_run = target.spec.as_ref().and_then(|spec| spec.field("running")).and_then(Value::as_bool);
         let hopeless = !observed.is_running() && !observed.restarts();
         if seen.readiness.is_ready() || shall_run == Some(false) || hopeless || Instant::now() >= last_look {
-            return Ok(explained(call, &what, seen, &observed).await);
+            return Ok(explained(call, kind, seen, &observed).await);
         }
         last = Some((seen, observed));
         call.pause(&what, pause.min(last_look.saturating_duration_since(Instant::now()))).await?;
@@ -82,34 +83,39 @@ async fn look(call: &Call, kind: &str, what: &str, target: &Target) -> Result<(S
     Ok((seen, observed))
 }
 
-/// What was seen, where it is not ready with the last lines of its log.
-async fn explained(call: &mut Call, what: &str, mut seen: Seen, observed: &Observed) -> Seen {
+/// What was seen; where it is not ready, with what may be the cause and the telling lines of its log.
+async fn explained(call: &Call, kind: &str, mut seen: Seen, observed: &Observed) -> Seen {
     let Readiness::NotReady(why) = &seen.readiness else { return seen };
-    let why = why.clone();
-    call.hide(observed.secret_texts());
-    let log = tokio::time::timeout(LOG_TIMEOUT, last_lines(call, observed.id())).await.unwrap_or_default();
-    let told = match log.is_empty() {
-        true => why,
-        false => format!("{why}; its log ends with: {}", log.join(" | ")),
-    };
-    tracing::debug!(what, "not ready");
-    seen.readiness = Readiness::NotReady(call.redact(&told));
+    let mut told = why.clone();
+    if let Some(hint) = observed.not_running_hint(kind) {
+        told = format!("{told}; {hint}");
+    }
+    let log = tokio::time::timeout(LOG_TIMEOUT, log(call, observed.id())).await.unwrap_or_default();
+    let log = withhold(&log, &observed.secret_texts());
+    let lines: Vec<String> =
+        telling(&log).into_iter().map(|line| line.chars().take(LOG_LINE_CHARACTERS).collect()).collect();
+    if !lines.is_empty() {
+        told = format!("{told}; its log says: {}", lines.join(" | "));
+    }
+    tracing::debug!(kind, "not ready");
+    seen.readiness = Readiness::NotReady(told);
     seen
 }
 
-async fn last_lines(call: &Call, id: &str) -> Vec<String> {
+/// The end of a container's log. Not to be told as it is.
+async fn log(call: &Call, id: &str) -> String {
     let options = LogsOptions { stdout: true, stderr: true, tail: LOG_LINES.to_string(), ..Default::default() };
     let mut log = call.session.docker.logs(id, Some(options)).take(LOG_LINES);
-    let mut lines = Vec::new();
+    let mut text = Vec::new();
     while let Some(Ok(output)) = log.next().await {
         let (LogOutput::StdErr { message }
         | LogOutput::StdOut { message }
         | LogOutput::StdIn { message }
         | LogOutput::Console { message }) = output;
-        let line = call.redact(String::from_utf8_lossy(&message).trim());
-        if !line.is_empty() {
-            lines.push(line.chars().take(LOG_LINE_CHARACTERS).collect());
+        text.extend_from_slice(&message);
+        if !text.ends_with(b"\n") {
+            text.push(b'\n');
         }
     }
-    lines
+    String::from_utf8_lossy(&text).into_owned()
 }

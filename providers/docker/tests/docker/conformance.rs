@@ -1,22 +1,24 @@
-//! The contract's suite on the real engine.
+//! The contract's suite, the same on the real engine and on the embedded one.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::models::{ContainerCreateBody, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::{CreateContainerOptions, ListImagesOptions};
-use ksail_conformance::suite::{Breakage, Case, Change, Gap, Limits, Outside, Setup, Subject, run_all_ways};
+use ksail_conformance::suite::{Breakage, Case, Change, Gap, Limits, Outside, Setup, Subject, Way, run_way};
 use ksail_kinds::{ContainerSpec, ImageSource, MirrorSpec, NetworkSpec, RegistrySpec, Restart, Spec as _};
-use ksail_model::{Fingerprint, Identity, Mark, Path, Secret, Value};
-use ksail_provider::{CallContext, CreateRequest, Provider, Target};
+use ksail_model::{Fingerprint, Identity, Mark, Path, Preview, Secret, Value};
+use ksail_provider::{
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
+    Provider, Target, UpdateRequest, WaitRequest,
+};
 use ksail_provider_docker::{DockerProvider, Endpoint};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, REGISTRY, free_port, mark_labels, network_spec, texts, volume_spec};
+use crate::engine::{Engine, Which, free_port, mark_labels, network_spec, on_both_engines, texts, volume_spec};
 use crate::images::{archive, image, import};
 
 const PASSWORD: &str = "hush-hush-hush";
@@ -24,20 +26,26 @@ const OTHER_PASSWORD: &str = "whisper-whisper";
 /// How long a fake engine keeps silent.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// The real engine, with an upstream registry that mirrors of all checks share.
-struct Real {
+/// How many of kind and way are checked at the same time. Most of a check is waiting.
+const AT_ONCE: usize = 12;
+/// The seed of the injected faults.
+const SEED: u64 = 0x006b_7361_696c;
+static PERMITS: Semaphore = Semaphore::const_new(AT_ONCE);
+const KINDS: [&str; 6] = ["mirror", "registry", "container", "image", "network", "volume"];
+
+/// One kind on an engine, with a network and an upstream registry for those that need them.
+struct OneKind {
     engine: Engine,
-    folder: tempfile::TempDir,
+    kind: &'static str,
+    folder: Arc<tempfile::TempDir>,
     network: String,
-    upstream: Target,
-    next: AtomicU32,
+    upstream: String,
 }
 
-/// What one check made is under this prefix.
+/// Where one check works: what it makes carries the names of this engine's lineage.
 struct Place {
     engine: Engine,
-    folder: PathBuf,
-    network: String,
+    folder: Arc<tempfile::TempDir>,
     upstream: String,
 }
 
@@ -51,10 +59,29 @@ fn change(spec: Value, secrets: &[(&str, &str)], changed: &str) -> Option<Change
     Some(Change { spec, secrets: texts(secrets), changed: vec![Path::parse(changed).unwrap()] })
 }
 
-impl Real {
+impl OneKind {
+    async fn new(engine: Engine, kind: &'static str, folder: Arc<tempfile::TempDir>) -> Self {
+        let network = engine.target("upstream", "network", &network_spec());
+        let network = match kind {
+            // The upstream's network is the kind's.
+            "mirror" => {
+                let upstream = engine.registry("upstream").await;
+                engine.wait(&upstream, Duration::from_secs(60)).await;
+                network.identity.name
+            }
+            "registry" | "container" => {
+                engine.create(&network).await;
+                network.identity.name
+            }
+            _ => String::new(),
+        };
+        let upstream = engine.name("upstream-registry");
+        Self { engine, kind, folder, network, upstream }
+    }
+
     fn registry(&self, engine: &Engine) -> RegistrySpec {
         RegistrySpec {
-            image: REGISTRY.to_owned(),
+            image: engine.registry_image.to_owned(),
             network: self.network.clone(),
             volume: engine.name("blobs"),
             address: "127.0.0.1".to_owned(),
@@ -81,7 +108,7 @@ impl Real {
         let like = self.registry(engine);
         let spec = MirrorSpec {
             host: "docker.io".to_owned(),
-            upstream: format!("http://{}:5000", self.upstream.identity.name),
+            upstream: format!("http://{}:5000", self.upstream),
             username: Value::from("me"),
             password: secret("f1"),
             image: like.image,
@@ -102,7 +129,7 @@ impl Real {
 
     fn container_case(&self, engine: &Engine) -> Case {
         let spec = ContainerSpec {
-            image: REGISTRY.to_owned(),
+            image: engine.registry_image.to_owned(),
             command: Vec::new(),
             env: [("PLAIN".to_owned(), Value::from("x")), ("TOKEN".to_owned(), secret("f1"))].into(),
             mounts: Vec::new(),
@@ -125,29 +152,28 @@ impl Real {
         case
     }
 
-    async fn image_case(&self, engine: &Engine, number: u32) -> Case {
-        let reference = format!("reg.example/ksail-test/conformance-{number}:1");
-        let file = format!("{number}.tar");
-        let digest = archive(engine, &reference, &self.folder.path().join(&file)).await;
+    fn image_case(&self, engine: &Engine) -> Case {
+        let reference = engine.image_name("image");
+        let file = format!("{}.tar", engine.lineage);
+        let digest = archive(&reference, &self.folder.path().join(&file));
         let target = image("c", &reference, ImageSource::Archive { path: file, digest });
-        let absent = image("c", "reg.example/ksail-test/absent:1", ImageSource::Pull {});
+        let absent = image("c", &engine.image_name("absent"), ImageSource::Pull {});
         Case::new(target, absent)
     }
 }
 
 #[async_trait]
-impl Subject for Real {
+impl Subject for OneKind {
     fn name(&self) -> String {
-        "docker on a real engine".to_owned()
+        format!("docker, {:?} engine", self.engine.which)
     }
 
     fn kinds(&self) -> Vec<String> {
-        ["network", "volume", "image", "container", "registry", "mirror"].map(str::to_owned).to_vec()
+        vec![self.kind.to_owned()]
     }
 
     async fn fresh(&self, kind: &str) -> Result<Setup, Gap> {
-        let engine = Engine::at(self.engine.socket.clone());
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let engine = self.engine.sibling();
         let case = match kind {
             "network" => {
                 let mut case = self.case(&engine, kind, network_spec().to_value());
@@ -156,24 +182,65 @@ impl Subject for Real {
                 case
             }
             "volume" => self.case(&engine, kind, volume_spec().to_value()),
-            "image" => self.image_case(&engine, number).await,
+            "image" => self.image_case(&engine),
             "container" => self.container_case(&engine),
             "registry" => self.registry_case(&engine),
             _ => self.mirror_case(&engine),
         };
-        let provider = DockerProvider::new(Endpoint::socket(&engine.socket)).project(self.folder.path());
+        let inner = DockerProvider::new(Endpoint::socket(&engine.socket)).project(self.folder.path());
         let lineage = engine.lineage.clone();
-        let outside = Place {
-            engine,
-            folder: self.folder.path().to_owned(),
-            network: self.network.clone(),
-            upstream: self.upstream.identity.name.clone(),
-        };
+        let provider = Apart { inner, lineage: lineage.clone() };
+        let outside = Place { engine, folder: Arc::clone(&self.folder), upstream: self.upstream.clone() };
         Ok(Setup { provider: Arc::new(provider), lineage, case, outside: Box::new(outside) })
     }
 
     fn limits(&self) -> Limits {
         Limits { rounds: 3, settle: Duration::from_millis(500), ..Limits::default() }
+    }
+}
+
+/// The provider, whose list is without what the checks beside make at the same time: they come and go meanwhile, and one that
+/// compares lists would take them for its own.
+struct Apart {
+    inner: DockerProvider,
+    lineage: String,
+}
+
+#[async_trait]
+impl Provider for Apart {
+    async fn observe(&self, context: &CallContext, targets: &[Target]) -> Result<ObserveReply, CallError> {
+        self.inner.observe(context, targets).await
+    }
+
+    async fn preview(&self, context: &CallContext, requests: &[PreviewRequest]) -> Result<Vec<Preview>, CallError> {
+        self.inner.preview(context, requests).await
+    }
+
+    async fn create(&self, context: &CallContext, request: &CreateRequest) -> Result<Applied, CallError> {
+        self.inner.create(context, request).await
+    }
+
+    async fn update(&self, context: &CallContext, request: &UpdateRequest) -> Result<Applied, CallError> {
+        self.inner.update(context, request).await
+    }
+
+    async fn delete(&self, context: &CallContext, request: &DeleteRequest) -> Result<Deleted, CallError> {
+        self.inner.delete(context, request).await
+    }
+
+    async fn wait(&self, context: &CallContext, request: &WaitRequest) -> Result<Applied, CallError> {
+        self.inner.wait(context, request).await
+    }
+
+    async fn list_owned(&self, context: &CallContext) -> Result<Vec<Owned>, CallError> {
+        let beside = |lineage: &str| lineage.starts_with("test-") && !lineage.starts_with(&self.lineage);
+        let mut owned = self.inner.list_owned(context).await?;
+        owned.retain(|one| !one.seen.mark.as_ref().is_some_and(|mark| beside(&mark.lineage)));
+        Ok(owned)
+    }
+
+    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
+        self.inner.ports_in_use(context, ports).await
     }
 }
 
@@ -191,7 +258,11 @@ impl Place {
                 Ok(Some(self.engine.docker.create_volume(body).await.map_err(Gap::broken)?.name))
             }
             _ => {
-                let body = ContainerCreateBody { image: Some(REGISTRY.to_owned()), labels, ..Default::default() };
+                let body = ContainerCreateBody {
+                    image: Some(self.engine.registry_image.to_owned()),
+                    labels,
+                    ..Default::default()
+                };
                 let options = CreateContainerOptions { name: Some(name), ..Default::default() };
                 let made = self.engine.docker.create_container(Some(options), body).await;
                 Ok(Some(made.map_err(Gap::broken)?.id))
@@ -229,7 +300,7 @@ impl Outside for Place {
             return self.make(target, mark_labels(kind, mark)).await.map(drop);
         }
         // The mark of an image is the provider's own matter.
-        let provider = DockerProvider::new(Endpoint::socket(&self.engine.socket)).project(&self.folder);
+        let provider = DockerProvider::new(Endpoint::socket(&self.engine.socket)).project(self.folder.path());
         let context = CallContext {
             lineage: mark.lineage.clone(),
             operation: None,
@@ -254,7 +325,7 @@ impl Outside for Place {
     }
 
     async fn broken(&self, how: Breakage) -> Result<Arc<dyn Provider>, Gap> {
-        let path = self.folder.join(format!("{}.sock", self.engine.lineage));
+        let path = self.folder.path().join(format!("{}.sock", self.engine.lineage));
         let _ = std::fs::remove_file(&path);
         if how == Breakage::Silent {
             let listener = tokio::net::UnixListener::bind(&path).map_err(Gap::broken)?;
@@ -270,6 +341,9 @@ impl Outside for Place {
         if target.address.kind() != "mirror" {
             return Err(Gap::not_applicable("things of this kind cannot be held back"));
         }
+        if self.engine.which == Which::Embedded {
+            return Err(Gap::not_applicable("a mirror of the embedded engine is ready without its upstream"));
+        }
         // A mirror asks its upstream before it listens.
         self.engine.docker.pause_container(&self.upstream).await.map_err(Gap::broken)
     }
@@ -277,22 +351,34 @@ impl Outside for Place {
     async fn clean_up(&self) -> Result<(), Gap> {
         // It is paused only where it was held back.
         let _ = self.engine.docker.unpause_container(&self.upstream).await;
-        self.engine.clean_except(&[self.upstream.as_str(), self.network.as_str()]).await;
+        self.engine.clean().await;
         Ok(())
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_provider_conforms_on_a_real_engine() {
-    let Some(engine) = Engine::real().await else { return };
-    let upstream = engine.registry("upstream").await;
-    engine.wait(&upstream, Duration::from_secs(30)).await;
-    let network = engine.name("upstream-network");
-    let folder = tempfile::tempdir().unwrap();
-    let real = Real { engine, folder, network, upstream, next: AtomicU32::new(0) };
-    let report = run_all_ways(&real).await;
-    real.engine.clean().await;
-    use std::io::Write as _;
-    let _ = write!(std::io::stdout(), "{report}");
-    report.assert_conforms();
+async fn the_provider_conforms(engine: Engine) {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let ways = [Way::Direct, Way::Pipe, Way::Faulty(SEED)];
+    let runs = KINDS.into_iter().flat_map(|kind| ways.map(|way| (kind, way))).map(|(kind, way)| {
+        let (engine, folder) = (engine.sibling(), Arc::clone(&folder));
+        tokio::spawn(async move {
+            let _permit = PERMITS.acquire().await.unwrap();
+            let started = std::time::Instant::now();
+            let subject = OneKind::new(engine, kind, folder).await;
+            let report = run_way(&subject, way).await;
+            subject.engine.clean().await;
+            (report, started.elapsed())
+        })
+    });
+    let mut failures = Vec::new();
+    for run in runs.collect::<Vec<_>>() {
+        let (report, took) = run.await.unwrap();
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), "{report}{took:?}");
+        assert!(!report.entries().is_empty());
+        failures.extend(report.failures().map(ToString::to_string));
+    }
+    assert!(failures.is_empty(), "the provider does not conform:\n{}", failures.join("\n"));
 }
+
+on_both_engines!(the_provider_conforms);

@@ -1,9 +1,9 @@
-//! A real engine, and what the tests ask of it past the provider.
+//! The engines, a real one and the embedded one, and what the tests ask of them past the provider.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bollard::query_parameters::{
@@ -19,24 +19,71 @@ use ksail_provider::{
 };
 use ksail_provider_docker::{DockerProvider, Endpoint};
 use tokio::sync::{Mutex, MutexGuard};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The image of registries that the test-bed makes.
-pub(crate) const REGISTRY: &str = "docker.io/library/registry:2.8.3";
+const REAL_REGISTRY: &str = "docker.io/library/registry:2.8.3";
+/// How often it is looked whether the embedded engine answers, and the pause in between.
+const START_LOOKS: u32 = 1000;
+const START_PAUSE: Duration = Duration::from_millis(10);
+/// Ports of tests lie from here on, below those that systems give to outgoing connections.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u16 = 12_000;
 /// How long an ordinary call may take.
 pub(crate) const CALL: Duration = Duration::from_secs(60);
 
-/// One test at a time: lists of everything and ports are shared by all.
+/// One test at a time on the real engine: lists of everything are shared by all.
 static TURN: Mutex<()> = Mutex::const_new(());
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A lineage of its own on the real engine; what it made is removed by [`Engine::clean`].
+/// Which engine it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// A dockerd.
+    Real,
+    /// The embedded engine, in this process.
+    Embedded,
+}
+
+/// Makes two tests of each function that takes an [`Engine`]: on the real one, where it is there, and on the embedded one.
+macro_rules! on_both_engines {
+    ($($name:ident),+ $(,)?) => {
+        mod on_the_real_engine {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(engine) = $crate::engine::Engine::real().await {
+                    super::$name(engine).await;
+                }
+            })+
+        }
+
+        mod on_the_embedded_engine {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::engine::Engine::embedded().await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both_engines;
+
+/// Keeps an embedded engine running.
+struct Served {
+    _cancel: DropGuard,
+    _folder: tempfile::TempDir,
+}
+
+/// A lineage of its own on an engine; what it made is removed by [`Engine::clean`].
 pub(crate) struct Engine {
     pub(crate) docker: Docker,
     pub(crate) provider: Arc<DockerProvider>,
     pub(crate) lineage: String,
     pub(crate) socket: PathBuf,
+    pub(crate) which: Which,
+    /// The image of registries there.
+    pub(crate) registry_image: &'static str,
     _turn: Option<MutexGuard<'static, ()>>,
+    _served: Option<Served>,
 }
 
 /// The socket of the real engine.
@@ -64,19 +111,52 @@ impl Engine {
     pub(crate) async fn real() -> Option<Self> {
         let socket = socket()?;
         let turn = TURN.lock().await;
-        let mut engine = Self::at(socket);
+        let mut engine = Self::at(socket, Which::Real);
         engine._turn = Some(turn);
-        engine.clean().await;
+        engine.remove(|name| name.starts_with("ksail-test-"), "test").await;
         Some(engine)
     }
 
-    /// A further lineage on the same engine, in the turn of another.
-    pub(crate) fn at(socket: PathBuf) -> Self {
+    /// An embedded engine of this test's own.
+    pub(crate) async fn embedded() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let cancel = CancellationToken::new();
+        let options = ksail_embedded::EngineOptions {
+            folder: folder.path().to_owned(),
+            nonce: "nonce".to_owned(),
+            port: free_port(),
+            version: "0.0.0".to_owned(),
+        };
+        let run = tokio::spawn(ksail_embedded::run(options, cancel.clone()));
+        for _ in 0..START_LOOKS {
+            assert!(!run.is_finished(), "the embedded engine ended: {:?}", run.await);
+            let socket = std::fs::read_to_string(folder.path().join("socket")).unwrap_or_default();
+            if tokio::net::UnixStream::connect(&socket).await.is_ok() {
+                let mut engine = Self::at(socket.into(), Which::Embedded);
+                engine._served = Some(Served { _cancel: cancel.drop_guard(), _folder: folder });
+                return engine;
+            }
+            tokio::time::sleep(START_PAUSE).await;
+        }
+        panic!("the embedded engine does not answer");
+    }
+
+    fn at(socket: PathBuf, which: Which) -> Self {
+        // As long for every number, so that no lineage is the beginning of another.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let docker = Docker::connect_with_unix(&socket.to_string_lossy(), 60, API_DEFAULT_VERSION).unwrap();
         let provider = Arc::new(DockerProvider::new(Endpoint::socket(&socket)));
-        let lineage = format!("test-{}-{number}", std::process::id());
-        Self { docker, provider, lineage, socket, _turn: None }
+        let lineage = format!("test-{}-{number:05}", std::process::id());
+        let registry_image = match which {
+            Which::Real => REAL_REGISTRY,
+            Which::Embedded => ksail_embedded::BUILTIN_IMAGE,
+        };
+        Self { docker, provider, lineage, socket, which, registry_image, _turn: None, _served: None }
+    }
+
+    /// A further lineage on the same engine, in the turn of this one.
+    pub(crate) fn sibling(&self) -> Self {
+        Self::at(self.socket.clone(), self.which)
     }
 
     /// A name that nothing else uses.
@@ -168,41 +248,45 @@ impl Engine {
         self.provider.wait(&self.context_of(timeout), &request).await.unwrap().seen
     }
 
-    /// Removes everything of tests from the engine, also of those that were killed.
+    /// Removes what this lineage made, and others with names that begin with it.
     pub(crate) async fn clean(&self) {
-        self.clean_except(&[]).await;
+        let prefix = self.name("");
+        self.remove(|name| name.starts_with(&prefix), &self.lineage).await;
     }
 
-    /// As [`clean`](Self::clean), and keeps these containers and networks, and the volumes in use.
-    pub(crate) async fn clean_except(&self, kept: &[&str]) {
-        let ours = |name: &str| {
-            let name = name.trim_start_matches('/');
-            name.starts_with("ksail-test-") && !kept.contains(&name)
-        };
+    /// Removes things by their names, and images by names or by the beginning of their owner's lineage.
+    async fn remove(&self, ours: impl Fn(&str) -> bool, lineage: &str) {
         let all = ListContainersOptions { all: true, ..Default::default() };
-        for container in self.docker.list_containers(Some(all)).await.unwrap() {
-            if container.names.iter().flatten().any(|name| ours(name)) {
-                let options = RemoveContainerOptions { v: true, force: true, link: false };
-                let _ = self.docker.remove_container(&container.id.unwrap_or_default(), Some(options)).await;
-            }
-        }
+        let containers = self.docker.list_containers(Some(all)).await.unwrap();
+        let has_name = |names: &Vec<String>| names.iter().any(|name| ours(name.trim_start_matches('/')));
+        let containers = containers.into_iter().filter(|container| container.names.as_ref().is_some_and(has_name));
+        let removed = containers.filter_map(|container| container.id).map(|id| async move {
+            let options = RemoveContainerOptions { v: true, force: true, link: false };
+            let _ = self.docker.remove_container(&id, Some(options)).await;
+        });
+        futures::future::join_all(removed).await;
         for network in self.docker.list_networks(None).await.unwrap() {
             if network.name.iter().any(|name| ours(name)) {
                 let _ = self.docker.remove_network(&network.id.unwrap_or_default()).await;
             }
         }
-        // A volume that is in use stays.
         let volumes = self.docker.list_volumes(None::<ListVolumesOptions>).await.unwrap().volumes;
         for volume in volumes.unwrap_or_default().iter().filter(|volume| ours(&volume.name)) {
             let _ = self.docker.remove_volume(&volume.name, None::<RemoveVolumeOptions>).await;
         }
+        let owner = format!("ksail.io/owner/x{}", lineage.replace('-', "_2d"));
         for image in self.docker.list_images(None::<ListImagesOptions>).await.unwrap() {
             for tag in image.repo_tags {
-                if tag.contains("ksail-test") || tag.starts_with("ksail.io/owner/xtest") {
+                if tag.rsplit('/').next().is_some_and(&ours) || tag.starts_with(&owner) {
                     let _ = self.docker.remove_image(&tag, None::<RemoveImageOptions>, None).await;
                 }
             }
         }
+    }
+
+    /// A reference for an image that nothing else uses.
+    pub(crate) fn image_name(&self, what: &str) -> String {
+        format!("reg.example/{}:1", self.name(what))
     }
 
     /// Names of all containers.
@@ -231,7 +315,7 @@ impl Engine {
         self.create(&network).await;
         self.create(&volume).await;
         let spec = RegistrySpec {
-            image: REGISTRY.to_owned(),
+            image: self.registry_image.to_owned(),
             network: network.identity.name,
             volume: volume.identity.name,
             address: "127.0.0.1".to_owned(),
@@ -276,9 +360,13 @@ pub(crate) fn texts(secrets: &[(&str, &str)]) -> BTreeMap<Path, SecretText> {
     secrets.iter().map(|(path, text)| (Path::parse(path).unwrap(), SecretText::new((*text).to_owned()))).collect()
 }
 
-/// A port that nobody had a moment ago.
+/// A port that nobody had a moment ago, and that is given once.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % u32::from(PORTS)).unwrap();
+    let next = || FIRST_PORT + (first + NEXT_PORT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(next).take(PORTS.into()).find(is_free).expect("there is a free port")
 }
 
 /// The labels of a mark, written here a second time, so that a change of them is noticed.

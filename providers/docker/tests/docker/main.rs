@@ -1,9 +1,12 @@
-//! The provider on a real Docker Engine, which `testbed/docker.sh up` starts and KSAIL_TEST_DOCKER_HOST names.
+//! The provider on a real Docker Engine, which `testbed/docker.sh up` starts and KSAIL_TEST_DOCKER_HOST names, and the same on
+//! the embedded engine in this process.
 
 mod conformance;
+mod credentials;
 mod engine;
 mod images;
 mod marks;
+mod push;
 mod registries;
 mod things;
 mod unreachable;

@@ -5,18 +5,16 @@ use bollard::query_parameters::CreateContainerOptions;
 use ksail_model::Observation;
 use ksail_provider::{CallErrorKind, DeleteRequest, Deleted, Provider as _, Target};
 
-use crate::engine::{Engine, REGISTRY, network_spec, volume_spec};
+use crate::engine::{Engine, network_spec, on_both_engines, volume_spec};
 
-#[tokio::test]
-async fn what_is_not_ours_is_neither_taken_nor_deleted() {
-    let Some(engine) = Engine::real().await else { return };
+async fn what_is_not_ours_is_neither_taken_nor_deleted(engine: Engine) {
     let network = engine.target("foo", "network", &network_spec());
     let volume = engine.target("foo", "volume", &volume_spec());
     let body = NetworkCreateRequest { name: network.identity.name.clone(), ..Default::default() };
     engine.docker.create_network(body).await.unwrap();
     let body = VolumeCreateRequest { name: Some(volume.identity.name.clone()), ..Default::default() };
     engine.docker.create_volume(body).await.unwrap();
-    let other = Engine::at(engine.socket.clone());
+    let other = engine.sibling();
     let registry = other.registry("foo").await;
     let registry = Target { address: ksail_model::Address::new("mine", "registry", &["local"]), ..registry };
     for target in [network, volume, registry] {
@@ -27,14 +25,13 @@ async fn what_is_not_ours_is_neither_taken_nor_deleted() {
         assert_eq!(engine.delete(&target).await.unwrap_err().kind, CallErrorKind::NotOurs);
         assert!(engine.observe(&target).await.seen().is_some());
     }
+    other.clean().await;
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn what_was_imported_is_deleted_by_its_id_alone() {
-    let Some(engine) = Engine::real().await else { return };
+async fn what_was_imported_is_deleted_by_its_id_alone(engine: Engine) {
     let name = engine.name("foo-container");
-    let body = ContainerCreateBody { image: Some(REGISTRY.to_owned()), ..Default::default() };
+    let body = ContainerCreateBody { image: Some(engine.registry_image.to_owned()), ..Default::default() };
     let options = CreateContainerOptions { name: Some(name), ..Default::default() };
     let id = engine.docker.create_container(Some(options), body).await.unwrap().id;
     let target = engine.target_of("foo", "container", ksail_model::Value::Null);
@@ -49,10 +46,8 @@ async fn what_was_imported_is_deleted_by_its_id_alone() {
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn deleting_foo_leaves_foo_bar_and_everything_is_listed() {
-    let Some(engine) = Engine::real().await else { return };
-    let foo = engine.registry("foo").await;
+async fn deleting_foo_leaves_foo_bar_and_everything_is_listed(engine: Engine) {
+    let shorter = engine.registry("foo").await;
     engine.registry("foo-bar").await;
     let listed = engine.provider.list_owned(&engine.context()).await.unwrap();
     let mut ours: Vec<String> = listed
@@ -64,7 +59,7 @@ async fn deleting_foo_leaves_foo_bar_and_everything_is_listed() {
     ours.sort();
     let expected = ["foo-bar/network/main", "foo-bar/registry/main", "foo-bar/volume/main"];
     assert_eq!(ours, [expected, ["foo/network/main", "foo/registry/main", "foo/volume/main"]].concat());
-    assert_eq!(engine.delete(&foo).await, Ok(Deleted::Gone));
+    assert_eq!(engine.delete(&shorter).await, Ok(Deleted::Gone));
     for kind in ["network", "volume"] {
         let target = engine.target_of("foo", kind, ksail_model::Value::Null);
         assert_eq!(engine.delete(&target).await, Ok(Deleted::Gone));
@@ -75,3 +70,9 @@ async fn deleting_foo_leaves_foo_bar_and_everything_is_listed() {
     assert!(engine.volumes().await.contains(&engine.name("foo-bar-volume")));
     engine.clean().await;
 }
+
+on_both_engines!(
+    what_is_not_ours_is_neither_taken_nor_deleted,
+    what_was_imported_is_deleted_by_its_id_alone,
+    deleting_foo_leaves_foo_bar_and_everything_is_listed,
+);

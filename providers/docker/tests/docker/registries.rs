@@ -2,29 +2,19 @@
 
 use std::time::Duration;
 
-use bollard::query_parameters::{CreateImageOptions, PushImageOptions, RemoveImageOptions, TagImageOptions};
+use bollard::query_parameters::{CreateImageOptions, RemoveImageOptions};
 use futures::TryStreamExt as _;
 use ksail_kinds::{MirrorSpec, Spec as _};
 use ksail_model::{Fingerprint, Readiness, Secret, Value};
 use ksail_provider::{CallErrorKind, CreateRequest, Deleted, Provider as _, Target};
 
-use crate::engine::{Engine, REGISTRY, free_port, texts, volume_spec};
+use crate::engine::{Engine, free_port, on_both_engines, texts, volume_spec};
+use crate::push::push;
 
 const SOON: Duration = Duration::from_secs(30);
 
 fn text<'a>(target: &'a Target, field: &str) -> &'a str {
     target.spec.as_ref().and_then(|spec| spec.field(field)).and_then(Value::as_str).unwrap()
-}
-
-/// Pushes an image to a registry by its endpoint.
-async fn push(engine: &Engine, endpoint: &str, name: &str) {
-    let repo = format!("{endpoint}/{name}");
-    let options = TagImageOptions { repo: Some(repo.clone()), tag: Some("1".to_owned()) };
-    engine.docker.tag_image(REGISTRY, Some(options)).await.unwrap();
-    let options = PushImageOptions { tag: Some("1".to_owned()), ..Default::default() };
-    let steps: Vec<_> = engine.docker.push_image(&repo, Some(options), None).try_collect().await.unwrap();
-    assert!(steps.iter().all(|step| step.error_detail.is_none()), "{steps:?}");
-    engine.docker.remove_image(&format!("{repo}:1"), None::<RemoveImageOptions>, None).await.unwrap();
 }
 
 /// Pulls it again, and forgets it.
@@ -48,7 +38,7 @@ fn mirror(engine: &Engine, registry: &Target, fingerprint: &str) -> (Target, Mir
         upstream: format!("http://{}:5000", registry.identity.name),
         username: Value::from("me"),
         password: Value::Secret(password),
-        image: REGISTRY.to_owned(),
+        image: engine.registry_image.to_owned(),
         network: text(registry, "network").to_owned(),
         volume: engine.name("mirror-volume"),
         address: "127.0.0.1".to_owned(),
@@ -58,16 +48,14 @@ fn mirror(engine: &Engine, registry: &Target, fingerprint: &str) -> (Target, Mir
     (engine.target("foo", "mirror", &spec), spec)
 }
 
-#[tokio::test]
-async fn a_registry_takes_pushes_and_a_mirror_passes_pulls_through() {
-    let Some(engine) = Engine::real().await else { return };
+async fn a_registry_takes_pushes_and_a_mirror_passes_pulls_through(engine: Engine) {
     let registry = engine.registry("foo").await;
     let ready = engine.wait(&registry, SOON).await;
     assert_eq!(ready.readiness, Readiness::Ready);
     assert_eq!(Some(&ready.fields), registry.spec.as_ref());
     let inside = ready.attributes.field("network_endpoint").and_then(Value::as_str);
     assert_eq!(inside, Some(format!("{}:5000", registry.identity.name).as_str()));
-    push(&engine, &endpoint(&ready), "ksail-test/app").await;
+    push(&endpoint(&ready), "ksail-test/app").await;
     pull(&engine, &endpoint(&ready), "ksail-test/app").await;
     let (target, _) = mirror(&engine, &registry, "f1");
     engine.create(&engine.target("mirror", "volume", &volume_spec())).await;
@@ -78,9 +66,7 @@ async fn a_registry_takes_pushes_and_a_mirror_passes_pulls_through() {
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn a_changed_credential_or_upstream_is_seen_and_replaced() {
-    let Some(engine) = Engine::real().await else { return };
+async fn a_changed_credential_or_upstream_is_seen_and_replaced(engine: Engine) {
     let registry = engine.registry("foo").await;
     let (target, spec) = mirror(&engine, &registry, "f1");
     let secrets = [("password", "hush-hush")];
@@ -104,9 +90,7 @@ async fn a_changed_credential_or_upstream_is_seen_and_replaced() {
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn a_secret_without_its_text_is_refused_before_anything_is_made() {
-    let Some(engine) = Engine::real().await else { return };
+async fn a_secret_without_its_text_is_refused_before_anything_is_made(engine: Engine) {
     let registry = engine.registry("foo").await;
     let (target, _) = mirror(&engine, &registry, "f1");
     let error = engine.try_create(&target).await.unwrap_err();
@@ -116,20 +100,25 @@ async fn a_secret_without_its_text_is_refused_before_anything_is_made() {
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn two_clusters_keep_their_blobs_apart() {
-    let Some(engine) = Engine::real().await else { return };
-    let (foo, bar) = (engine.registry("foo").await, engine.registry("bar").await);
-    let (at_foo, at_bar) = (engine.wait(&foo, SOON).await, engine.wait(&bar, SOON).await);
-    push(&engine, &endpoint(&at_foo), "ksail-test/app").await;
-    let repo = format!("{}/ksail-test/app", endpoint(&at_bar));
+async fn two_clusters_keep_their_blobs_apart(engine: Engine) {
+    let (one, two) = (engine.registry("foo").await, engine.registry("bar").await);
+    let (at_one, at_two) = (engine.wait(&one, SOON).await, engine.wait(&two, SOON).await);
+    push(&endpoint(&at_one), "ksail-test/app").await;
+    let repo = format!("{}/ksail-test/app", endpoint(&at_two));
     let options = CreateImageOptions { from_image: Some(repo), tag: Some("1".to_owned()), ..Default::default() };
     let pulled = engine.docker.create_image(Some(options), None, None).try_collect::<Vec<_>>().await;
     assert!(pulled.is_err(), "the other cluster's registry has it too");
     // Blobs outlive the container, and go with the volume.
-    assert_eq!(engine.delete(&foo).await, Ok(Deleted::Gone));
-    engine.create(&foo).await;
-    let again = engine.wait(&foo, SOON).await;
+    assert_eq!(engine.delete(&one).await, Ok(Deleted::Gone));
+    engine.create(&one).await;
+    let again = engine.wait(&one, SOON).await;
     pull(&engine, &endpoint(&again), "ksail-test/app").await;
     engine.clean().await;
 }
+
+on_both_engines!(
+    a_registry_takes_pushes_and_a_mirror_passes_pulls_through,
+    a_changed_credential_or_upstream_is_seen_and_replaced,
+    a_secret_without_its_text_is_refused_before_anything_is_made,
+    two_clusters_keep_their_blobs_apart,
+);

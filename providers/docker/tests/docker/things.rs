@@ -9,11 +9,9 @@ use ksail_kinds::{ContainerSpec, HealthCheck, Mount, NetworkSpec, Port, Protocol
 use ksail_model::{Fingerprint, Mark, Observation, Readiness, Secret, Value};
 use ksail_provider::{CallErrorKind, CreateRequest, Deleted, Provider as _, Target};
 
-use crate::engine::{Engine, REGISTRY, free_port, mark_labels, network_spec, texts, volume_spec};
+use crate::engine::{Engine, free_port, mark_labels, network_spec, on_both_engines, texts, volume_spec};
 
-#[tokio::test]
-async fn networks_are_made_seen_and_deleted() {
-    let Some(engine) = Engine::real().await else { return };
+async fn networks_are_made_seen_and_deleted(engine: Engine) {
     let spec = NetworkSpec { subnet: Some("10.99.7.0/24".to_owned()), internal: true, ..network_spec() };
     let target = engine.target("foo", "network", &spec);
     let made = engine.create(&target).await;
@@ -29,9 +27,7 @@ async fn networks_are_made_seen_and_deleted() {
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn of_two_networks_of_ours_with_one_name_the_older_stays() {
-    let Some(engine) = Engine::real().await else { return };
+async fn of_two_networks_of_ours_with_one_name_the_older_stays(engine: Engine) {
     let target = engine.target("foo", "network", &network_spec());
     // As an engine leaves them to which a create was sent twice at once.
     let mut ids = Vec::new();
@@ -55,9 +51,7 @@ async fn of_two_networks_of_ours_with_one_name_the_older_stays() {
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn a_used_network_and_volume_are_kept_and_their_users_named() {
-    let Some(engine) = Engine::real().await else { return };
+async fn a_used_network_and_volume_are_kept_and_their_users_named(engine: Engine) {
     let registry = engine.registry("foo").await;
     let user = format!("container `{}`", registry.identity.name);
     for kind in ["network", "volume"] {
@@ -69,9 +63,7 @@ async fn a_used_network_and_volume_are_kept_and_their_users_named() {
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn an_older_generation_is_neither_taken_nor_deleted_for_a_newer() {
-    let Some(engine) = Engine::real().await else { return };
+async fn an_older_generation_is_neither_taken_nor_deleted_for_a_newer(engine: Engine) {
     let target = engine.target("foo", "volume", &volume_spec());
     engine.create(&target).await;
     let newer = Mark { generation: 2, ..engine.mark(&target) };
@@ -90,7 +82,7 @@ fn container(engine: &Engine, networks: Vec<String>) -> ContainerSpec {
     let mut secret = Secret::env("TOKEN");
     secret.fingerprint = Some(Fingerprint("f1".to_owned()));
     ContainerSpec {
-        image: REGISTRY.to_owned(),
+        image: engine.registry_image.to_owned(),
         command: Vec::new(),
         env: BTreeMap::from([
             ("PLAIN".to_owned(), Value::from("a=b")),
@@ -110,9 +102,7 @@ fn container(engine: &Engine, networks: Vec<String>) -> ContainerSpec {
     }
 }
 
-#[tokio::test]
-async fn containers_are_made_seen_changed_in_place_and_deleted() {
-    let Some(engine) = Engine::real().await else { return };
+async fn containers_are_made_seen_changed_in_place_and_deleted(engine: Engine) {
     let (one, two) =
         (engine.target("one", "network", &network_spec()), engine.target("two", "network", &network_spec()));
     engine.create(&one).await;
@@ -147,9 +137,7 @@ async fn containers_are_made_seen_changed_in_place_and_deleted() {
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn what_changed_by_hand_is_seen_and_repaired() {
-    let Some(engine) = Engine::real().await else { return };
+async fn what_changed_by_hand_is_seen_and_repaired(engine: Engine) {
     let registry = engine.registry("foo").await;
     let made = engine.wait(&registry, Duration::from_secs(20)).await;
     let name = registry.identity.name.clone();
@@ -169,9 +157,7 @@ async fn what_changed_by_hand_is_seen_and_repaired() {
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn what_cannot_start_is_refused_and_leaves_nothing() {
-    let Some(engine) = Engine::real().await else { return };
+async fn what_cannot_start_is_refused_and_leaves_nothing(engine: Engine) {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut spec = container(&engine, Vec::new());
     spec.ports[0].host = holder.local_addr().unwrap().port();
@@ -200,14 +186,12 @@ async fn what_ends_at_once_says_why_without_its_secrets() {
     engine.create_with(&target, &secrets).await;
     let waited = engine.wait(&target, Duration::from_secs(20)).await;
     let Readiness::NotReady(why) = waited.readiness else { panic!("ready with a wrong configuration") };
-    assert!(why.contains("exit code") && why.contains("its log ends with"), "{why}");
+    assert!(why.contains("exit code") && why.contains("its log says"), "{why}");
     assert!(!why.contains("whisper-whisper") && !why.contains("hush-hush"), "{why}");
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn ports_are_told_with_what_holds_them() {
-    let Some(engine) = Engine::real().await else { return };
+async fn ports_are_told_with_what_holds_them(engine: Engine) {
     let registry = engine.registry("foo").await;
     let port = registry.spec.as_ref().and_then(|spec| spec.field("port")).and_then(Value::as_i64).unwrap();
     let port = u16::try_from(port).unwrap();
@@ -222,3 +206,14 @@ async fn ports_are_told_with_what_holds_them() {
     assert_eq!(held, [(port, format!("container `{name}`, which is stopped"))]);
     engine.clean().await;
 }
+
+on_both_engines!(
+    networks_are_made_seen_and_deleted,
+    of_two_networks_of_ours_with_one_name_the_older_stays,
+    a_used_network_and_volume_are_kept_and_their_users_named,
+    an_older_generation_is_neither_taken_nor_deleted_for_a_newer,
+    containers_are_made_seen_changed_in_place_and_deleted,
+    what_changed_by_hand_is_seen_and_repaired,
+    what_cannot_start_is_refused_and_leaves_nothing,
+    ports_are_told_with_what_holds_them,
+);

@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, reason = "the engine says to its log why it ended")]
 
+mod conformance;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
