@@ -92,7 +92,8 @@ impl Global {
 
     /// A file named on the command line, as seen from the folder of `-C`; `-` stays itself.
     pub(crate) fn chdir_path(&self, file: &std::path::Path) -> PathBuf {
-        if file.as_os_str() == "-" { file.to_owned() } else { self.chdir.join(file) }
+        let is_here = file.as_os_str() == "-" || self.chdir.as_os_str() == ".";
+        if is_here { file.to_owned() } else { self.chdir.join(file) }
     }
 
     /// Whether results are for programs.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ksail_model::{Address, Choice, Declaration, DeclaredGraph, Diagnostic, Origin, Path, RecordKey, Value};
-use ksail_plan::{Action, Plan};
+use ksail_plan::{Action, Observed, Plan};
 use ksail_provider::{CallContext, Connector, HostSession, Provider};
 use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,13 @@ pub(crate) async fn choose(
     let mut taken = ports_declared(graph);
     let mut used: BTreeMap<String, Vec<u16>> = BTreeMap::new();
     let mut todo: Vec<(Address, Path, Vec<u16>)> = Vec::new();
+    let imported: BTreeSet<Address> = graph.imports.iter().map(|import| import.to.clone()).collect();
     for declaration in graph.declarations.values_mut() {
+        let has_record = snapshot.records.contains_key(&RecordKey::current(declaration.address.clone()));
+        if imported.contains(&declaration.address) && !has_record {
+            // It exists, with a port: `take_over` finds out which.
+            continue;
+        }
         for choice in std::mem::take(&mut declaration.choices) {
             let Choice::Port { path, preferred } = choice;
             match recorded(snapshot, declaration, &path) {
@@ -88,7 +94,9 @@ pub(crate) async fn choose(
 /// Refuses a plan that makes something whose port is held already. What exists, ours or not, holds its port itself.
 pub(crate) fn refuse_collisions(plan: &Plan, collisions: Vec<Collision>) -> Result<(), Error> {
     let is_made = |address: &Address| {
-        plan.nodes.get(&RecordKey::current(address.clone())).is_some_and(|node| node.action == Action::Create)
+        plan.nodes
+            .get(&RecordKey::current(address.clone()))
+            .is_some_and(|node| matches!(node.action, Action::Create | Action::Replace { .. }))
     };
     let errors: Vec<Diagnostic> = collisions
         .into_iter()
@@ -96,6 +104,20 @@ pub(crate) fn refuse_collisions(plan: &Plan, collisions: Vec<Collision>) -> Resu
         .map(|collision| collision.diagnostic)
         .collect();
     if errors.is_empty() { Ok(()) } else { Err(Error::Diagnostics(errors)) }
+}
+
+/// Fills in the choices of what is imported, from what was seen of it.
+pub(crate) fn take_over(graph: &mut DeclaredGraph, observations: &BTreeMap<RecordKey, Observed>) {
+    for declaration in graph.declarations.values_mut() {
+        let key = RecordKey::current(declaration.address.clone());
+        let seen = observations.get(&key).and_then(|observed| observed.observation.seen());
+        for choice in std::mem::take(&mut declaration.choices) {
+            let Choice::Port { path, .. } = choice;
+            if let Some(port) = seen.and_then(|seen| port_at(&seen.fields, &path)) {
+                set(declaration, &path, port, Origin::Chosen { why: "the port that the imported thing has".into() });
+            }
+        }
+    }
 }
 
 fn set(declaration: &mut Declaration, path: &Path, port: u16, origin: Origin) {
@@ -122,7 +144,7 @@ fn ports_declared(graph: &DeclaredGraph) -> BTreeSet<u16> {
     graph.declarations.values().filter_map(|declaration| port_at(&declaration.spec, &Path::key(PORT))).collect()
 }
 
-/// Ports that are fixed by the declaration of resources that are not in the state.
+/// Ports that are fixed by declarations and that the resource does not hold already.
 fn new_fixed_ports(
     graph: &DeclaredGraph,
     snapshot: &Snapshot,
@@ -131,7 +153,12 @@ fn new_fixed_ports(
     graph
         .declarations
         .values()
-        .filter(|declaration| !snapshot.records.contains_key(&RecordKey::current(declaration.address.clone())))
+        .filter(|declaration| {
+            // A port that the stack holds already is freed, or kept, by the plan itself.
+            let path = Path::key(PORT);
+            let wanted = port_at(&declaration.spec, &path);
+            !snapshot.records.values().any(|record| port_at(&record.declaration.spec, &path) == wanted)
+        })
         .filter(|declaration| !graph.imports.iter().any(|import| import.to == declaration.address))
         .filter(|declaration| !chosen.iter().any(|(address, _, _)| *address == declaration.address))
         .filter_map(|declaration| Some((declaration.address.clone(), port_at(&declaration.spec, &Path::key(PORT))?)))

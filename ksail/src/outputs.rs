@@ -12,7 +12,7 @@ use crate::platform::Platform;
 /// Named values.
 pub type Outputs = BTreeMap<String, Value>;
 
-/// The outputs of a state; what is not known (not applied yet) is [`Value::Unknown`].
+/// The outputs of a state; what is not known (not applied yet) is left out.
 pub fn outputs_of(snapshot: &Snapshot) -> Outputs {
     let lookup = |value: &Value| {
         resolve_references(value, &mut |reference| {
@@ -20,7 +20,20 @@ pub fn outputs_of(snapshot: &Snapshot) -> Outputs {
             joined(&record.fields, &record.attributes).get(&reference.path).cloned()
         })
     };
-    snapshot.outputs.iter().map(|(name, value)| (name.clone(), lookup(value))).collect()
+    snapshot.outputs.iter().filter_map(|(name, value)| Some((name.clone(), known(lookup(value))?))).collect()
+}
+
+/// A value without what is unknown in it; `None` if nothing is left.
+fn known(value: Value) -> Option<Value> {
+    match value {
+        Value::Unknown => None,
+        Value::Map(map) if !map.is_empty() => {
+            let left: BTreeMap<String, Value> =
+                map.iter().filter_map(|(name, value)| Some((name.clone(), known(value.clone())?))).collect();
+            (!left.is_empty()).then(|| Value::map(left))
+        }
+        other => Some(other),
+    }
 }
 
 impl Platform {

@@ -12,7 +12,7 @@ use ksail_provider::{CallContext, Connector, HostSession, PreviewRequest, Target
 use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::choices::{choose, refuse_collisions};
+use crate::choices::{choose, refuse_collisions, take_over};
 use crate::commit::commit_of;
 use crate::error::Error;
 use crate::platform::{Platform, Stack};
@@ -126,6 +126,7 @@ impl Platform {
             made_ms: now_ms(),
         };
         let observations = observe(&stack.graph, &snapshot, &stack.place.connector, options).await;
+        take_over(&mut stack.graph, &observations);
         let plan_options = Options {
             targets: options.targets.clone(),
             excludes: options.excludes.clone(),
@@ -149,10 +150,11 @@ impl Platform {
         }
         refuse_collisions(&plan, collisions)?;
         if let Some(owner) = stack.place.backend.lock_owner().await.ok().flatten() {
-            plan.notes.push(format!(
-                "{} of {} is under way (pid {}): what this plan shows may be out of date soon",
-                owner.doing, owner.who, owner.pid
-            ));
+            let who = match owner.pid {
+                0 => "another process works on this state".to_owned(),
+                pid => format!("{} of {} is under way (pid {pid})", owner.doing, owner.who),
+            };
+            plan.notes.push(format!("{who}: what this plan shows may be out of date soon"));
         }
         Ok(Planned { plan, warnings })
     }

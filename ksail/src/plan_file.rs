@@ -52,7 +52,13 @@ pub fn write_plan(plan: &Plan, path: &Path) -> Result<(), Error> {
 
 /// Reads a plan file. One of a newer format, or that was changed by hand, is an error.
 pub fn read_plan(path: &Path) -> Result<Plan, Error> {
-    let bytes = fs::read(path).map_err(|source| Error::Io { doing: "read", path: path.to_owned(), source })?;
+    let bytes = fs::read(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            let message = format!("there is no plan file {}", path.display());
+            Error::new(codes::PLAN_FILE, message, "`ksail plan --out FILE` writes one")
+        }
+        _ => Error::Io { doing: "read", path: path.to_owned(), source },
+    })?;
     let bad = |why: String| {
         let message = format!("{} is not a plan of ksail: {why}", path.display());
         Error::new(codes::PLAN_FILE, message, "make one with `ksail plan --out FILE`")

@@ -26,6 +26,10 @@ pub struct ConfigFiles {
 
 /// Finds and reads the configuration.
 pub(crate) fn read_sources(settings: &Settings) -> Result<(Sources, ConfigFiles), Error> {
+    if !settings.project.is_dir() {
+        let message = format!("there is no folder {}", settings.project.display());
+        return Err(Error::new(codes::IO, message, "-C names the project's folder"));
+    }
     let named = settings.file.clone().unwrap_or_else(|| PathBuf::from("ksail.yaml"));
     let base = settings.project.join(&named);
     let overlay = settings.environment.as_ref().map(|environment| {
@@ -37,7 +41,10 @@ pub(crate) fn read_sources(settings: &Settings) -> Result<(Sources, ConfigFiles)
     let base_file = read_text(&base, &named).map_err(|error| match &error {
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Error::new(
             codes::IO,
-            format!("there is no {} in {}", named.display(), settings.project.display()),
+            match settings.project.as_os_str().to_str() {
+                Some(".") => format!("there is no {} here", named.display()),
+                _ => format!("there is no {} in {}", named.display(), settings.project.display()),
+            },
             "`ksail init` writes one; -f names another file, -C another folder",
         ),
         _ => error,

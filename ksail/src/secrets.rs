@@ -33,14 +33,18 @@ impl SecretStore {
         self.vault_path.join(VAULT)
     }
 
-    fn identity(&self) -> Result<Identity, SecretError> {
+    /// The identity that opens the vault; a new one is made only together with a vault.
+    fn identity(&self, make: bool) -> Result<Identity, SecretError> {
         let key = (self.settings.env)("KSAIL_AGE_KEY").filter(|key| !key.is_empty()).map(SecretString::from);
         // Without a home folder the identity stays beside the vault: better than no fingerprint.
         let file = self
             .settings
             .config_folder()
             .map_or_else(|| self.vault_path.join("age.key"), |folder| Identity::file_below(&folder));
-        Identity::choose(key.as_ref(), &file)
+        match key {
+            None if !make => Identity::load(&file),
+            key => Identity::choose(key.as_ref(), &file),
+        }
     }
 
     fn with_vault<T>(
@@ -51,9 +55,9 @@ impl SecretStore {
         let mut vault = self.vault.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if vault.is_none() {
             if make {
-                *vault = Some(Vault::open_or_create(&self.path(), &self.identity()?)?);
+                *vault = Some(Vault::open_or_create(&self.path(), &self.identity(!self.path().exists())?)?);
             } else if self.path().exists() {
-                *vault = Some(Vault::open(&self.path(), &self.identity()?)?);
+                *vault = Some(Vault::open(&self.path(), &self.identity(false)?)?);
             }
         }
         read(vault.as_ref())

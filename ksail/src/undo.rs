@@ -46,7 +46,7 @@ impl Platform {
         let mut records: BTreeMap<RecordKey, Record> = snapshot.records.clone();
         for change in undone.iter().flat_map(|operation| &operation.changes) {
             match &change.before {
-                Some(record) => records.insert(change.key.clone(), record.clone()),
+                Some(record) => records.insert(change.key.clone(), record.as_ref().clone()),
                 None => records.remove(&change.key),
             };
         }

@@ -110,6 +110,9 @@ pub(crate) fn blocked(why: &Blocked) -> String {
         Blocked::Dependency { on } => format!("{on}, which it needs, is blocked"),
         Blocked::NotOurs { owner: None, name } => format!("{name} exists and is not ours"),
         Blocked::NotOurs { owner: Some(owner), name } => format!("{name} exists and belongs to {owner}"),
+        Blocked::Unrecorded { name } => {
+            format!("{name} exists and carries the mark of this state, which has no record of it")
+        }
         Blocked::Refused { message, .. } => format!("the outside would refuse it: {message}"),
         Blocked::NothingToImport { id } => format!("there is nothing to import with the id {id}"),
     }
@@ -122,6 +125,9 @@ pub(crate) fn blocked_hint(key: &RecordKey, why: &Blocked) -> Option<String> {
         Blocked::Dependency { .. } => return None,
         Blocked::NotOurs { owner: None, name } => {
             format!("take it over with `ksail import {} {}`, or give it another name", shell_word(key.address.as_str()), shell_word(name))
+        }
+        Blocked::Unrecorded { name } => {
+            format!("take it up again with `ksail import {} {}`", shell_word(key.address.as_str()), shell_word(name))
         }
         Blocked::NotOurs { owner: Some(_), .. } => {
             "destroy it with the state that it belongs to, or give it another name; if that state was lost and was yours, \

@@ -37,7 +37,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         let hint = if known.is_empty() {
             "there are no outputs".to_owned()
         } else {
-            format!("there are {}", known.join(", "))
+            format!("the outputs are: {}", known.join(", "))
         };
         return Err(Failure::from(Error::new(codes::NOT_FOUND, format!("there is no output {name}"), hint)));
     };

@@ -77,8 +77,16 @@ pub(super) async fn review_and_apply(
     }
     if plan.steps.is_empty() && plan.resolutions.is_empty() && !plan.has_changes() {
         let exit = if plan.is_complete() { Exit::Done } else { Exit::Partial };
-        if plan.is_complete() && !global.is_json() {
+        if global.is_json() {
+            let json = serde_json::json!({ "type": "no_changes", "complete": plan.is_complete() });
+            terminal::print(&format!("{}\n", json::text(&json, false)));
+        } else if plan.is_complete() {
             tell_outputs(global, platform).await;
+        }
+        if plan.header.new_state && command == "destroy" && !global.quiet {
+            terminal::note(
+                "note: there is no state here; if it was lost, `ksail state recover` finds what carries its marks",
+            );
         }
         return Ok(exit);
     }
@@ -93,9 +101,16 @@ pub(super) async fn review_and_apply(
 fn approved(command: &str) -> Result<bool, Failure> {
     if !terminal::can_ask() {
         let message = format!(
-            "nobody can be asked: {command} has neither a plan file nor --auto-approve, and there is no terminal"
+            "nobody can be asked: there is no terminal, and {command} has neither a plan file nor --auto-approve"
         );
-        let hint = format!("`ksail plan --out FILE`, then `ksail apply FILE`; or `ksail {command} --auto-approve`");
+        let hint = match command {
+            "apply" => "`ksail plan --out FILE`, then `ksail apply FILE`; or `ksail apply --auto-approve`".to_owned(),
+            "destroy" => {
+                "`ksail plan --destroy --out FILE`, then `ksail apply FILE`; or `ksail destroy --auto-approve`"
+                    .to_owned()
+            }
+            other => format!("look at the plan above, then run `ksail {other}` again with --auto-approve"),
+        };
         return Err(Error::new(codes::NOT_APPROVED, message, hint).into());
     }
     Ok(terminal::ask("Shall this plan be applied?"))

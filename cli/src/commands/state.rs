@@ -36,6 +36,8 @@ enum Action {
     /// Replace the state by one that `pull` printed; a foreign lineage or an older serial is refused
     Push {
         /// The file; `-` is standard input
+        // Of another name than the global `--file`, or it would be taken for the configuration.
+        #[arg(id = "pushed", value_name = "FILE")]
         file: PathBuf,
         #[command(flatten)]
         lock: LockFlags,

@@ -71,6 +71,7 @@ const fn kind_of(why: &Blocked) -> &'static str {
         Blocked::Unknown { .. } => "unknown",
         Blocked::Dependency { .. } => "dependency",
         Blocked::NotOurs { .. } => "not-ours",
+        Blocked::Unrecorded { .. } => "unrecorded",
         Blocked::Refused { .. } => "refused",
         Blocked::NothingToImport { .. } => "nothing-to-import",
     }
