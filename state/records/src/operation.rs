@@ -62,10 +62,10 @@ pub struct Change {
     pub key: RecordKey,
     /// The record before; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<Record>,
+    pub before: Option<Box<Record>>,
     /// The record after; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<Record>,
+    pub after: Option<Box<Record>>,
 }
 
 /// A sealed operation, as history keeps it.

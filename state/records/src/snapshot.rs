@@ -54,7 +54,7 @@ pub struct Snapshot {
     pub operation: Option<OperationHeader>,
     /// For the operation under way: each changed record as it was before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub before: BTreeMap<RecordKey, Option<Record>>,
+    pub before: BTreeMap<RecordKey, Option<Box<Record>>>,
     /// For the operation under way: the outputs as they were before, if it changed them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs_before: Option<BTreeMap<String, Value>>,

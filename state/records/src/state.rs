@@ -100,7 +100,7 @@ impl State {
 
     fn remember(&mut self, key: &RecordKey) {
         if let Slot::Vacant(slot) = self.snapshot.before.entry(key.clone()) {
-            slot.insert(self.snapshot.records.get(key).cloned());
+            slot.insert(self.snapshot.records.get(key).cloned().map(Box::new));
         }
     }
 
@@ -252,11 +252,10 @@ impl State {
         self.snapshot.last = Some(header.clone());
         let changes = std::mem::take(&mut self.snapshot.before)
             .into_iter()
-            .map(|(key, before)| {
-                let after = self.snapshot.records.get(&key).cloned();
-                Change { key, before, after }
+            .filter_map(|(key, before)| {
+                let after = self.snapshot.records.get(&key);
+                (before.as_deref() != after).then(|| Change { key, before, after: after.cloned().map(Box::new) })
             })
-            .filter(|change| change.before != change.after)
             .collect();
         Ok(SealedOperation {
             format: FORMAT,

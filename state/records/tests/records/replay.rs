@@ -60,9 +60,9 @@ fn stored(state: &State) -> State {
 fn taken_back(operation: &SealedOperation, after: &BTreeMap<RecordKey, Record>) -> BTreeMap<RecordKey, Record> {
     let mut records = after.clone();
     for change in &operation.changes {
-        assert_eq!(records.get(&change.key), change.after.as_ref());
+        assert_eq!(records.get(&change.key), change.after.as_deref());
         match &change.before {
-            Some(before) => records.insert(change.key.clone(), before.clone()),
+            Some(before) => records.insert(change.key.clone(), before.as_ref().clone()),
             None => records.remove(&change.key),
         };
     }
