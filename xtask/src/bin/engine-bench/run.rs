@@ -40,8 +40,8 @@ impl Clock for SystemClock {
 /// Does what the arguments say.
 pub(crate) fn run(arguments: &Run) -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
-    let v = std::env::var("RTV").unwrap_or_default();
-    let runtime = if v == "c" { tokio::runtime::Builder::new_current_thread().enable_all().build()? } else { tokio::runtime::Builder::new_multi_thread().worker_threads(if v == "1" {1} else {2}).enable_all().build()? };
+    // As the binary makes it.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let report = runtime.block_on(go(arguments, started))?;
     if let Some(path) = &arguments.report {
         report.write(path)?;
