@@ -31,11 +31,11 @@ const MAX_CONFIG: usize = 8 * 1024 * 1024;
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "lowercase", default)]
 struct RegistryAuth {
-    username: String,
-    password: String,
-    auth: String,
-    identitytoken: String,
-    registrytoken: String,
+    username: Option<String>,
+    password: Option<String>,
+    auth: Option<String>,
+    identitytoken: Option<String>,
+    registrytoken: Option<String>,
 }
 
 /// Reads the header by which the client gives its login.
@@ -46,16 +46,18 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
         .or_else(|_| base64::engine::general_purpose::STANDARD_NO_PAD.decode(text))
         .ok()?;
     let auth: RegistryAuth = serde_json::from_slice(&bytes).ok()?;
-    if !auth.registrytoken.is_empty() {
-        return Some(Credentials::Bearer(auth.registrytoken));
+    // Clients write what they do not have as null, or as an empty text.
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    if let Some(token) = given(auth.registrytoken) {
+        return Some(Credentials::Bearer(token));
     }
-    if !auth.identitytoken.is_empty() {
-        return Some(Credentials::Identity(auth.identitytoken));
+    if let Some(token) = given(auth.identitytoken) {
+        return Some(Credentials::Identity(token));
     }
-    if !auth.username.is_empty() {
-        return Some(Credentials::Password { username: auth.username, password: auth.password });
+    if let Some(username) = given(auth.username) {
+        return Some(Credentials::Password { username, password: auth.password.unwrap_or_default() });
     }
-    let pair = base64::engine::general_purpose::STANDARD.decode(auth.auth).ok().filter(|pair| !pair.is_empty())?;
+    let pair = base64::engine::general_purpose::STANDARD.decode(given(auth.auth)?).ok()?;
     let pair = String::from_utf8(pair).ok()?;
     let (username, password) = pair.split_once(':')?;
     Some(Credentials::Password { username: username.to_owned(), password: password.to_owned() })
@@ -83,11 +85,17 @@ struct Plan {
 }
 
 fn upstream_error(error: &UpstreamError) -> ApiError {
-    let status = match error {
-        UpstreamError::NotFound { .. } => StatusCode::NOT_FOUND,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    // In the words by which clients of a Docker Engine know what went wrong.
+    let (status, words) = match error {
+        UpstreamError::NotFound { .. } => (StatusCode::NOT_FOUND, "manifest unknown: "),
+        UpstreamError::Denied { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "unauthorized: "),
+        UpstreamError::Unreachable { why, .. } if why.contains("certificate") => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "tls: failed to verify certificate: x509: ")
+        }
+        UpstreamError::Unreachable { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "dial tcp: "),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, ""),
     };
-    ApiError::new(status, error.to_string())
+    ApiError::new(status, format!("{words}{error}"))
 }
 
 impl Engine {

@@ -358,6 +358,7 @@ impl Run {
             .values()
             .filter(|node| (node.action.is_change() || node.import.is_some()) && !touched.contains(&node.key))
             .filter(|node| matches!(node.seen, SeenAt::Absent | SeenAt::Present { .. }))
+            .filter(|node| !self.went_with_its_host(node))
             .collect();
         if nodes.is_empty() {
             return BTreeMap::new();
@@ -374,6 +375,17 @@ impl Run {
             .into_iter()
             .filter_map(|node| Some((node.key.clone(), difference(node, observed.get(&node.key)?)?)))
             .collect()
+    }
+
+    /// Whether the host of what is only to be forgotten is gone from the state: there is nothing left through which it could be
+    /// looked at.
+    fn went_with_its_host(&self, node: &PlanNode) -> bool {
+        let host = node.record.as_ref().and_then(|record| record.declaration.host.clone()).map(RecordKey::current);
+        node.action == Action::Forget
+            && host.is_some_and(|host| {
+                !self.request.plan.nodes.contains_key(&host)
+                    && self.journal.read(|snapshot| !snapshot.records.contains_key(&host))
+            })
     }
 
     /// Adds a node to what is looked at, and its hosts, through which it is reached.

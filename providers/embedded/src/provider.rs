@@ -1,6 +1,7 @@
 //! The provider of the kind `engine`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use ksail_kinds::{EngineSpec, Spec as _};
@@ -9,6 +10,7 @@ use ksail_provider::{
     Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, Provider, Target,
     UpdateRequest, WaitRequest,
 };
+use tokio::sync::Mutex;
 
 use crate::folder::{self, EngineFile, FORMAT, FolderError};
 use crate::process::{self, ProcessError};
@@ -26,6 +28,8 @@ const POLL: std::time::Duration = std::time::Duration::from_millis(20);
 pub struct EmbeddedProvider {
     program: PathBuf,
     state: PathBuf,
+    /// One change at a time: a call takes what it finds half made for the remains of one that was cut off.
+    turn: Arc<Mutex<()>>,
 }
 
 impl From<FolderError> for CallError {
@@ -69,7 +73,7 @@ impl EmbeddedProvider {
     /// `<program> __engine --folder F --nonce-file N --port P`. Neither is touched here, and the folder need not be there yet.
     pub fn new(program: PathBuf, state_folder: PathBuf) -> Self {
         let state = std::path::absolute(&state_folder).unwrap_or(state_folder);
-        Self { program, state }
+        Self { program, state, turn: Arc::default() }
     }
 
     fn folder(&self, target: &Target) -> Result<PathBuf, CallError> {
@@ -174,6 +178,7 @@ impl EmbeddedProvider {
     }
 
     async fn do_create(&self, request: &CreateRequest) -> Result<Applied, CallError> {
+        let _turn = self.turn.lock().await;
         let wanted = spec(&request.target)?.ok_or_else(|| no_spec(&request.target))?;
         let folder = self.folder(&request.target)?;
         folder::sweep(folder.parent().unwrap_or(&self.state));
@@ -214,6 +219,7 @@ impl EmbeddedProvider {
     }
 
     async fn do_update(&self, request: &UpdateRequest) -> Result<Applied, CallError> {
+        let _turn = self.turn.lock().await;
         let wanted = spec(&request.target)?.ok_or_else(|| no_spec(&request.target))?;
         let folder = self.folder(&request.target)?;
         let file = folder::read(&folder)?;
@@ -229,6 +235,7 @@ impl EmbeddedProvider {
     }
 
     async fn do_delete(&self, request: &DeleteRequest) -> Result<Deleted, CallError> {
+        let _turn = self.turn.lock().await;
         let folder = self.folder(&request.target)?;
         folder::sweep(folder.parent().unwrap_or(&self.state));
         let Some(file) = folder::read(&folder)? else { return Ok(Deleted::WasAbsent) };

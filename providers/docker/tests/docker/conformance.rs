@@ -27,7 +27,7 @@ const OTHER_PASSWORD: &str = "whisper-whisper";
 const SILENCE: Duration = Duration::from_secs(600);
 
 /// How many of kind and way are checked at the same time. Most of a check is waiting.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 9;
 /// The seed of the injected faults.
 const SEED: u64 = 0x006b_7361_696c;
 static PERMITS: Semaphore = Semaphore::const_new(AT_ONCE);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bollard::query_parameters::{CreateImageOptions, RemoveImageOptions};
 use futures::TryStreamExt as _;
 use ksail_kinds::{MirrorSpec, Spec as _};
-use ksail_model::{Fingerprint, Readiness, Secret, Value};
+use ksail_model::{Fingerprint, Identity, Readiness, Secret, Value};
 use ksail_provider::{CallErrorKind, CreateRequest, Deleted, Provider as _, Target};
 
-use crate::engine::{Engine, free_port, on_both_engines, texts, volume_spec};
+use crate::engine::{Engine, Which, free_port, network_spec, on_both_engines, texts, volume_spec};
 use crate::push::push;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -66,6 +66,31 @@ async fn a_registry_takes_pushes_and_a_mirror_passes_pulls_through(engine: Engin
     engine.clean().await;
 }
 
+async fn a_mirror_is_waited_for_until_its_upstream_appears(engine: Engine) {
+    let network = engine.target("foo", "network", &network_spec());
+    engine.create(&network).await;
+    let upstream = engine.name("foo-registry");
+    let named = Target { identity: Identity::named(upstream.clone()), spec: None, ..network.clone() };
+    let spec = Value::map([("network", Value::from(network.identity.name.clone()))]);
+    let (target, _) = mirror(&engine, &Target { spec: Some(spec), ..named }, "f1");
+    engine.create_with(&target, &[("password", "hush-hush")]).await;
+    // The embedded engine's mirror is ready without its upstream.
+    if engine.which == Which::Real {
+        let Readiness::NotReady(why) = engine.wait(&target, Duration::from_secs(4)).await.readiness else {
+            panic!("ready without its upstream");
+        };
+        let upstream = format!("its upstream http://{upstream}:5000 may be unreachable");
+        assert!(why.contains("exit code") && why.contains(&upstream) && why.contains("panic:"), "{why}");
+        assert!(!why.contains("goroutine"), "{why}");
+    }
+    let (waited, _) = tokio::join!(engine.wait(&target, SOON), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        engine.registry("foo").await
+    });
+    assert_eq!(waited.readiness, Readiness::Ready);
+    engine.clean().await;
+}
+
 async fn a_changed_credential_or_upstream_is_seen_and_replaced(engine: Engine) {
     let registry = engine.registry("foo").await;
     let (target, spec) = mirror(&engine, &registry, "f1");
@@ -117,6 +142,7 @@ async fn two_clusters_keep_their_blobs_apart(engine: Engine) {
 }
 
 on_both_engines!(
+    a_mirror_is_waited_for_until_its_upstream_appears,
     a_registry_takes_pushes_and_a_mirror_passes_pulls_through,
     a_changed_credential_or_upstream_is_seen_and_replaced,
     a_secret_without_its_text_is_refused_before_anything_is_made,

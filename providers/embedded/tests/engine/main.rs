@@ -7,6 +7,7 @@ mod conformance;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use ksail_kinds::{EngineSpec, Spec as _};
@@ -76,8 +77,13 @@ impl World {
     }
 }
 
+/// A port that nobody had a moment ago, and that is given once. They lie below those of outgoing connections.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 12_000).unwrap();
+    let next = || 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(next).take(12_000).find(is_free).expect("there is a free port")
 }
 
 fn context() -> CallContext {
