@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ksail_model::{Address, Observation, RecordKey, Schemas, Value};
+use ksail_model::{Address, Observation, RecordKey, Schemas, UnknownReason, Value};
 use ksail_plan::{
     Action, LookItem, Mode, Observed, Plan, PlanNode, SeenAt, StepDo, joined, resolve_open_intents, seen_digest,
 };
@@ -14,6 +14,7 @@ use ksail_records::{
     StateError, Writer,
 };
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::dispatch::{Dispatch, Progress};
 use crate::event::{Ending, Event, EventSink};
@@ -111,7 +112,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The plan does not fit what is there now. Nothing was called.
-    #[error("the plan is stale: {}", .0.join("; "))]
+    #[error("the plan is stale: {}", told(.0))]
     Stale(Vec<String>),
     /// The plan was applied before. Nothing was called.
     #[error("the plan was applied by operation {operation} already")]
@@ -119,6 +120,26 @@ pub enum ApplyError {
         /// By which.
         operation: String,
     },
+}
+
+/// How many findings a message names.
+const MOST_FINDINGS: usize = 10;
+
+/// Findings, one a line where there are several.
+fn told(findings: &[String]) -> String {
+    match findings {
+        [one] => one.clone(),
+        several => {
+            let mut text = String::new();
+            for finding in several.iter().take(MOST_FINDINGS) {
+                text.push_str(&format!("\n  - {finding}"));
+            }
+            if several.len() > MOST_FINDINGS {
+                text.push_str(&format!("\n  … and {} more", several.len() - MOST_FINDINGS));
+            }
+            text
+        }
+    }
 }
 
 /// Applies a plan.
@@ -277,7 +298,9 @@ impl Run {
             done,
             differing,
         );
-        let progress = dispatch.run().await?;
+        // Among the tasks that it starts: a caller's thread of its own would be woken for each step.
+        let dispatched = AbortOnDropHandle::new(tokio::spawn(dispatch.run())).await;
+        let progress = dispatched.map_err(|_| JournalError::Stopped)??;
         self.finish(operation, resumed, progress, began_ms).await
     }
 
@@ -373,6 +396,7 @@ impl Run {
             self.looker.look(&items, &|host| self.journal.read(|snapshot| known_attributes(snapshot, host))).await;
         nodes
             .into_iter()
+            .filter(|node| !waits_for_its_host(observed.get(&node.key), touched))
             .filter_map(|node| Some((node.key.clone(), difference(node, observed.get(&node.key)?)?)))
             .collect()
     }
@@ -539,6 +563,17 @@ const fn kind(mode: &Mode) -> OperationKind {
 /// The attributes of a recorded host.
 pub(crate) fn known_attributes(snapshot: &Snapshot, host: &RecordKey) -> Option<Value> {
     snapshot.records.get(host).map(|record| joined(&record.fields, &record.attributes))
+}
+
+/// Whether a node cannot be looked at yet only because the killed operation had begun to make its host: the host's
+/// own steps come first, and what it holds is made through it.
+fn waits_for_its_host(observed: Option<&Observed>, touched: &BTreeSet<RecordKey>) -> bool {
+    match observed.map(|observed| &observed.observation) {
+        Some(Observation::Unknown(UnknownReason::HostNotServing { host })) => {
+            touched.contains(&RecordKey::current(host.clone()))
+        }
+        _ => false,
+    }
 }
 
 /// How a node differs now from what the plan saw; `None` if it does not.

@@ -54,6 +54,8 @@ pub(crate) struct Dispatch {
     plan: Arc<Plan>,
     runner: Arc<StepRunner>,
     stages: Vec<Stage>,
+    /// Steps that gave their slot back before their outcome was durable.
+    slot_given_back: Vec<bool>,
     /// Unmet needs of each step.
     unmet: Vec<usize>,
     dependents: Vec<Vec<(usize, Condition)>>,
@@ -86,6 +88,7 @@ impl Dispatch {
         let mut dispatch = Self {
             runner: Arc::new(StepRunner::new(request, operation, journal, sessions)),
             stages: vec![Stage::Pending; count],
+            slot_given_back: vec![false; count],
             unmet: plan.steps.iter().map(|step| step.needs.len()).collect(),
             priority: priorities(&plan, &dependents),
             dependents,
@@ -108,7 +111,7 @@ impl Dispatch {
             }
         }
         for index in 0..count {
-            let key = RecordKey::current(dispatch.plan.steps[index].key.address.clone());
+            let key = node_key(&dispatch.plan, index);
             if dispatch.stages[index] == Stage::Pending
                 && let Some(why) = differing.get(&key)
             {
@@ -123,6 +126,7 @@ impl Dispatch {
 
     pub(crate) async fn run(mut self) -> Result<Progress, JournalError> {
         let stop = self.runner.stop.clone();
+        let runner = Arc::clone(&self.runner);
         let mut heard = false;
         loop {
             if !stop.is_cancelled() && self.fatal.is_none() {
@@ -133,6 +137,10 @@ impl Dispatch {
             }
             let next = tokio::select! {
                 next = self.tasks.join_next() => next,
+                over = runner.calls_over.next() => {
+                    over.into_iter().for_each(|index| self.give_slot_back(index));
+                    continue;
+                }
                 () = stop.cancelled(), if !heard => {
                     heard = true;
                     let running = self.tasks.len();
@@ -151,7 +159,11 @@ impl Dispatch {
         if let Some(error) = self.fatal {
             return Err(error);
         }
-        self.progress.interrupted = self.runner.abort.is_cancelled()
+        for index in (0..self.stages.len()).filter(|&index| self.stages[index] == Stage::Waiting) {
+            self.runner.not_begun(index);
+        }
+        let is_over = |stage: &Stage| *stage == Stage::Done;
+        self.progress.interrupted = (self.runner.abort.is_cancelled() && !self.stages.iter().all(is_over))
             || self.stages.iter().any(|stage| matches!(stage, Stage::Pending | Stage::Waiting));
         Ok(self.progress)
     }
@@ -186,6 +198,23 @@ impl Dispatch {
         }
     }
 
+    /// The call is over and its outcome is on its way to the disk: the intent of the next step can go with it. The slot is
+    /// kept for a dependent that is more critical than all that is ready.
+    fn give_slot_back(&mut self, index: usize) {
+        if self.stages[index] != Stage::Calling || self.slot_given_back[index] {
+            return;
+        }
+        let dependents = self.dependents[index].iter().map(|(dependent, _)| *dependent);
+        let waiting = dependents.filter(|dependent| self.unmet[*dependent] == 1);
+        let most_critical = waiting.map(|dependent| self.priority[dependent]).max();
+        let slots = self.slots(index);
+        let next = slots.ready.peek().map(|(priority, _)| *priority);
+        if next.is_some() && next >= most_critical {
+            slots.calls -= 1;
+            self.slot_given_back[index] = true;
+        }
+    }
+
     fn start_waits(&mut self) {
         let budget = self.runner.limits.waits_in_flight.max(1);
         for slots in self.sessions.values_mut() {
@@ -201,7 +230,9 @@ impl Dispatch {
     fn take(&mut self, returned: Returned) {
         match returned {
             Returned::Called(index, result) => {
-                self.slots(index).calls -= 1;
+                if !std::mem::take(&mut self.slot_given_back[index]) {
+                    self.slots(index).calls -= 1;
+                }
                 match result {
                     Ok(Called::Ready) => self.done(index, Condition::Exists),
                     Ok(Called::NotReady) => {
@@ -247,18 +278,27 @@ impl Dispatch {
             }
             // Stopped before its call: as if it had not begun.
             StepError::NotBegun => {
+                self.runner.not_begun(index);
                 self.stages[index] = Stage::Pending;
                 return;
             }
             StepError::Failed(failure) => *failure,
         };
         let key = step.key.clone();
+        // What only needs it to exist has got that when it was waited for.
+        let met = (self.stages[index] == Stage::Waiting).then_some(Condition::Exists);
         self.stages[index] = Stage::Failed;
         self.progress.failed.push(failure);
-        self.skip_dependents(index, &key);
+        self.skip_dependents(index, &key, met);
     }
 
     fn skip(&mut self, index: usize, by: &RecordKey, why: &str) {
+        self.skip_one(index, by, why);
+        let key = self.plan.steps[index].key.clone();
+        self.skip_dependents(index, &key, None);
+    }
+
+    fn skip_one(&mut self, index: usize, by: &RecordKey, why: &str) {
         self.stages[index] = Stage::Skipped;
         let step = &self.plan.steps[index];
         let skipped = Skipped { key: step.key.clone(), step: step.what, by: by.clone(), why: why.to_owned() };
@@ -268,19 +308,27 @@ impl Dispatch {
             by: skipped.by.clone(),
             why: skipped.why.clone(),
         });
-        let key = step.key.clone();
         self.progress.skipped.push(skipped);
-        self.skip_dependents(index, &key);
     }
 
-    /// A failure closes exactly over what needs it and has not begun.
-    fn skip_dependents(&mut self, index: usize, by: &RecordKey) {
-        for (dependent, _) in self.dependents[index].clone() {
-            if self.stages[dependent] == Stage::Pending {
-                self.skip(dependent, by, "what it needs was not done");
+    /// A failure closes exactly over what needs it: all whose condition was not met, and what needs those.
+    fn skip_dependents(&mut self, index: usize, by: &RecordKey, met: Option<Condition>) {
+        let mut todo = vec![(index, by.clone(), met)];
+        while let Some((index, by, met)) = todo.pop() {
+            for (dependent, condition) in self.dependents[index].clone() {
+                if self.stages[dependent] == Stage::Pending && met != Some(condition) {
+                    self.skip_one(dependent, &by, "what it needs was not done");
+                    todo.push((dependent, self.plan.steps[dependent].key.clone(), None));
+                }
             }
         }
     }
+}
+
+/// The node that a step belongs to: its own, or that of the current resource whose old one it deletes.
+fn node_key(plan: &Plan, index: usize) -> RecordKey {
+    let key = &plan.steps[index].key;
+    if plan.nodes.contains_key(key) { key.clone() } else { RecordKey::current(key.address.clone()) }
 }
 
 /// The session that a step calls; `None` for steps without a call.
@@ -304,7 +352,7 @@ fn priorities(plan: &Plan, dependents: &[Vec<(usize, Condition)>]) -> Vec<u64> {
     // Steps stand after all that they need, so that one pass from the end sees every dependent first.
     for index in (0..plan.steps.len()).rev() {
         let rest = dependents[index].iter().map(|(dependent, _)| priority[*dependent]).max().unwrap_or(0);
-        priority[index] = rest + plan.steps[index].estimate_ms.max(1);
+        priority[index] = u64::saturating_add(rest, plan.steps[index].estimate_ms.max(1));
     }
     priority
 }

@@ -103,7 +103,9 @@ impl Looker {
         attributes: Option<Value>,
         items: &[&LookItem],
     ) -> Result<(Scope, Vec<Observation>), CallError> {
-        let provider = self.sessions.open(session, attributes).await?;
+        // What keeps a session from opening (no engine, a bad context) tells nothing of rights.
+        let opened = self.sessions.open(session, attributes).await;
+        let provider = opened.map_err(|error| CallError { kind: CallErrorKind::Unreachable, ..error })?;
         let targets: Vec<Target> = items.iter().map(|item| target(item)).collect();
         let deadline = self.context.timeout;
         let reply = match tokio::time::timeout(deadline, provider.observe(&self.context, &targets)).await {

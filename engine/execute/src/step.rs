@@ -1,6 +1,6 @@
 //! One step: intent, call, outcome; then the wait until ready.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ksail_model::{Declaration, Mark, Observation, Path, Readiness, Record, RecordKey, Reference, Status, Value};
@@ -10,6 +10,7 @@ use ksail_provider::{
     WaitRequest,
 };
 use ksail_records::{Call, Edit, Entry, Intent, Outcome, OutcomeKind};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Apply, Failure, known_attributes};
@@ -18,6 +19,9 @@ use crate::journal::{Journal, JournalError};
 use crate::limits::{Clock, Limits, Secrets};
 use crate::look::target;
 use crate::sessions::{SessionKey, Sessions};
+
+/// How long after its deadline a call that does not come back is given up.
+const LATE: Duration = Duration::from_secs(5);
 
 /// What a step's call came to.
 pub(crate) enum Called {
@@ -43,6 +47,26 @@ impl From<JournalError> for StepError {
     }
 }
 
+/// Steps whose call has returned while its outcome is still being recorded.
+#[derive(Default)]
+pub(crate) struct CallsOver {
+    indices: Mutex<Vec<usize>>,
+    news: Notify,
+}
+
+impl CallsOver {
+    fn tell(&self, index: usize) {
+        self.indices.lock().unwrap_or_else(PoisonError::into_inner).push(index);
+        self.news.notify_one();
+    }
+
+    /// Waits until there are some, and takes them.
+    pub(crate) async fn next(&self) -> Vec<usize> {
+        self.news.notified().await;
+        std::mem::take(&mut *self.indices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Runs steps.
 pub(crate) struct StepRunner {
     plan: Arc<Plan>,
@@ -56,6 +80,7 @@ pub(crate) struct StepRunner {
     pub(crate) limits: Limits,
     pub(crate) stop: CancellationToken,
     pub(crate) abort: CancellationToken,
+    pub(crate) calls_over: CallsOver,
 }
 
 impl StepRunner {
@@ -72,6 +97,7 @@ impl StepRunner {
             limits: request.limits.clone(),
             stop: request.stop.clone(),
             abort: request.abort.clone(),
+            calls_over: CallsOver::default(),
         }
     }
 
@@ -93,9 +119,6 @@ impl StepRunner {
         let Some(node) = self.node(&step.key) else {
             return Err(self.failure(index, "the plan has no such node".to_owned(), None, false));
         };
-        if self.abort.is_cancelled() {
-            return Err(StepError::NotBegun);
-        }
         let started = self.at_ms();
         self.event(Event::StepStarted {
             key: step.key.clone(),
@@ -148,6 +171,17 @@ impl StepRunner {
             indeterminate,
         });
         StepError::Failed(Box::new(Failure { key: step.key.clone(), step: step.what, message, hint, indeterminate }))
+    }
+
+    /// A step that was shown as begun was stopped before its call, or before its wait was over.
+    pub(crate) fn not_begun(&self, index: usize) {
+        let step = &self.plan.steps[index];
+        self.event(Event::StepBlocked {
+            key: step.key.clone(),
+            step: step.what,
+            by: step.key.clone(),
+            why: "interrupted; the same command goes on with it".to_owned(),
+        });
     }
 
     fn call_failure(&self, index: usize, error: CallError) -> StepError {
@@ -228,6 +262,12 @@ impl StepRunner {
             self.look_again(index, node, record.as_ref(), provider.as_ref()).await?;
         }
         let generation = node.generation;
+        // What is made somewhere else than the record says is in a scope that only the call will tell.
+        let elsewhere = node.record.as_ref().is_some_and(|record| {
+            record.declaration.provider != declaration.provider
+                || record.declaration.host != declaration.host
+                || (call == Call::Create && declaration.host.is_some())
+        });
         let mark = self.mark(key, generation);
         let target = target_of(key, &declaration, record.as_ref().filter(|_| call == Call::Update));
         self.announce(Intent {
@@ -235,7 +275,7 @@ impl StepRunner {
             call,
             declaration: Some(declaration),
             generation,
-            scope: node.scope.clone(),
+            scope: node.scope.clone().filter(|_| !elsewhere),
             deadline_ms: self.deadline(),
         })
         .await?;
@@ -259,6 +299,7 @@ impl StepRunner {
                 .await
             }
         };
+        self.calls_over.tell(index);
         match result {
             Ok(applied) => {
                 let ready = applied.seen.readiness.is_ready();
@@ -302,6 +343,7 @@ impl StepRunner {
                 async move { provider.delete(&context, &request).await }
             })
             .await;
+        self.calls_over.tell(index);
         match result {
             Ok(_) => {
                 let took = self.at_ms().saturating_sub(started);
@@ -346,7 +388,9 @@ impl StepRunner {
     }
 
     fn deadline(&self) -> u64 {
-        let longest = self.limits.call_timeout.saturating_mul(self.limits.attempts.max(1));
+        let attempts = self.limits.attempts.max(self.limits.indeterminate_attempts).max(1);
+        let one = self.limits.call_timeout.saturating_add(LATE).saturating_add(self.limits.longest_backoff);
+        let longest = one.saturating_mul(attempts);
         self.clock.now_ms().saturating_add(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX))
     }
 
@@ -371,7 +415,7 @@ impl StepRunner {
         match self.conclude(key, kind, None).await {
             Err(journal) => StepError::Journal(journal),
             // Cancelled before anything was sent: it has not begun.
-            Ok(()) if error.kind == CallErrorKind::Cancelled => StepError::NotBegun,
+            Ok(()) if error.kind == CallErrorKind::Cancelled && self.abort.is_cancelled() => StepError::NotBegun,
             Ok(()) => self.call_failure(index, error),
         }
     }
@@ -383,9 +427,14 @@ impl StepRunner {
     {
         let step = &self.plan.steps[index];
         let timeout = self.limits.call_timeout;
+        // The provider honours the deadline; this is for one that does not.
+        let late = timeout.saturating_add(LATE);
+        // One try of unknown outcome makes all of them so: a later one that was certainly not carried out tells nothing of it.
+        let mut unknown = false;
+        let told = |error: CallError, unknown: bool| {
+            if unknown { CallError { kind: CallErrorKind::Indeterminate, ..error } } else { error }
+        };
         for attempt in 1.. {
-            // The provider honours the deadline; this is for one that does not.
-            let late = timeout.saturating_add(Duration::from_secs(5));
             let result = match tokio::time::timeout(late, make(self.context(timeout))).await {
                 Ok(result) => result,
                 Err(_) => Err(CallError::indeterminate(format!("no answer within {} s", late.as_secs()))),
@@ -394,13 +443,17 @@ impl StepRunner {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
+            unknown |= error.kind == CallErrorKind::Indeterminate;
             let most = match error.kind {
-                CallErrorKind::Transient | CallErrorKind::Unreachable => self.limits.attempts,
+                // Cancelled by nobody here: it was not sent.
+                CallErrorKind::Transient | CallErrorKind::Unreachable | CallErrorKind::Cancelled => {
+                    self.limits.attempts
+                }
                 CallErrorKind::Indeterminate => self.limits.indeterminate_attempts,
-                CallErrorKind::Refused | CallErrorKind::NotOurs | CallErrorKind::Cancelled => 1,
+                CallErrorKind::Refused | CallErrorKind::NotOurs => 1,
             };
             if attempt >= most || self.abort.is_cancelled() {
-                return Err(error);
+                return Err(told(error, unknown));
             }
             let wait = self.limits.backoff(attempt + 1, error.retry_after_ms);
             self.event(Event::StepRetried {
@@ -412,7 +465,7 @@ impl StepRunner {
             });
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.abort.cancelled() => return Err(error),
+                () = self.abort.cancelled() => return Err(told(error, unknown)),
             }
         }
         Err(CallError::refused("no attempt was made"))
@@ -420,25 +473,33 @@ impl StepRunner {
 
     /// The second half of a step: the wait until ready. It holds no call slot.
     pub(crate) async fn wait(&self, index: usize) -> Result<(), StepError> {
-        let key = &self.plan.steps[index].key;
+        let (key, step_kind) = (&self.plan.steps[index].key, self.plan.steps[index].what);
         let started = self.at_ms();
         let Some(record) = self.journal.read(|snapshot| snapshot.records.get(key).cloned()) else {
             return Err(self.failure(index, "its record is gone".to_owned(), None, false));
+        };
+        // A wait is all that a changed edge leads to, too.
+        let refreshed = self.node(key).filter(|_| step_kind == StepDo::Wait).and_then(|node| node.refreshed.as_ref());
+        let record = match refreshed {
+            Some(refreshed) => Record { declaration: refreshed.declaration.clone(), ..record },
+            None => record,
         };
         let declaration = &record.declaration;
         let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
         let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
         let request = WaitRequest { target: target_of(key, declaration, Some(&record)) };
-        let applied = self
-            .attempts_of_wait(&request, provider.as_ref())
-            .await
-            .map_err(|error| self.call_failure(index, error))?;
+        let applied = match self.attempts_of_wait(&request, provider.as_ref()).await {
+            Ok(applied) => applied,
+            // It goes on being not ready, and is waited for again.
+            Err(_) if self.abort.is_cancelled() => return Err(StepError::NotBegun),
+            Err(error) => return Err(self.call_failure(index, error)),
+        };
         let took = self.at_ms().saturating_sub(started);
         let failed = match &applied.seen.readiness {
             Readiness::Ready => None,
             Readiness::NotReady(why) => Some(why.clone()),
         };
-        self.record_wait(key, record, applied, took).await?;
+        self.record_wait(step_kind, key, record, applied, took).await?;
         match failed {
             None => {
                 self.step_done(index, started);
@@ -454,17 +515,28 @@ impl StepRunner {
     }
 
     async fn attempts_of_wait(&self, request: &WaitRequest, provider: &dyn Provider) -> Result<Applied, CallError> {
+        let late = self.limits.wait_timeout.saturating_add(LATE);
         for attempt in 1.. {
-            match provider.wait(&self.context(self.limits.wait_timeout), request).await {
+            let context = self.context(self.limits.wait_timeout);
+            let waited = tokio::time::timeout(late, provider.wait(&context, request))
+                .await
+                .unwrap_or_else(|_| Err(CallError::indeterminate(format!("no answer within {} s", late.as_secs()))));
+            match waited {
                 Err(error)
                     if attempt < self.limits.attempts
                         && !self.abort.is_cancelled()
                         && matches!(
                             error.kind,
-                            CallErrorKind::Transient | CallErrorKind::Unreachable | CallErrorKind::Indeterminate
+                            CallErrorKind::Transient
+                                | CallErrorKind::Unreachable
+                                | CallErrorKind::Indeterminate
+                                | CallErrorKind::Cancelled
                         ) =>
                 {
-                    tokio::time::sleep(self.limits.backoff(attempt + 1, error.retry_after_ms)).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(self.limits.backoff(attempt + 1, error.retry_after_ms)) => {}
+                        () = self.abort.cancelled() => return Err(error),
+                    }
                 }
                 result => return result,
             }
@@ -474,6 +546,7 @@ impl StepRunner {
 
     async fn record_wait(
         &self,
+        step: StepDo,
         key: &RecordKey,
         record: Record,
         applied: Applied,
@@ -482,7 +555,10 @@ impl StepRunner {
         let mut durations = record.durations;
         let status = match applied.seen.readiness {
             Readiness::Ready => {
-                durations.create_ms = Some(durations.create_ms.unwrap_or(0).max(took));
+                match step {
+                    StepDo::Update => durations.update_ms = Some(took),
+                    _ => durations.create_ms = Some(took),
+                }
                 Status::Present
             }
             Readiness::NotReady(why) => Status::NotReady { why },

@@ -52,6 +52,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) key: &'a RecordKey,
     pub(crate) schema: &'a KindSchema,
     pub(crate) record: Option<&'a Record>,
+    /// Its host, if that is neither recorded nor declared any more: nothing leads to it, and it went with its host.
+    pub(crate) lost_host: Option<RecordKey>,
     /// The declaration with references resolved.
     pub(crate) wanted: Option<&'a Declaration>,
     /// The declaration as it was written.
@@ -68,8 +70,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) replaced_dependency: Option<RecordKey>,
     /// Which other resource bears the name now and gives it up.
     pub(crate) name_freed_by: Option<RecordKey>,
-    /// The highest generation that is deposed here.
-    pub(crate) newest_deposed: Option<u32>,
+    /// The highest generation that is known to have been here, where there is no record.
+    pub(crate) last_generation: Option<u32>,
     pub(crate) interrupted: Option<&'a str>,
     pub(crate) moved_from: Option<Address>,
 }
@@ -97,6 +99,11 @@ enum Sight<'a> {
 
 /// Judges one resource; `None` if there is nothing to say of it.
 pub(crate) fn judge(situation: &Situation<'_>) -> Option<Judged> {
+    if let (Some(host), Some(record)) = (&situation.lost_host, situation.record) {
+        let mut node = situation.node(Action::Forget, Reason::HostDeleted { host: host.clone() }, SeenAt::NotLooked);
+        node.before = Some(joined(&record.fields, &record.attributes));
+        return Some(node.into());
+    }
     if *situation.mode == Mode::RefreshOnly {
         return situation.refresh_only();
     }
@@ -175,9 +182,9 @@ impl Situation<'_> {
         }
     }
 
-    /// The generation of what has no record: above all that are deposed.
+    /// The generation of what has no record: above all that were before.
     fn first_generation(&self) -> u32 {
-        self.newest_deposed.map_or(1, |deposed| deposed + 1)
+        self.last_generation.map_or(1, |last| last + 1)
     }
 
     /// The declaration as the plan carries it: references that are known are resolved, the others stay references.
@@ -288,6 +295,7 @@ impl Situation<'_> {
                     // Another of ours bears the name, and gives it up before.
                     None if self.name_is_freed(seen) => self.creation(Reason::Declared, self.seen_at()).into(),
                     _ if crate::planner::is_read(wanted) => self.adoption(wanted, seen, None, Reason::Declared),
+                    _ if ours => self.blocked(Blocked::Unrecorded { name: wanted.identity.name.clone() }).into(),
                     _ => {
                         let owner =
                             seen.mark.as_ref().map(|mark| format!("lineage {} ({})", mark.lineage, mark.address));
@@ -372,6 +380,7 @@ impl Situation<'_> {
             moved_from: None,
             replaced_dependency: None,
             name_freed_by: None,
+            lost_host: None,
             ..*self
         };
         let Judged { mut node, drift: _ } = adopted.managed(wanted, &record);
@@ -477,7 +486,7 @@ impl Situation<'_> {
                 return self.blocked(Blocked::Refused { message: message.clone(), hint: hint.clone() });
             }
             node.action = Action::Update;
-            node.reason = self.update_reason(&changes);
+            node.reason = if self.interrupted.is_some() { Reason::Interrupted } else { self.update_reason(&changes) };
             node.after = Some(after_update(current, &wanted.spec, attributes, self.schema));
             if !ignored.is_empty() {
                 node.declaration = Some(self.with_written_references(wanted));

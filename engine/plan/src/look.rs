@@ -1,6 +1,6 @@
 //! What has to be looked at for a plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ksail_model::{Address, Declaration, DeclaredGraph, Identity, Ownership, Record, RecordKey, Value};
 use ksail_records::Snapshot;
@@ -54,15 +54,24 @@ impl LookItem {
 /// Where each recorded resource that moves ends, step after step.
 fn move_targets(declared: &DeclaredGraph, snapshot: &Snapshot) -> BTreeMap<Address, Address> {
     // By where each is now: where it is recorded.
-    let mut origins: BTreeMap<&Address, Address> = BTreeMap::new();
+    let mut origins: BTreeMap<Address, Address> = BTreeMap::new();
+    let mut left: BTreeSet<&Address> = BTreeSet::new();
+    let recorded = |address: &Address| snapshot.records.contains_key(&RecordKey::current(address.clone()));
     for step in &declared.moved {
-        let recorded = snapshot.records.contains_key(&RecordKey::current(step.from.clone()));
-        let origin = origins.remove(&step.from).or_else(|| recorded.then(|| step.from.clone()));
-        if let Some(origin) = origin {
-            origins.insert(&step.to, origin);
+        let is_at = |address: &Address| origins.contains_key(address) || (recorded(address) && !left.contains(address));
+        if !is_at(&step.from) || was_made(declared, &step.from, is_at(&step.to)) {
+            continue;
         }
+        let origin = origins.remove(&step.from).unwrap_or_else(|| step.from.clone());
+        left.insert(&step.from);
+        origins.insert(step.to.clone(), origin);
     }
-    origins.into_iter().map(|(to, from)| (from, to.clone())).collect()
+    origins.into_iter().map(|(to, from)| (from, to)).collect()
+}
+
+/// Whether a move was made before: its place is taken, and what is at its old address now is declared there.
+pub(crate) fn was_made(declared: &DeclaredGraph, from: &Address, to_is_taken: bool) -> bool {
+    to_is_taken && declared.declarations.contains_key(from)
 }
 
 /// Every resource that is recorded or declared, under the key that it has after the moves. What is recorded is looked for

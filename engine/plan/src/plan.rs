@@ -111,6 +111,11 @@ pub enum Blocked {
         /// The thing's name outside.
         name: String,
     },
+    /// A thing of its identity exists and carries the mark of this state, which has no record of it (`state rm`, `state mv`).
+    Unrecorded {
+        /// The thing's name outside.
+        name: String,
+    },
     /// The outside would refuse the call.
     Refused {
         /// What it said.

@@ -34,6 +34,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         inputs,
         records: &records,
         moved: &moved,
+        remembered: remembered_generations(&records),
         freed: freed_names(inputs, &records, &left_out),
         resolved,
         nodes: BTreeMap::new(),
@@ -101,6 +102,9 @@ fn records<'a>(
     for step in &inputs.declared.moved {
         let (from, to) = (RecordKey::current(step.from.clone()), RecordKey::current(step.to.clone()));
         let Some(record) = records.get(&from) else { continue };
+        if crate::look::was_made(inputs.declared, &step.from, records.contains_key(&to)) {
+            continue;
+        }
         let why = if records.contains_key(&to) {
             Some("there is a record already")
         } else if snapshot.open.contains_key(&from) {
@@ -175,6 +179,8 @@ struct Planner<'a, 'b> {
     inputs: &'b Inputs<'a>,
     records: &'b Records<'a>,
     moved: &'b BTreeMap<Address, Address>,
+    /// By host, the highest generation that a record of its contents was made in.
+    remembered: BTreeMap<&'b Address, u32>,
     /// By name, what gives it up.
     freed: BTreeMap<Name, RecordKey>,
     /// Whose open calls could be told.
@@ -215,10 +221,12 @@ impl Planner<'_, '_> {
         let record = self.records.get(key).map(Cow::as_ref);
         let declared = self.declared(key);
         let host_address =
-            declared.or(record.map(|record| &record.declaration)).and_then(|declaration| declaration.host.as_ref());
+            record.map(|record| &record.declaration).or(declared).and_then(|declaration| declaration.host.as_ref());
+        // Where it is, not where it will be: that is what was looked at.
         let host = host_address.map(|address| RecordKey::current(address.clone()));
         let host_node =
             host.as_ref().and_then(|host| self.nodes.get(host)).map(|node| (node, self.host_state(node, record)));
+        let lost_host = host.clone().filter(|host| !self.is_in_plan(host));
         let wanted = declared.map(|declaration| self.resolved(declaration));
         let import = declared
             .and_then(|declaration| self.inputs.declared.imports.iter().find(|import| import.to == declaration.address))
@@ -228,9 +236,14 @@ impl Planner<'_, '_> {
             key,
             schema,
             record,
+            lost_host: lost_host.clone().filter(|_| declared.is_none()),
             wanted: wanted.as_ref(),
             declared,
-            observed: self.observed(key, host_node),
+            // A host leaves the state when it is deleted: what it held, and a kill left in the state, went with it.
+            observed: match lost_host {
+                Some(_) => Cow::Owned(Observed { observation: Observation::Absent, scope: None }),
+                None => self.observed(key, host_node),
+            },
             host: host_node,
             preview: self.inputs.previews.get(key),
             import,
@@ -241,13 +254,13 @@ impl Planner<'_, '_> {
             replace_requested: self.inputs.options.replace.iter().any(|selector| selector.matches(&key.address)),
             replaced_dependency: declared.and_then(|declaration| self.replaced_dependency(&declaration.edges)),
             name_freed_by: declared.filter(|_| record.is_none()).and_then(|declared| self.name_freed_by(key, declared)),
-            newest_deposed: self.newest_deposed(&key.address),
+            last_generation: self.last_generation(&key.address),
             interrupted: self.inputs.snapshot.open.get(key).map(|open| open.operation.as_str()),
             moved_from: self.moved.get(&key.address).filter(|_| key.deposed.is_none()).cloned(),
         };
         let Some(Judged { mut node, drift }) = judge(&situation) else { return Ok(()) };
         if node.action.is_change()
-            && let Some(on) = declared.and_then(|declaration| self.blocked_need(declaration, host.as_ref()))
+            && let Some(on) = declared.and_then(|declaration| self.blocked_need(declaration))
         {
             block(&mut node, on);
         }
@@ -256,18 +269,23 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
+    fn is_in_plan(&self, key: &RecordKey) -> bool {
+        self.records.contains_key(key) || self.declared(key).is_some()
+    }
+
     /// The resource of another address that bears this name and gives it up in this plan: deleted, or made anew by another name.
     fn name_freed_by(&self, key: &RecordKey, declared: &Declaration) -> Option<RecordKey> {
         let name = name_of(key, declared);
-        let bearer = self.freed.get(&name).filter(|bearer| bearer.address != key.address)?;
+        let bearer = self.freed.get(&name).filter(|bearer| *bearer != key)?;
         Some(bearer.clone())
     }
 
-    /// The highest generation that is deposed at an address.
-    fn newest_deposed(&self, address: &Address) -> Option<u32> {
+    /// The highest generation that is deposed at an address, or that records of its former contents remember.
+    fn last_generation(&self, address: &Address) -> Option<u32> {
         let from = RecordKey { address: address.clone(), deposed: Some(0) };
         let to = RecordKey { address: address.clone(), deposed: Some(u32::MAX) };
-        self.records.range(from..=to).next_back().and_then(|(key, _)| key.deposed)
+        let deposed = self.records.range(from..=to).next_back().and_then(|(key, _)| key.deposed);
+        deposed.max(self.remembered.get(address).copied())
     }
 
     fn host_state(&self, host: &PlanNode, record: Option<&Record>) -> HostState {
@@ -285,7 +303,7 @@ impl Planner<'_, '_> {
             // Why it cannot be told counts before the call that is open.
             return match self.inputs.observations.get(key) {
                 Some(observed)
-                    if matches!(&observed.observation, Observation::Unknown(reason) if *reason != UnknownReason::NotRefreshed)
+                    if matches!(&observed.observation, Observation::Unknown(reason) if !matches!(reason, UnknownReason::NotRefreshed | UnknownReason::HostNotServing { .. }))
                         || (observed.scope.is_some()
                             && open.intent.scope.is_some()
                             && observed.scope != open.intent.scope) =>
@@ -343,10 +361,10 @@ impl Planner<'_, '_> {
             })
     }
 
-    fn blocked_need(&self, declaration: &Declaration, host: Option<&RecordKey>) -> Option<RecordKey> {
+    fn blocked_need(&self, declaration: &Declaration) -> Option<RecordKey> {
         let hard = declaration.edges.iter().filter(|edge| edge.strength == ksail_model::Strength::Hard);
         hard.map(|edge| RecordKey::current(edge.to.clone()))
-            .chain(host.cloned())
+            .chain(declaration.host.clone().map(RecordKey::current))
             .find(|key| self.nodes.get(key).is_some_and(|node| matches!(node.action, Action::Blocked { .. })))
     }
 }
@@ -389,6 +407,19 @@ pub(crate) fn needed_by(declaration: &Declaration) -> impl Iterator<Item = Addre
     declaration.edges.iter().map(|edge| edge.to.clone()).chain(declaration.host.clone())
 }
 
+/// By host, the highest generation that a record of its contents was made in. A host that is made again is of a higher one,
+/// so that what was in the former is not looked for in it.
+fn remembered_generations<'b>(records: &'b Records<'_>) -> BTreeMap<&'b Address, u32> {
+    let mut remembered: BTreeMap<&Address, u32> = BTreeMap::new();
+    for record in records.values() {
+        if let (Some(host), Some(generation)) = (&record.declaration.host, record.host_generation) {
+            let known = remembered.entry(host).or_default();
+            *known = generation.max(*known);
+        }
+    }
+    remembered
+}
+
 /// Nothing is done to a node, because of another.
 fn block(node: &mut PlanNode, on: RecordKey) {
     node.action = Action::Blocked { why: Blocked::Dependency { on } };
@@ -415,10 +446,10 @@ fn freed_names(
         |address: &Address| inputs.declared.removed.iter().any(|removal| removal.from == *address && !removal.destroy);
     records
         .iter()
-        .filter(|(key, _)| key.deposed.is_none() && !left_out.contains(key) && !kept(&key.address))
+        .filter(|(key, _)| !left_out.contains(key) && (key.deposed.is_some() || !kept(&key.address)))
         .filter_map(|(key, record)| {
             let name = name_of(key, &record.declaration);
-            let declared = inputs.declared.declarations.get(&key.address);
+            let declared = inputs.declared.declarations.get(&key.address).filter(|_| key.deposed.is_none());
             declared.is_none_or(|declared| name_of(key, declared) != name).then(|| (name, key.clone()))
         })
         .collect()

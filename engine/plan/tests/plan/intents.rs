@@ -101,7 +101,7 @@ fn updates() {
                 kind,
                 deadline,
                 &format!(
-                    "{kind}/a: update; declaration_changed; x: 1 → 2 (declared)
+                    "{kind}/a: update; interrupted; x: 1 → 2 (declared)
                      resolved {kind}/a: not done
                      0 update {kind}/a"
                 ),

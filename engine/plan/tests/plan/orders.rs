@@ -147,3 +147,19 @@ fn a_long_chain_is_planned() {
     });
     assert_eq!(Bench::new(chain).plan().steps.len(), 3000);
 }
+
+#[test]
+fn a_host_that_is_made_again_is_another() {
+    // Its deletion was recorded, and then its creation failed: what was in it still has a record.
+    let graph = [declared("host/h", json!({})), declared("thing/in", json!({})).on("host/h")];
+    let mut bench = Bench::applied(graph);
+    bench.snapshot.records.remove(&key("host/h"));
+    bench.gone("host/h").gone("thing/in");
+    assert_eq!(bench.plan().nodes[&key("host/h")].generation, 2, "{}", bench.shown());
+    // And what is in a host that is no longer declared goes from the state with it.
+    bench.declare([]);
+    bench.check(
+        "thing/in: forget; host/h host_deleted
+         0 forget thing/in",
+    );
+}

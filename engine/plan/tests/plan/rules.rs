@@ -176,9 +176,11 @@ fn moves_in_a_chain() {
 #[test]
 fn moves_that_cannot_be() {
     let two = [declared("thing/a", json!({})), declared("thing/b", json!({}))];
-    let mut bench = Bench::applied(two);
-    bench.moved("thing/a", "thing/b");
+    let mut bench = Bench::applied(two.clone());
+    bench.declare([two[1].clone()]).moved("thing/a", "thing/b");
     bench.check("error: dev/thing/a cannot move to dev/thing/b: there is a record already");
+    // What is declared at the old address again was moved before.
+    bench.declare(two).check("");
     bench.declared.moved.clear();
     bench.moved("thing/a", "host/a");
     bench.check("error: dev/thing/a cannot move to dev/host/a: it would be of another kind");
@@ -535,4 +537,13 @@ fn a_record_that_becomes_ready_is_taken_in() {
         "thing/a: no-op
          0 put thing/a",
     );
+}
+
+#[test]
+fn what_moves_into_a_new_host_goes_from_where_it_is() {
+    let mut bench = Bench::applied([declared("thing/t", json!({}))]);
+    bench.declare([declared("host/h", json!({})), declared("thing/t", json!({})).on("host/h")]);
+    let plan = bench.plan();
+    assert!(comes_before(&plan, (StepDo::Delete, "thing/t"), (StepDo::Create, "thing/t")), "{}", shown(&plan));
+    assert!(comes_before(&plan, (StepDo::Create, "host/h"), (StepDo::Create, "thing/t")), "{}", shown(&plan));
 }

@@ -1,0 +1,7 @@
+//! The executor on a simulated outside, with the local state in a folder.
+
+mod events;
+mod faults;
+mod fuzz;
+mod runs;
+mod support;
