@@ -1,5 +1,7 @@
 //! The built binary, end to end: each test has a project and an engine of its own.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "seeds, counts and what did not run are for people")]
+
 mod support;
 
 mod choices;
