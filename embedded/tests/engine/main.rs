@@ -5,6 +5,7 @@
 mod harness;
 mod interface;
 mod life;
+mod private_ca;
 mod pull_through;
 mod real_clients;
 mod registry;
