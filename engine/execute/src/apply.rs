@@ -14,7 +14,6 @@ use ksail_records::{
     StateError, Writer,
 };
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::dispatch::{Dispatch, Progress};
 use crate::event::{Ending, Event, EventSink};
@@ -298,9 +297,7 @@ impl Run {
             done,
             differing,
         );
-        // Among the tasks that it starts: a caller's thread of its own would be woken for each step.
-        let dispatched = AbortOnDropHandle::new(tokio::spawn(dispatch.run())).await;
-        let progress = dispatched.map_err(|_| JournalError::Stopped)??;
+        let progress = dispatch.run().await?;
         self.finish(operation, resumed, progress, began_ms).await
     }
 
