@@ -269,6 +269,15 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
+    /// Whether what was looked for is not what is declared: a killed call was to make or delete it in another place or by another
+    /// name, and turned out to have left nothing there.
+    fn was_looked_for_elsewhere(&self, key: &RecordKey) -> bool {
+        let looked_for = self.inputs.snapshot.records.get(key).filter(|_| !self.records.contains_key(key));
+        looked_for.is_some_and(|record| {
+            self.declared(key).is_some_and(|declared| name_of(key, declared) != name_of(key, &record.declaration))
+        })
+    }
+
     fn is_in_plan(&self, key: &RecordKey) -> bool {
         self.records.contains_key(key) || self.declared(key).is_some()
     }
@@ -323,6 +332,7 @@ impl Planner<'_, '_> {
                 unknown(UnknownReason::HostNotServing { host: host.key.address.clone() })
             }
             _ => match self.inputs.observations.get(key) {
+                Some(_) if self.was_looked_for_elsewhere(key) => unknown(UnknownReason::NotRefreshed),
                 Some(observed) => Cow::Borrowed(observed),
                 None => unknown(UnknownReason::NotRefreshed),
             },
