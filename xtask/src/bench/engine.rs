@@ -43,7 +43,9 @@ impl Engine {
         let path = self.work.join(format!("{shape}-{nodes}.json"));
         if !path.exists() {
             let mut generate = Command::new(&self.program);
-            generate.args(["generate", "--shape", &shape.to_string(), "--nodes", &nodes.to_string(), "--out"]).arg(&path);
+            generate
+                .args(["generate", "--shape", &shape.to_string(), "--nodes", &nodes.to_string(), "--out"])
+                .arg(&path);
             child(&mut generate, &self.work)?;
         }
         Ok(path)
@@ -73,11 +75,7 @@ impl Engine {
             .map_err(|source| Error::io("read", &report, source))?;
         check(stage, &told, &self.program)?;
         let applies = !matches!(stage, Stage::Plan | Stage::Replan);
-        Ok(Sample {
-            taken,
-            dispatched_ms: applies.then_some(told.dispatched_ms),
-            written_bytes: told.written_bytes,
-        })
+        Ok(Sample { taken, dispatched_ms: applies.then_some(told.dispatched_ms), written_bytes: told.written_bytes })
     }
 
     /// Measures one round of a case.

@@ -21,9 +21,6 @@ use self::measure::Error;
 use self::results::{Case, Results, Tool};
 use self::terraform::Terraform;
 
-/// How often each case is measured; the median counts.
-const REPETITIONS: usize = 5;
-
 /// A case is not measured again once it has taken this long.
 const CASE_BUDGET: Duration = Duration::from_secs(100);
 
@@ -34,13 +31,8 @@ const SIZES: [usize; 6] = [500, 1_000, 2_000, 5_000, 10_000, 100_000];
 const QUICK_SIZES: [usize; 4] = [500, 1_000, 2_000, 10_000];
 
 /// Sizes at which terraform finishes in minutes.
-const TERRAFORM: [(Shape, usize); 5] = [
-    (Shape::Flat, 500),
-    (Shape::Flat, 1_000),
-    (Shape::Flat, 2_000),
-    (Shape::Layered, 500),
-    (Shape::Layered, 1_000),
-];
+const TERRAFORM: [(Shape, usize); 5] =
+    [(Shape::Flat, 500), (Shape::Flat, 1_000), (Shape::Flat, 2_000), (Shape::Layered, 500), (Shape::Layered, 1_000)];
 
 /// The largest of them with `--quick`.
 const QUICK_TERRAFORM: usize = 500;
@@ -66,6 +58,9 @@ pub(crate) struct Arguments {
     /// Leave out what takes minutes.
     #[arg(long)]
     quick: bool,
+    /// How often each case is measured; the median counts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
     /// Write the results here, as JSON.
     #[arg(long, value_name = "FILE.json")]
     out: Option<PathBuf>,
@@ -93,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         say("terraform is not installed: nothing is compared");
     }
     let mut results = Results::of_machine(&work, terraform.as_ref().map(Terraform::version), arguments.quick)?;
-    measure_cases(arguments.quick, &engine, terraform.as_ref(), &mut results)?;
+    measure_cases(arguments, &engine, terraform.as_ref(), &mut results)?;
     for (shape, nodes, parallelism) in MAKESPANS {
         say(&format!("makespan: {shape} {nodes}, {parallelism} in flight"));
         results.makespans.push(engine.makespan(shape, nodes, parallelism)?);
@@ -116,15 +111,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
 
 /// Measures all cases in turn, so that what else the machine does in between spreads over all of them.
 fn measure_cases(
-    quick: bool,
+    arguments: &Arguments,
     engine: &Engine,
     terraform: Option<&Terraform>,
     results: &mut Results,
 ) -> Result<(), Error> {
-    let mut cases = cases(quick, terraform.is_some());
-    for round in 1..=REPETITIONS {
+    let mut cases = cases(arguments.quick, terraform.is_some());
+    for round in 1..=arguments.rounds {
         for case in cases.iter_mut().filter(|case| case.worth_another(CASE_BUDGET)) {
-            say(&format!("round {round} of {REPETITIONS}: {case}"));
+            say(&format!("round {round} of {}: {case}", arguments.rounds));
             match (case.tool, terraform) {
                 (Tool::Terraform, Some(terraform)) => terraform.measure(case)?,
                 _ => engine.measure(case)?,

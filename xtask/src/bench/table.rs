@@ -41,7 +41,10 @@ fn write_all(text: &mut String, results: &Results) -> std::fmt::Result {
         writeln!(text, "| {} | {} | {verdict} |", target.wanted, target.found)?;
     }
     cases(text, results)?;
-    writeln!(text, "\n| makespan | in flight | took | critical path | work ÷ in flight | ratio |\n|---|---:|---:|---:|---:|---:|")?;
+    writeln!(
+        text,
+        "\n| makespan | in flight | took | critical path | work ÷ in flight | ratio |\n|---|---:|---:|---:|---:|---:|"
+    )?;
     for span in &results.makespans {
         writeln!(
             text,
@@ -72,7 +75,11 @@ fn cases(text: &mut String, results: &Results) -> std::fmt::Result {
     for stage in Stage::ALL {
         write!(text, " {stage} |")?;
     }
-    writeln!(text, " memory of apply | written by change one | runs |\n|---|---:|---|{}", "---:|".repeat(Stage::ALL.len() + 3))?;
+    writeln!(
+        text,
+        " memory of apply | written by change one | runs |\n|---|---:|---|{}",
+        "---:|".repeat(Stage::ALL.len() + 3)
+    )?;
     let mut cases: Vec<&Case> = results.cases.iter().collect();
     cases.sort_by_key(|case| (case.shape as u8, case.nodes, case.parallelism, case.tool == Tool::Terraform));
     for case in cases {

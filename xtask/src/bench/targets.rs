@@ -38,13 +38,24 @@ const MAKESPAN: f64 = 1.05;
 const OPERATIONS: f64 = 10_000.0;
 
 /// The longest times of commands, in milliseconds.
-pub(crate) const COMMANDS_MS: [(&str, f64); 2] = [("ksail version", 10.0), ("ksail plan (quickstart, no changes)", 50.0)];
+pub(crate) const COMMANDS_MS: [(&str, f64); 2] =
+    [("ksail version", 10.0), ("ksail plan (quickstart, no changes)", 50.0)];
 
 /// Judges all targets.
 pub(crate) fn judge(results: &Results) -> Vec<Target> {
     let mut targets = vec![
-        at_least(format!("apply of {COMPARED} flat, times faster than terraform"), APPLY_FASTER, "×", apply_faster(results)),
-        at_least("plan, times faster than terraform (worst shape and size)".to_owned(), PLAN_FASTER, "×", plan_faster(results)),
+        at_least(
+            format!("apply of {COMPARED} flat, times faster than terraform"),
+            APPLY_FASTER,
+            "×",
+            apply_faster(results),
+        ),
+        at_least(
+            "plan, times faster than terraform (worst shape and size)".to_owned(),
+            PLAN_FASTER,
+            "×",
+            plan_faster(results),
+        ),
         at_most(
             "memory of an apply by resource, part of terraform's (worst shape, largest size)".to_owned(),
             MEMORY_PART,
@@ -100,9 +111,10 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 fn case(results: &Results, tool: Tool, shape: Shape, nodes: usize, parallelism: Option<usize>) -> Option<&Case> {
-    results.cases.iter().find(|case| {
-        case.tool == tool && case.shape == shape && case.nodes == nodes && case.parallelism == parallelism
-    })
+    results
+        .cases
+        .iter()
+        .find(|case| case.tool == tool && case.shape == shape && case.nodes == nodes && case.parallelism == parallelism)
 }
 
 fn ours(results: &Results, shape: Shape, nodes: usize) -> Option<&Case> {
@@ -130,7 +142,8 @@ fn plan_faster(results: &Results) -> Option<f64> {
 }
 
 fn memory_part(results: &Results) -> Option<f64> {
-    let largest = |shape| pairs(results).filter(move |(ours, _)| ours.shape == shape).max_by_key(|(ours, _)| ours.nodes);
+    let largest =
+        |shape| pairs(results).filter(move |(ours, _)| ours.shape == shape).max_by_key(|(ours, _)| ours.nodes);
     Shape::ALL
         .into_iter()
         .filter_map(largest)
@@ -195,7 +208,8 @@ mod tests {
     #[test]
     fn applies_are_compared_at_one_size() {
         let compared = |ours| {
-            let cases = [(Tool::Terraform, COMPARED, Stage::Apply, 90_000.0), (Tool::Ksail, COMPARED, Stage::Apply, ours)];
+            let cases =
+                [(Tool::Terraform, COMPARED, Stage::Apply, 90_000.0), (Tool::Ksail, COMPARED, Stage::Apply, ours)];
             met(&with(&cases), "apply of 2000")
         };
         assert_eq!(compared(300.0), Some(true));

@@ -90,11 +90,7 @@ fn times(graph: &Graph, scale: f64) -> HashMap<String, Duration> {
     if scale <= 0.0 {
         return HashMap::new();
     }
-    graph
-        .nodes
-        .iter()
-        .map(|node| (node.name.clone(), Duration::from_millis(node.call_ms).mul_f64(scale)))
-        .collect()
+    graph.nodes.iter().map(|node| (node.name.clone(), Duration::from_millis(node.call_ms).mul_f64(scale))).collect()
 }
 
 async fn make_plan(
