@@ -24,7 +24,7 @@ async fn a_failure_closes_exactly_over_what_needs_it() {
         let mut needs: Vec<Vec<usize>> = Vec::new();
         let graph: Vec<_> = (0..count)
             .map(|n| {
-                needs.push((0..rng.usize(0..3)).filter_map(|_| (n > 0).then(|| rng.usize(0..n))).collect());
+                needs.push((0..rng.usize(0..3)).filter(|_| n > 0).map(|_| rng.usize(0..n)).collect());
                 let node = declared(&format!("thing/n{n}"), json!({}));
                 needs[n].iter().fold(node, |node, to| node.needs(&format!("thing/n{to}")))
             })
