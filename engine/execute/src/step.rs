@@ -3,13 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ksail_model::{Declaration, Mark, Observation, Path, Readiness, Record, RecordKey, Reference, Status, Value};
-use ksail_plan::{LookItem, Plan, PlanNode, SeenAt, StepDo, joined, resolve_references};
+use ksail_model::{
+    Declaration, Mark, Observation, Path, Readiness, Record, RecordKey, Reference, Schemas, Status, Value,
+};
+use ksail_plan::{
+    LookItem, Observed, Plan, PlanNode, SeenAt, StepDo, diff, joined, resolve_open_intents, resolve_references,
+};
 use ksail_provider::{
     Applied, CallContext, CallError, CallErrorKind, CreateRequest, DeleteRequest, Provider, Target, UpdateRequest,
     WaitRequest,
 };
-use ksail_records::{Call, Edit, Entry, Intent, Outcome, OutcomeKind};
+use ksail_records::{Call, Edit, Entry, Intent, Outcome, OutcomeKind, Snapshot};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +77,7 @@ pub(crate) struct StepRunner {
     operation: String,
     journal: Journal,
     sessions: Arc<Sessions>,
+    schemas: Arc<dyn Schemas>,
     secrets: Arc<dyn Secrets>,
     clock: Arc<dyn Clock>,
     sink: Arc<dyn EventSink>,
@@ -90,6 +95,7 @@ impl StepRunner {
             operation,
             journal,
             sessions,
+            schemas: Arc::clone(&request.schemas),
             secrets: Arc::clone(&request.secrets),
             clock: Arc::clone(&request.clock),
             sink: Arc::clone(&request.sink),
@@ -259,7 +265,14 @@ impl StepRunner {
             declaration.identity = record.declaration.identity.clone();
         }
         if node.seen == SeenAt::Deferred {
-            self.look_again(index, node, record.as_ref(), provider.as_ref()).await?;
+            if self.is_open(key) {
+                self.settle(index, key, provider.as_ref()).await?;
+                if let Some(called) = self.settled_as_wanted(key, &declaration) {
+                    return Ok(called);
+                }
+            } else {
+                self.look_again(index, node, record.as_ref(), provider.as_ref()).await?;
+            }
         }
         let generation = node.generation;
         // What is made somewhere else than the record says is in a scope that only the call will tell.
@@ -320,7 +333,14 @@ impl StepRunner {
         let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
         let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
         if let Some(node) = self.node(key).filter(|node| node.seen == SeenAt::Deferred) {
-            self.look_again(index, node, Some(&record), provider.as_ref()).await?;
+            if self.is_open(key) {
+                self.settle(index, key, provider.as_ref()).await?;
+                if !self.journal.read(|snapshot| snapshot.records.contains_key(key)) {
+                    return Ok(Called::Ready);
+                }
+            } else {
+                self.look_again(index, node, Some(&record), provider.as_ref()).await?;
+            }
         }
         let request = DeleteRequest {
             target: target_of(key, declaration, Some(&record)),
@@ -352,6 +372,51 @@ impl StepRunner {
             }
             Err(error) => Err(self.conclude_failure(index, key, error).await),
         }
+    }
+
+    fn is_open(&self, key: &RecordKey) -> bool {
+        self.journal.read(|snapshot| snapshot.open.contains_key(key))
+    }
+
+    /// A call that a killed operation left open in a host that served only now: what became of it is found out and recorded.
+    async fn settle(&self, index: usize, key: &RecordKey, provider: &dyn Provider) -> Result<(), StepError> {
+        let open = self.journal.read(|snapshot| {
+            Some((snapshot.open.get(key)?.clone(), snapshot.records.get(key)?.clone(), snapshot.lineage.clone()))
+        });
+        let Some((open, record, lineage)) = open else { return Ok(()) };
+        let item = LookItem::of_record(key.clone(), &record);
+        let context = self.context(self.limits.observe_timeout);
+        let reply =
+            provider.observe(&context, &[target(&item)]).await.map_err(|error| self.call_failure(index, error))?;
+        let observed = reply
+            .observations
+            .into_iter()
+            .next()
+            .map(|observation| Observed { observation, scope: Some(reply.scope.clone()) });
+        let mut one = Snapshot::empty(lineage, self.plan.header.stack.clone(), None);
+        one.open.insert(key.clone(), open);
+        let observations = observed.into_iter().map(|observed| (key.clone(), observed)).collect();
+        let found = resolve_open_intents(&one, &observations, self.schemas.as_ref(), self.clock.now_ms());
+        let Some(resolution) = found.into_iter().next() else {
+            let message = "what became of the call that a killed operation made cannot be told yet".to_owned();
+            return Err(self.failure(index, message, Some("ksail apply".to_owned()), true));
+        };
+        self.journal.commit(vec![Entry::Outcome(Box::new(resolution.outcome))]).await?;
+        Ok(())
+    }
+
+    /// Whether the call that was settled had made what is wanted.
+    fn settled_as_wanted(&self, key: &RecordKey, wanted: &Declaration) -> Option<Called> {
+        let schema = self.schemas.schema(key.address.kind())?;
+        self.journal.read(|snapshot| {
+            let record = snapshot.records.get(key)?;
+            let called = match &record.status {
+                Status::Present => Called::Ready,
+                Status::NotReady { .. } => Called::NotReady,
+                _ => return None,
+            };
+            diff(&record.fields, &wanted.spec, schema).is_empty().then_some(called)
+        })
     }
 
     /// A node whose host came first is seen now for the first time: it must be as recorded.

@@ -423,6 +423,13 @@ impl Situation<'_> {
                 let node = self.creation(Reason::DeletedOutside, SeenAt::Absent);
                 Judged { node, drift: Some(self.deleted_drift(record, DriftResponse::Reverted)) }
             }
+            // A killed operation left a call open in a host that does not serve yet: once it does, the step finds out what
+            // became of the call, and makes it again where it had not been made.
+            Sight::ByRecord(SeenAt::Deferred) if self.interrupted.is_some() && !record_is_whole(record) => {
+                let mut node = self.creation(Reason::Interrupted, SeenAt::Deferred);
+                node.generation = record.generation;
+                node.into()
+            }
             Sight::ByRecord(how) => self.compared(wanted, record, &record.fields, None, how).into(),
             Sight::Present(seen) => {
                 let foreign = seen.mark.as_ref().filter(|mark| mark.lineage != self.lineage);
@@ -684,6 +691,11 @@ fn same_edges(old: &Declaration, new: &Declaration) -> bool {
         edges.map(|edge| (edge.to.clone(), edge.condition, edge.strength, edge.on_replace)).collect()
     };
     of(old) == of(new)
+}
+
+/// Whether a record tells what the thing is: not while its create or its delete is open.
+const fn record_is_whole(record: &Record) -> bool {
+    !matches!(record.status, Status::Creating | Status::Deleting)
 }
 
 fn status(readiness: &Readiness) -> Status {
