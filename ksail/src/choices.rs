@@ -67,7 +67,8 @@ pub(crate) async fn choose(
     }
     let mut in_use: BTreeMap<String, BTreeMap<u16, String>> = BTreeMap::new();
     for (provider, mut ports) in used {
-        if let Some(last) = ports.iter().max().copied() {
+        let chosen = todo.iter().filter(|(address, _, _)| asked(&graph.declarations[address]) == provider);
+        for last in chosen.filter_map(|(_, _, preferred)| preferred.last().copied()) {
             ports.extend(last.saturating_add(1)..=last.saturating_add(FURTHER_PORTS));
         }
         ports.sort_unstable();

@@ -1,10 +1,11 @@
 //! Which ports are taken on the engine's machine.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use ksail_provider::CallError;
+use tokio::net::TcpSocket;
 
 use crate::call::Call;
 use crate::container::{inspect, list};
@@ -49,13 +50,20 @@ pub(crate) async fn in_use(call: &Call, ports: &[u16]) -> Result<Vec<(u16, Strin
     Ok(taken)
 }
 
-/// Whether something on this machine has the port on the loopback address.
+/// Whether something on this machine listens on the port of the loopback address. The port is bound for a moment and not
+/// listened on, so that two plans that look at the same time do not see each other.
 fn listens(port: u16) -> bool {
-    matches!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)), Err(error) if error.kind() == std::io::ErrorKind::AddrInUse)
+    let bound = TcpSocket::new_v4().and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind((Ipv4Addr::LOCALHOST, port).into())
+    });
+    matches!(bound, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -65,5 +73,13 @@ mod tests {
         assert!(listens(port));
         drop(listener);
         assert!(!listens(port));
+    }
+
+    #[test]
+    fn whoever_only_looks_is_not_seen() {
+        let looking = TcpSocket::new_v4().unwrap();
+        looking.set_reuseaddr(true).unwrap();
+        looking.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        assert!(!listens(looking.local_addr().unwrap().port()));
     }
 }

@@ -1,10 +1,13 @@
 //! Starting and ending the process.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
+
+use tokio::net::TcpSocket;
 
 use crate::folder::{self, EngineFile, LockProbe};
 use crate::talk::{self, Answer};
@@ -55,9 +58,14 @@ pub(crate) enum ProcessError {
     NoEnd { folder: String },
 }
 
-/// Whether a loopback port can be bound.
+/// Whether nobody listens on a loopback port. It is bound for a moment and not listened on, so that two plans that look at the
+/// same time do not see each other.
 pub(crate) fn is_free(port: u16) -> bool {
-    std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
+    let bound = TcpSocket::new_v4().and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind((Ipv4Addr::LOCALHOST, port).into())
+    });
+    bound.is_ok()
 }
 
 /// Sees to it that the engine of a folder answers. One that is on its way up is waited for; there is never a second one,

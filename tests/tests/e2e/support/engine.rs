@@ -116,7 +116,15 @@ impl Engine {
     /// The address of this machine as the engine's containers reach it.
     pub(crate) fn gateway(&self) -> String {
         let bridge = self.get("/networks/bridge");
-        bridge["IPAM"]["Config"][0]["Gateway"].as_str().expect("the bridge's gateway").to_owned()
+        let config = &bridge["IPAM"]["Config"][0];
+        if let Some(gateway) = config["Gateway"].as_str() {
+            return gateway.to_owned();
+        }
+        // Some engines tell the subnet only; the bridge has its first address.
+        let subnet = config["Subnet"].as_str().expect("the bridge's subnet");
+        let (network, _) = subnet.split_once('/').expect("a subnet with its length");
+        let (prefix, last) = network.rsplit_once('.').expect("an IPv4 network");
+        format!("{prefix}.{}", last.parse::<u8>().expect("a byte") + 1)
     }
 
     /// All that carries our mark and is of this cluster.
