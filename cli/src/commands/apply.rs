@@ -58,7 +58,6 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
             .await;
         }
         let options = run_plan::plan_options(select, &interrupts)?;
-        let planned = platform.plan(&options).await.map_err(super::failed(&platform))?;
-        run_plan::review_and_apply(global, &platform, planned, &arguments.flags, "apply", &interrupts).await
+        run_plan::plan_and_apply(global, &platform, &options, &arguments.flags, "apply", &interrupts).await
     })?
 }

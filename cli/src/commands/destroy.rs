@@ -26,7 +26,6 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         let interrupts = interrupt::listen();
         let mut options = run_plan::plan_options(&arguments.select, &interrupts)?;
         options.destroy = true;
-        let planned = platform.plan(&options).await.map_err(super::failed(&platform))?;
-        run_plan::review_and_apply(global, &platform, planned, &arguments.flags, "destroy", &interrupts).await
+        run_plan::plan_and_apply(global, &platform, &options, &arguments.flags, "destroy", &interrupts).await
     })?
 }

@@ -97,6 +97,35 @@ pub(super) async fn review_and_apply(
     apply(global, platform, Arc::new(plan), flags, command, interrupts, &[command, "--auto-approve"]).await
 }
 
+/// How often a plan that nobody reviewed is made anew because something moved between planning and applying.
+const MOST_PLANS: u32 = 3;
+
+/// Plans, and reviews and applies the plan. With --auto-approve nobody reviewed the plan, so that one that is stale by the
+/// time of its apply (nothing was called then) is made anew.
+pub(super) async fn plan_and_apply(
+    global: &Global,
+    platform: &Platform,
+    options: &PlanOptions,
+    flags: &ApplyFlags,
+    command: &'static str,
+    interrupts: &Interrupts,
+) -> Outcome {
+    for plans in 1.. {
+        let planned = platform.plan(options).await.map_err(super::failed(platform))?;
+        match review_and_apply(global, platform, planned, flags, command, interrupts).await {
+            Err(failure) if failure.exit == Exit::Stale && flags.auto_approve && plans < MOST_PLANS => {
+                if !global.quiet {
+                    terminal::note(
+                        "something changed outside since the plan was made, and nothing was called: planning again",
+                    );
+                }
+            }
+            outcome => return outcome,
+        }
+    }
+    Ok(Exit::Stale)
+}
+
 /// Whether a person says yes. Without a terminal nothing is asked.
 fn approved(command: &str) -> Result<bool, Failure> {
     if !terminal::can_ask() {

@@ -426,9 +426,7 @@ impl Situation<'_> {
             // A killed operation left a call open in a host that does not serve yet: once it does, the step finds out what
             // became of the call, and makes it again where it had not been made.
             Sight::ByRecord(SeenAt::Deferred) if self.interrupted.is_some() && !record_is_whole(record) => {
-                let mut node = self.creation(Reason::Interrupted, SeenAt::Deferred);
-                node.generation = record.generation;
-                node.into()
+                self.half_done(wanted, record).into()
             }
             Sight::ByRecord(how) => self.compared(wanted, record, &record.fields, None, how).into(),
             Sight::Present(seen) => {
@@ -453,6 +451,30 @@ impl Situation<'_> {
                 });
                 Judged { node, drift }
             }
+        }
+    }
+
+    /// What a killed operation left half made or half deleted in a host that does not serve yet: made where the call was
+    /// for what is wanted now, else made anew.
+    fn half_done(&self, wanted: &Declaration, record: &Record) -> PlanNode {
+        // A record that is being deleted tells what it was; one that is being made, what it shall be.
+        let was = match record.status {
+            Status::Creating => &record.declaration.spec,
+            _ => &record.fields,
+        };
+        let mut node = self.compared(wanted, record, was, None, SeenAt::Deferred);
+        match node.action {
+            Action::NoOp | Action::Wait => {
+                let mut node = self.creation(Reason::Interrupted, SeenAt::Deferred);
+                node.generation = record.generation;
+                node
+            }
+            Action::Update => {
+                node.action = Action::Replace { create_first: false };
+                node.generation = record.generation + 1;
+                node
+            }
+            _ => node,
         }
     }
 
