@@ -5,6 +5,7 @@
 mod classify;
 mod diff;
 mod explain;
+mod fields;
 mod graph;
 mod inputs;
 mod look;
