@@ -155,7 +155,7 @@ pub(crate) struct LockFlags {
 }
 
 /// Which resources a plan is about.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct PlanFlags {
     /// Only this address or prefix, and what it needs
     #[arg(long = "target", value_name = "ADDRESS")]
@@ -169,4 +169,11 @@ pub(crate) struct PlanFlags {
     /// Look at what is outside; with `=false` the state is believed
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, default_missing_value = "true", num_args = 0..=1, require_equals = true, hide_default_value = true)]
     pub(crate) refresh: bool,
+}
+
+/// What a command without these flags plans: everything, looked at.
+impl Default for PlanFlags {
+    fn default() -> Self {
+        Self { targets: Vec::new(), excludes: Vec::new(), replace: Vec::new(), refresh: true }
+    }
 }

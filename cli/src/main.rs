@@ -22,7 +22,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
-    terminal::start_logging(&cli.global);
+    terminal::start_logging();
     match commands::run(&cli) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => report::failure(&cli.global, &failure),

@@ -66,7 +66,7 @@ pub(crate) fn ask(question: &str) -> bool {
 }
 
 /// Starts the log on standard error, if `KSAIL_LOG` asks for one.
-pub(crate) fn start_logging(_: &Global) {
+pub(crate) fn start_logging() {
     if let Ok(filter) = EnvFilter::try_from_env("KSAIL_LOG") {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     }

@@ -172,7 +172,7 @@ impl Error {
 }
 
 /// An error with all that caused it, as one line.
-fn whole(error: &dyn std::error::Error) -> String {
+pub fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

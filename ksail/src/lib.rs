@@ -22,7 +22,7 @@ mod undo;
 
 pub use apply::{Applied, ApplyOptions};
 pub use connector::Connectors;
-pub use error::{Error, Exit, codes};
+pub use error::{Error, Exit, codes, whole};
 pub use outputs::{Outputs, outputs_of};
 pub use plan::{PlanOptions, Planned, Refresh};
 pub use plan_file::{read_plan, write_plan};

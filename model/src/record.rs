@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Address, Declaration, Scope, Value};
+use crate::{Address, Declaration, Readiness, Scope, Value};
 
 /// How far a resource is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,16 @@ pub enum Status {
         /// Why, and the command that resolves it.
         why: String,
     },
+}
+
+impl From<&Readiness> for Status {
+    /// The status of what exists.
+    fn from(readiness: &Readiness) -> Self {
+        match readiness {
+            Readiness::Ready => Self::Present,
+            Readiness::NotReady(why) => Self::NotReady { why: why.clone() },
+        }
+    }
 }
 
 /// How long its calls took last, with waiting, in milliseconds; for priorities and the ETA.

@@ -41,16 +41,5 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         ksail_embedded::run(options, interrupts.stop).await
     })?
     .map(|()| Exit::Done)
-    .map_err(|error| failed(format!("the embedded engine ended: {}", chain(&error))))
-}
-
-/// An error with all that caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
+    .map_err(|error| failed(format!("the embedded engine ended: {}", ksail::whole(&error))))
 }

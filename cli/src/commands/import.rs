@@ -26,7 +26,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let platform = super::open(global)?;
     super::block_on(async {
         let interrupts = interrupt::listen();
-        let flags = PlanFlags { refresh: true, ..PlanFlags::default() };
+        let flags = PlanFlags::default();
         let options = run_plan::plan_options(&flags, &interrupts)?;
         let planned =
             platform.plan_import(&arguments.address, &arguments.id, options).await.map_err(super::failed(&platform))?;

@@ -21,7 +21,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let platform = super::open(global)?;
     super::block_on(async {
         let interrupts = interrupt::listen();
-        let flags = PlanFlags { refresh: true, ..PlanFlags::default() };
+        let flags = PlanFlags::default();
         let mut options = run_plan::plan_options(&flags, &interrupts)?;
         options.refresh = Refresh::Only;
         let planned = platform.plan(&options).await.map_err(super::failed(&platform))?;

@@ -112,7 +112,7 @@ async fn act(global: &Global, platform: &Platform, action: &Action) -> Outcome {
 
 async fn recover(global: &Global, platform: &Platform, lineage: Option<&str>, flags: &ApplyFlags) -> Outcome {
     let interrupts = interrupt::listen();
-    let select = PlanFlags { refresh: true, ..PlanFlags::default() };
+    let select = PlanFlags::default();
     let options = run_plan::plan_options(&select, &interrupts)?;
     let Recovery { planned, lineage } =
         platform.plan_recovery(lineage, &options).await.map_err(super::failed(platform))?;

@@ -25,7 +25,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let platform = super::open(global)?;
     super::block_on(async {
         let interrupts = interrupt::listen();
-        let flags = PlanFlags { refresh: true, ..PlanFlags::default() };
+        let flags = PlanFlags::default();
         let options = run_plan::plan_options(&flags, &interrupts)?;
         let undo =
             platform.plan_undo(arguments.operation.as_deref(), &options).await.map_err(super::failed(&platform))?;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::apply::{Apply, Failure, Skipped};
 use crate::event::Event;
 use crate::journal::{Journal, JournalError};
-use crate::sessions::{SessionKey, Sessions};
+use crate::sessions::{self, SessionKey, Sessions};
 use crate::step::{Called, StepError, StepRunner};
 
 /// What a dispatch did.
@@ -343,7 +343,7 @@ fn session_of(plan: &Plan, index: usize) -> Option<SessionKey> {
         StepDo::Delete => recorded.or(node.declaration.as_ref()),
         _ => node.declaration.as_ref().or(recorded),
     }?;
-    Some((declaration.provider.clone(), declaration.host.clone().map(RecordKey::current)))
+    Some(sessions::session_of(declaration))
 }
 
 /// The longest remaining path of each step, in milliseconds, itself included.

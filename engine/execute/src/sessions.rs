@@ -3,11 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use ksail_model::{ProviderConfig, RecordKey, Value};
+use ksail_model::{Declaration, ProviderConfig, RecordKey, Value};
 use ksail_provider::{CallError, Connector, HostSession, Provider};
 
 /// Which session: a provider's name and the host, if the graph has one.
 pub(crate) type SessionKey = (String, Option<RecordKey>);
+
+/// The session that a declaration's calls go to.
+pub(crate) fn session_of(declaration: &Declaration) -> SessionKey {
+    (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current))
+}
 
 /// A session, with the host's attributes that it was made from.
 type Open = (Option<Value>, Arc<dyn Provider>);

@@ -22,7 +22,7 @@ use crate::event::{Event, EventSink};
 use crate::journal::{Journal, JournalError};
 use crate::limits::{Clock, Limits, Secrets};
 use crate::look::target;
-use crate::sessions::{SessionKey, Sessions};
+use crate::sessions::{SessionKey, Sessions, session_of};
 
 /// How long after its deadline a call that does not come back is given up.
 const LATE: Duration = Duration::from_secs(5);
@@ -258,7 +258,7 @@ impl StepRunner {
             self.final_declaration(planned).map_err(|message| self.failure(index, message, None, false))?;
         let secrets =
             self.secrets.texts(&declaration.spec).map_err(|message| self.failure(index, message, None, false))?;
-        let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
+        let session = session_of(&declaration);
         let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
         let record = self.journal.read(|snapshot| snapshot.records.get(key).cloned());
         if let Some(record) = record.as_ref().filter(|record| record.adopted && call == Call::Update) {
@@ -330,7 +330,7 @@ impl StepRunner {
             return Ok(Called::Ready);
         };
         let declaration = &record.declaration;
-        let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
+        let session = session_of(declaration);
         let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
         if let Some(node) = self.node(key).filter(|node| node.seen == SeenAt::Deferred) {
             if self.is_open(key) {
@@ -550,7 +550,7 @@ impl StepRunner {
             None => record,
         };
         let declaration = &record.declaration;
-        let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
+        let session = session_of(declaration);
         let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
         let request = WaitRequest { target: target_of(key, declaration, Some(&record)) };
         let applied = match self.attempts_of_wait(&request, provider.as_ref()).await {

@@ -370,7 +370,7 @@ impl Situation<'_> {
             generation: seen.mark.as_ref().map_or(1, |mark| mark.generation),
             host_generation: self.host.as_ref().and_then(|(host, _)| host.record.as_ref()).map(|host| host.generation),
             adopted: seen.mark.is_none(),
-            status: status(&seen.readiness),
+            status: Status::from(&seen.readiness),
             operation: seen.mark.as_ref().map(|mark| mark.operation.clone()).unwrap_or_default(),
             durations: ksail_model::Durations::default(),
         };
@@ -643,7 +643,7 @@ impl Situation<'_> {
             fields: seen.fields.clone(),
             attributes: seen.attributes.clone(),
             scope: self.observed.scope.clone().or_else(|| record.scope.clone()),
-            status: status(&seen.readiness),
+            status: Status::from(&seen.readiness),
             ..record.clone()
         })
     }
@@ -665,12 +665,12 @@ impl Situation<'_> {
                 node.after = Some(joined(&seen.fields, &seen.attributes));
                 let drift = self.field_drift(record, seen, |_| DriftResponse::Accepted);
                 let same = record.fields == seen.fields && record.attributes == seen.attributes && record.id == seen.id;
-                if !same || record.status != status(&seen.readiness) {
+                if !same || record.status != Status::from(&seen.readiness) {
                     node.refreshed = Some(Box::new(Record {
                         id: seen.id.clone(),
                         fields: seen.fields.clone(),
                         attributes: seen.attributes.clone(),
-                        status: status(&seen.readiness),
+                        status: Status::from(&seen.readiness),
                         ..record.clone()
                     }));
                 }
@@ -721,13 +721,6 @@ fn same_edges(old: &Declaration, new: &Declaration) -> bool {
 /// Whether a record tells what the thing is: not while its create or its delete is open.
 const fn record_is_whole(record: &Record) -> bool {
     !matches!(record.status, Status::Creating | Status::Deleting)
-}
-
-fn status(readiness: &Readiness) -> Status {
-    match readiness {
-        Readiness::Ready => Status::Present,
-        Readiness::NotReady(why) => Status::NotReady { why: why.clone() },
-    }
 }
 
 /// Why what lives in a host that ends is lost.

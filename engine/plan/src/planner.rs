@@ -320,14 +320,15 @@ impl Planner<'_, '_> {
                     Cow::Borrowed(observed)
                 }
                 // Its host comes first: the step itself finds out what became of the call.
-                _ if matches!(host, Some((_, HostState::NotServing))) => {
-                    let host = host.map(|(host, _)| host.key.address.clone()).unwrap_or_else(|| key.address.clone());
-                    unknown(UnknownReason::HostNotServing { host })
-                }
-                _ => unknown(UnknownReason::OpenIntent {
-                    operation: open.operation.clone(),
-                    deadline_ms: open.intent.deadline_ms,
-                }),
+                _ => match host {
+                    Some((host, HostState::NotServing)) => {
+                        unknown(UnknownReason::HostNotServing { host: host.key.address.clone() })
+                    }
+                    _ => unknown(UnknownReason::OpenIntent {
+                        operation: open.operation.clone(),
+                        deadline_ms: open.intent.deadline_ms,
+                    }),
+                },
             };
         }
         match host {

@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry as Slot;
 
-use ksail_model::{Address, Declaration, Durations, Readiness, Record, RecordKey, Status, Value};
+use ksail_model::{Address, Declaration, Durations, Record, RecordKey, Status, Value};
 
 use crate::{
     Call, Change, Edit, Entry, FORMAT, Intent, OpenIntent, OperationResult, Outcome, OutcomeKind, SealedOperation,
@@ -293,7 +293,7 @@ pub fn concluded(
                 generation: open.intent.generation,
                 host_generation,
                 adopted: open.intent.call == Call::Update && previous.is_some_and(|record| record.adopted),
-                status: status_of(readiness),
+                status: Status::from(readiness),
                 operation: operation.to_owned(),
                 durations,
             })
@@ -313,13 +313,6 @@ fn redirect(declaration: &mut Declaration, from: &Address, to: &Address) {
         if named == from {
             named.clone_from(to);
         }
-    }
-}
-
-fn status_of(readiness: &Readiness) -> Status {
-    match readiness {
-        Readiness::Ready => Status::Present,
-        Readiness::NotReady(why) => Status::NotReady { why: why.clone() },
     }
 }
 
