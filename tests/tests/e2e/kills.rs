@@ -18,6 +18,9 @@ const DOCKER_KILLS: u32 = 30;
 const RUNS_PER_KILL: u32 = 4;
 /// One in so many kills takes the engine's process too.
 const ENGINE_TOO: u32 = 6;
+/// The bounds of the time within which a kill comes after an operation's beginning.
+const WITHIN_MIN: Duration = Duration::from_millis(4);
+const WITHIN_MAX: Duration = Duration::from_secs(20);
 
 /// What a run shall lead to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,8 +85,9 @@ struct Storm<'a, W: World> {
     cuts: u32,
     early: u32,
     runs: u32,
-    /// How long an operation takes from its beginning, by what was seen.
-    takes: Duration,
+    /// Kills come within this time after an operation's beginning. It follows what the machine and the engine take, so that
+    /// kills fall on all of an operation, and most of them before its end.
+    within: Duration,
 }
 
 impl<W: World> Storm<'_, W> {
@@ -96,16 +100,15 @@ impl<W: World> Storm<'_, W> {
         }
     }
 
-    /// Starts a command and kills it at a random moment. Answers whether it died of that in the middle of an operation.
-    fn cut(&mut self, target: Target) -> Option<Run> {
+    /// Starts a command and kills it at a random moment. Answers what it had said, if it died of that.
+    fn cut(&mut self, target: Target, in_operation: bool) -> Option<Run> {
         let mut running = self.world.project().start(&target.command());
-        // Most kills hit the operation, some what comes before it: planning, the lock, the state's beginning.
-        if self.random.u32(..8) == 0 {
-            std::thread::sleep(Duration::from_micros(self.random.u64(..120_000)));
-        } else {
+        if in_operation {
             wait_for_operation(&mut running);
-            let micros = u64::try_from(self.takes.as_micros()).unwrap_or(u64::MAX);
+            let micros = u64::try_from(self.within.as_micros()).unwrap_or(u64::MAX);
             std::thread::sleep(Duration::from_micros(self.random.u64(..=micros)));
+        } else {
+            std::thread::sleep(Duration::from_micros(self.random.u64(..120_000)));
         }
         running.signal(Signal::KILL);
         let with_engine = self.random.u32(..ENGINE_TOO) == 0;
@@ -124,9 +127,16 @@ impl<W: World> Storm<'_, W> {
     fn round(&mut self) {
         let target = self.next_target();
         self.world.declare(target);
-        let killed = self.cut(target);
+        // Most kills hit the operation, some what comes before it: planning, the lock, the state's beginning.
+        let in_operation = self.random.u32(..8) != 0;
+        let killed = self.cut(target, in_operation);
         let unfinished = self.is_unfinished();
         self.runs += 1;
+        if in_operation {
+            // In balance some three of four kills come before the end, wherever `within` began.
+            let within = self.within.mul_f64(if unfinished { 1.15 } else { 0.7 });
+            self.within = within.clamp(WITHIN_MIN, WITHIN_MAX);
+        }
         if killed.is_some() {
             if unfinished { self.cuts += 1 } else { self.early += 1 }
         }
@@ -264,7 +274,7 @@ fn kills_on_the_embedded_engine_lose_nothing() {
         cuts: 0,
         early: 0,
         runs: 0,
-        takes: Duration::from_millis(80),
+        within: Duration::from_millis(80),
     };
     storm.rage(kills(KILLS));
 }
@@ -319,7 +329,7 @@ fn kills_on_a_docker_engine_lose_nothing() {
         cuts: 0,
         early: 0,
         runs: 0,
-        takes: Duration::from_millis(2500),
+        within: Duration::from_millis(1500),
     };
     storm.rage(kills(DOCKER_KILLS));
 }
