@@ -336,8 +336,11 @@ pub(crate) fn everything_else() -> Plan {
     });
     let drifted = with(node("dev/registry/drifted", Action::Update, Reason::Drifted), |node| {
         let recorded = declaration("dev/registry/drifted");
-        node.record =
-            Some(Box::new(record(recorded, serde_json::json!({"port": 5000}), serde_json::json!({"id": "r1"}))));
+        node.record = Some(std::sync::Arc::new(record(
+            recorded,
+            serde_json::json!({"port": 5000}),
+            serde_json::json!({"id": "r1"}),
+        )));
         node.before = Some(value(serde_json::json!({"port": 5001, "id": "r1"})));
         node.after = Some(value(serde_json::json!({"port": 5000, "id": "r1"})));
         node.changes = vec![FieldChange { cause: Cause::Drifted, ..change("port", 5001.into(), 5000.into()) }];
