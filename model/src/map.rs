@@ -1,21 +1,23 @@
 //! The map of a value.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use litemap::LiteMap;
+
 use crate::Value;
 
-/// The map of a value: a [`BTreeMap`] that clones share until one of them is changed.
+/// The map of a value: sorted by key, in one piece of memory, and shared by clones until one of them is changed.
 ///
 /// The same fields stand in a declaration, in the plan, in an intent, in the record, and in history; a graph of a hundred
-/// thousand resources would hold them many times over.
+/// thousand resources would hold them many times over. Most of them are few, for which a node of a B-tree is far too large.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Map(Arc<BTreeMap<String, Value>>);
+pub struct Map(Arc<LiteMap<String, Value>>);
 
 impl Deref for Map {
-    type Target = BTreeMap<String, Value>;
+    type Target = LiteMap<String, Value>;
 
     fn deref(&self) -> &Self::Target {
         &self.0
@@ -30,7 +32,8 @@ impl DerefMut for Map {
 
 impl From<BTreeMap<String, Value>> for Map {
     fn from(map: BTreeMap<String, Value>) -> Self {
-        Self(Arc::new(map))
+        // A B-tree's pairs are sorted and without duplicates, and it knows how many they are: nothing is left unused.
+        Self(Arc::new(LiteMap::from_sorted_store_unchecked(map.into_iter().collect())))
     }
 }
 
@@ -40,18 +43,26 @@ impl FromIterator<(String, Value)> for Map {
     }
 }
 
+impl Extend<(String, Value)> for Map {
+    fn extend<I: IntoIterator<Item = (String, Value)>>(&mut self, pairs: I) {
+        for (key, value) in pairs {
+            self.insert(key, value);
+        }
+    }
+}
+
 impl IntoIterator for Map {
     type Item = (String, Value);
-    type IntoIter = btree_map::IntoIter<String, Value>;
+    type IntoIter = std::vec::IntoIter<(String, Value)>;
 
     fn into_iter(self) -> Self::IntoIter {
-        Arc::unwrap_or_clone(self.0).into_iter()
+        Arc::unwrap_or_clone(self.0).into_tuple_vec().into_iter()
     }
 }
 
 impl<'a> IntoIterator for &'a Map {
     type Item = (&'a String, &'a Value);
-    type IntoIter = btree_map::Iter<'a, String, Value>;
+    type IntoIter = <&'a LiteMap<String, Value> as IntoIterator>::IntoIter;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter()
@@ -60,7 +71,7 @@ impl<'a> IntoIterator for &'a Map {
 
 impl fmt::Debug for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.debug_map().entries(self).finish()
     }
 }
 
@@ -76,5 +87,14 @@ mod tests {
         other.insert("b".to_owned(), Value::from("2"));
         assert_eq!((one.len(), other.len()), (1, 2));
         assert_eq!(one.into_iter().count(), 1);
+    }
+
+    #[test]
+    fn keys_are_in_order_and_the_last_value_of_a_key_counts() {
+        let mut map: Map =
+            [("b", "1"), ("a", "2"), ("b", "3")].map(|(k, v)| (k.to_owned(), Value::from(v))).into_iter().collect();
+        map.extend([("aa".to_owned(), Value::from("4"))]);
+        let pairs: Vec<_> = map.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("a", Some("2")), ("aa", Some("4")), ("b", Some("3"))]);
     }
 }

@@ -87,7 +87,7 @@ impl Value {
     }
 
     /// The map, if it is one.
-    pub fn as_map(&self) -> Option<&BTreeMap<String, Self>> {
+    pub const fn as_map(&self) -> Option<&Map> {
         match self {
             Self::Map(map) => Some(map),
             _ => None,

@@ -1,9 +1,7 @@
 //! Diff at field level: maps by key, lists by the schema's shape, structured texts by structure, secrets by
 //! fingerprint.
 
-use std::collections::BTreeMap;
-
-use ksail_model::{KindSchema, ListShape, Path, Secret, Step, Value};
+use ksail_model::{KindSchema, ListShape, Map, Path, Secret, Step, Value};
 
 /// A difference between two values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +88,7 @@ impl Differ<'_> {
         }
     }
 
-    fn maps(&mut self, path: &Path, old: &BTreeMap<String, Value>, new: &BTreeMap<String, Value>) {
+    fn maps(&mut self, path: &Path, old: &Map, new: &Map) {
         for (key, value) in old {
             self.compare(&path.child_key(key.clone()), Some(value), new.get(key));
         }
@@ -121,7 +119,7 @@ impl Differ<'_> {
                 }
             }
             ListShape::ByKey(key) => {
-                let index = |list: &[Value]| -> BTreeMap<String, Value> {
+                let index = |list: &[Value]| -> Map {
                     list.iter()
                         .map(|value| (value.field(key).map(plain_text).unwrap_or_default(), value.clone()))
                         .collect()

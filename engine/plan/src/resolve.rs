@@ -89,5 +89,5 @@ pub fn joined(fields: &Value, attributes: &Value) -> Value {
             fields.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())),
         );
     }
-    Value::Map(map.into())
+    Value::Map(map)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ksail_model::{KindSchema, ListShape, Path, Step, Value};
+use ksail_model::{KindSchema, ListShape, Map, Path, Step, Value};
 use ksail_plan::{Cause, FieldChange};
 
 use crate::mask::{Mask, hidden};
@@ -303,11 +303,11 @@ pub(super) fn turns(before: Value, after: Value) -> Shape {
 }
 
 /// Two maps that a change names as wholes, key by key.
-fn maps(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) -> Shape {
+fn maps(before: &Map, after: &Map) -> Shape {
     let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let (mut parts, mut unchanged) = (Vec::new(), 0);
     for key in keys {
-        let side = |map: &BTreeMap<String, Value>| map.get(key).filter(|value| !value.is_null()).cloned();
+        let side = |map: &Map| map.get(key).filter(|value| !value.is_null()).cloned();
         let (sign, shape) = match (side(before), side(after)) {
             (before, after) if before == after => {
                 unchanged += usize::from(before.is_some());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use ksail_model::{Mark, Ownership, Path, Scope, Secret, Seen, Value};
+use ksail_model::{Map, Mark, Ownership, Path, Scope, Secret, Seen, Value};
 use ksail_provider::{Applied, CallError, DeleteRequest, Deleted, SecretText, Target};
 
 use super::{Behaviour, Thing, World};
@@ -45,7 +45,7 @@ pub(super) fn seen(world: &World, thing: &Thing, target: &Target, lineage: &str)
     seen
 }
 
-fn only(fields: &Value, wanted: &BTreeMap<String, Value>) -> Value {
+fn only(fields: &Value, wanted: &Map) -> Value {
     Value::map(wanted.keys().filter_map(|key| fields.field(key).map(|value| (key.clone(), value.clone()))))
 }
 
@@ -259,7 +259,7 @@ impl<'a> Making<'a> {
 }
 
 /// Fills in fields that are not there.
-fn complete(fields: &mut Value, with: &BTreeMap<String, Value>) {
+fn complete<'a>(fields: &mut Value, with: impl IntoIterator<Item = (&'a String, &'a Value)>) {
     if let Value::Map(fields) = fields {
         for (key, value) in with {
             fields.entry(key.clone()).or_insert_with(|| value.clone());
