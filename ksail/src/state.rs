@@ -1,5 +1,6 @@
 //! Looking after the state by hand. Each edit is an operation like any other, so that history shows it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ksail_model::{Address, Digest, Record, RecordKey, Status};
@@ -47,12 +48,12 @@ impl Platform {
         Ok(snapshot
             .records
             .into_iter()
-            .map(|(key, record)| StateRow { key, status: record.status, id: record.id })
+            .map(|(key, record)| StateRow { key, status: record.status.clone(), id: record.id.clone() })
             .collect())
     }
 
     /// One record.
-    pub async fn state_show(&self, address: &str) -> Result<Record, Error> {
+    pub async fn state_show(&self, address: &str) -> Result<Arc<Record>, Error> {
         let mut snapshot = self.existing().await?;
         let key = find(&snapshot, address)?;
         snapshot.records.remove(&key).ok_or_else(no_state)
@@ -205,7 +206,7 @@ fn differences(present: &Snapshot, pushed: Snapshot) -> Vec<Edit> {
     let mut edits: Vec<Edit> = gone.map(|key| Edit::Forget { key: key.clone() }).collect();
     for (key, record) in pushed.records {
         if present.records.get(&key) != Some(&record) {
-            edits.push(Edit::Put { key, record: Box::new(record) });
+            edits.push(Edit::Put { key, record });
         }
     }
     edits.push(Edit::Context { providers: pushed.providers, outputs: pushed.outputs });

@@ -1,9 +1,9 @@
 //! Undo: a plan of the declarations as they were before an operation.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ksail_kinds::BuiltinKinds;
-use ksail_model::{DeclaredGraph, Record, RecordKey, Schemas as _, Secret, Value};
+use ksail_model::{DeclaredGraph, Record, Schemas as _, Secret, Value};
 use ksail_plan::Mode;
 use ksail_records::SealedOperation;
 
@@ -43,10 +43,10 @@ impl Platform {
         };
         let undone: Vec<SealedOperation> = history.into_iter().take(upto + 1).collect();
         let snapshot = state.into_snapshot();
-        let mut records: BTreeMap<RecordKey, Record> = snapshot.records.clone();
+        let mut records = snapshot.records.clone();
         for change in undone.iter().flat_map(|operation| &operation.changes) {
             match &change.before {
-                Some(record) => records.insert(change.key.clone(), record.as_ref().clone()),
+                Some(record) => records.insert(change.key.clone(), Arc::clone(record)),
                 None => records.remove(&change.key),
             };
         }
@@ -55,7 +55,7 @@ impl Platform {
             declarations: records
                 .into_iter()
                 .filter(|(key, _)| key.deposed.is_none())
-                .map(|(key, record)| (key.address.clone(), declaration_again(record)))
+                .map(|(key, record)| (key.address.clone(), declaration_again(&record)))
                 .collect(),
             providers: snapshot.providers.clone(),
             outputs: outputs.unwrap_or_else(|| snapshot.outputs.clone()),
@@ -81,8 +81,8 @@ impl Platform {
 }
 
 /// The declaration of a record, as something to declare again: a secret is the one that its reference gives now.
-fn declaration_again(record: Record) -> ksail_model::Declaration {
-    let mut declaration = record.declaration;
+fn declaration_again(record: &Record) -> ksail_model::Declaration {
+    let mut declaration = record.declaration.clone();
     declaration.spec = declaration.spec.map_leaves(&mut |leaf| match leaf {
         Value::Secret(secret) => Some(Value::Secret(Secret::reference(secret))),
         _ => None,

@@ -89,7 +89,7 @@ async fn act(global: &Global, platform: &Platform, action: &Action) -> Outcome {
     let failed = super::failed(platform);
     match action {
         Action::List => return list(global, platform).await,
-        Action::Show { address } => show(global, &platform.state_show(address).await.map_err(failed)?),
+        Action::Show { address } => show(global, platform.state_show(address).await.map_err(failed)?.as_ref()),
         Action::Pull => terminal::print(&format!("{}\n", platform.state_pull().await.map_err(failed)?)),
         Action::Push { file, lock } => {
             let text = read(&global.chdir_path(file))?;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use ksail_model::{Condition, RecordKey};
 use ksail_plan::{Plan, StepDo};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::apply::{Apply, Failure, Skipped};
 use crate::event::Event;
 use crate::journal::{Journal, JournalError};
 use crate::sessions::{self, SessionKey, Sessions};
-use crate::step::{Called, StepError, StepRunner};
+use crate::step::{Called, News, StepError, StepRunner};
 
 /// What a dispatch did.
 #[derive(Debug, Default)]
@@ -34,34 +35,76 @@ enum Stage {
     Skipped,
 }
 
+/// Which slots a step holds until its call is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Nothing,
+    /// It is being announced, or waits for its turn.
+    Place,
+    /// Its call is under way.
+    Call,
+}
+
 /// What came back from a task.
 enum Returned {
     Called(usize, Result<Called, StepError>),
     Waited(usize, Result<(), StepError>),
 }
 
+/// A step by its longest remaining path, then by the order of the plan.
+type Ranked = (u64, Reverse<usize>);
+
 /// Slots of one session.
 #[derive(Default)]
 struct Slots {
+    /// Steps that are announced, or wait for their turn, or call.
+    begun: usize,
     calls: usize,
     waits: usize,
-    /// Ready steps: longest remaining path first, then the order of the plan.
-    ready: BinaryHeap<(u64, Reverse<usize>)>,
+    ready: BinaryHeap<Ranked>,
+    /// Those being announced: they will ask for their turn.
+    announced: BTreeSet<Ranked>,
+    /// Those that ask for their turn.
+    asking: BinaryHeap<Ranked>,
     waiting: VecDeque<usize>,
+}
+
+impl Slots {
+    /// The most critical of all that may call next.
+    fn next(&self) -> Option<u64> {
+        let heads = [self.ready.peek(), self.announced.last(), self.asking.peek()];
+        heads.into_iter().flatten().map(|(priority, _)| *priority).max()
+    }
+
+    /// Whose turn it is: the most critical one that asks. A free slot is kept for a more critical one that is being announced.
+    fn turn(&mut self, budget: usize) -> Option<usize> {
+        let free = budget.saturating_sub(self.calls);
+        let (priority, _) = *self.asking.peek()?;
+        let before = self.announced.iter().rev().take(free).filter(|(other, _)| *other > priority).count();
+        if before >= free {
+            return None;
+        }
+        self.asking.pop().map(|(_, Reverse(index))| index)
+    }
 }
 
 pub(crate) struct Dispatch {
     plan: Arc<Plan>,
     runner: Arc<StepRunner>,
     stages: Vec<Stage>,
-    /// Steps that gave their slot back before their outcome was durable.
-    slot_given_back: Vec<bool>,
+    holds: Vec<Holds>,
+    /// Who waits for its turn is told here.
+    turns: Vec<Option<oneshot::Sender<()>>>,
+    /// Up to which condition the needs of a step's dependents are met.
+    met: Vec<Option<Condition>>,
     /// Unmet needs of each step.
     unmet: Vec<usize>,
     dependents: Vec<Vec<(usize, Condition)>>,
     priority: Vec<u64>,
     sessions: HashMap<Option<SessionKey>, Slots>,
     session_of: Vec<Option<SessionKey>>,
+    /// How many steps of a session may be announced before their turn.
+    ahead: usize,
     progress: Progress,
     tasks: JoinSet<Returned>,
     fatal: Option<JournalError>,
@@ -88,27 +131,23 @@ impl Dispatch {
         let mut dispatch = Self {
             runner: Arc::new(StepRunner::new(request, operation, journal, sessions)),
             stages: vec![Stage::Pending; count],
-            slot_given_back: vec![false; count],
+            holds: vec![Holds::Nothing; count],
+            turns: (0..count).map(|_| None).collect(),
+            met: vec![None; count],
             unmet: plan.steps.iter().map(|step| step.needs.len()).collect(),
             priority: priorities(&plan, &dependents),
             dependents,
             sessions: HashMap::new(),
             session_of,
+            ahead: request.limits.announced_ahead,
             progress: Progress::default(),
             tasks: JoinSet::new(),
             fatal: None,
             plan,
         };
-        for index in done {
+        for &index in &done {
             dispatch.stages[index] = Stage::Done;
             dispatch.progress.done += 1;
-        }
-        for index in 0..count {
-            if dispatch.stages[index] == Stage::Done {
-                for (dependent, _) in dispatch.dependents[index].clone() {
-                    dispatch.unmet[dependent] -= 1;
-                }
-            }
         }
         for index in 0..count {
             let key = node_key(&dispatch.plan, index);
@@ -117,6 +156,9 @@ impl Dispatch {
             {
                 dispatch.skip(index, &key, why);
             }
+        }
+        for index in done {
+            dispatch.meet(index, Condition::Serving);
         }
         for index in 0..count {
             dispatch.enqueue_if_ready(index);
@@ -129,21 +171,27 @@ impl Dispatch {
         let runner = Arc::clone(&self.runner);
         let mut heard = false;
         loop {
-            if !stop.is_cancelled() && self.fatal.is_none() {
+            if self.fatal.is_some() {
+                // Whoever waits for a turn goes without it.
+                self.turns.fill_with(|| None);
+            } else if !stop.is_cancelled() {
                 self.start_steps();
+                self.give_turns();
             }
             if self.fatal.is_none() && !self.runner.abort.is_cancelled() {
                 self.start_waits();
             }
             let next = tokio::select! {
-                next = self.tasks.join_next() => next,
-                over = runner.calls_over.next() => {
-                    over.into_iter().for_each(|index| self.give_slot_back(index));
+                // What is recorded leads to more: it is heard of before what is over.
+                biased;
+                news = runner.news.next() => {
+                    news.into_iter().for_each(|news| self.hear(news));
                     continue;
                 }
+                next = self.tasks.join_next() => next,
                 () = stop.cancelled(), if !heard => {
                     heard = true;
-                    let running = self.tasks.len();
+                    let running: usize = self.sessions.values().map(|slots| slots.calls + slots.waits).sum();
                     let message = format!("interrupted: {running} steps in flight are finished, nothing new is begun");
                     self.runner.event(Event::Note { message });
                     continue;
@@ -172,47 +220,90 @@ impl Dispatch {
         self.sessions.entry(self.session_of[index].clone()).or_default()
     }
 
+    fn ranked(&self, index: usize) -> Ranked {
+        (self.priority[index], Reverse(index))
+    }
+
     fn enqueue_if_ready(&mut self, index: usize) {
         if self.stages[index] == Stage::Pending && self.unmet[index] == 0 {
-            let priority = self.priority[index];
-            self.slots(index).ready.push((priority, Reverse(index)));
+            let ranked = self.ranked(index);
+            self.slots(index).ready.push(ranked);
         }
     }
 
     fn start_steps(&mut self) {
-        let budget = self.runner.limits.calls_in_flight.max(1);
+        let budget = self.runner.limits.calls_in_flight.max(1) + self.ahead;
         let mut chosen = Vec::new();
         for slots in self.sessions.values_mut() {
-            while slots.calls < budget {
-                let Some((_, Reverse(index))) = slots.ready.pop() else { break };
+            while slots.begun < budget {
+                let Some(ranked @ (_, Reverse(index))) = slots.ready.pop() else { break };
                 if self.stages[index] == Stage::Pending {
-                    slots.calls += 1;
+                    self.stages[index] = Stage::Calling;
+                    self.holds[index] = Holds::Place;
+                    slots.begun += 1;
+                    slots.announced.insert(ranked);
                     chosen.push(index);
                 }
             }
         }
         for index in chosen {
-            self.stages[index] = Stage::Calling;
             let runner = Arc::clone(&self.runner);
             self.tasks.spawn(async move { Returned::Called(index, runner.call(index).await) });
         }
     }
 
-    /// The call is over and its outcome is on its way to the disk: the intent of the next step can go with it. The slot is
-    /// kept for a dependent that is more critical than all that is ready.
-    fn give_slot_back(&mut self, index: usize) {
-        if self.stages[index] != Stage::Calling || self.slot_given_back[index] {
+    fn give_turns(&mut self) {
+        let budget = self.runner.limits.calls_in_flight.max(1);
+        for slots in self.sessions.values_mut() {
+            while let Some(index) = slots.turn(budget) {
+                // Nobody may be there any more, if everything stops.
+                if self.turns[index].take().is_some_and(|turn| turn.send(()).is_ok()) {
+                    slots.calls += 1;
+                    self.holds[index] = Holds::Call;
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Asks(index, turn) => {
+                let ranked = self.ranked(index);
+                let slots = self.slots(index);
+                slots.announced.remove(&ranked);
+                slots.asking.push(ranked);
+                self.turns[index] = Some(turn);
+            }
+            // Its slot is free, unless a dependent is more critical than all that could take it.
+            News::CallOver(index) => {
+                let dependents = self.dependents[index].iter().map(|(dependent, _)| *dependent);
+                let waiting = dependents.filter(|dependent| self.unmet[*dependent] == 1);
+                let most_critical = waiting.map(|dependent| self.priority[dependent]).max();
+                let next = self.slots(index).next();
+                if next.is_some() && next >= most_critical {
+                    self.release(index);
+                }
+            }
+            News::Recorded(index, called) => {
+                self.release(index);
+                self.meet_called(index, called);
+            }
+        }
+    }
+
+    /// A step gives back what it holds.
+    fn release(&mut self, index: usize) {
+        let holds = std::mem::replace(&mut self.holds[index], Holds::Nothing);
+        if holds == Holds::Nothing {
             return;
         }
-        let dependents = self.dependents[index].iter().map(|(dependent, _)| *dependent);
-        let waiting = dependents.filter(|dependent| self.unmet[*dependent] == 1);
-        let most_critical = waiting.map(|dependent| self.priority[dependent]).max();
+        let ranked = self.ranked(index);
         let slots = self.slots(index);
-        let next = slots.ready.peek().map(|(priority, _)| *priority);
-        if next.is_some() && next >= most_critical {
+        slots.begun -= 1;
+        if holds == Holds::Call {
             slots.calls -= 1;
-            self.slot_given_back[index] = true;
         }
+        slots.announced.remove(&ranked);
     }
 
     fn start_waits(&mut self) {
@@ -230,15 +321,16 @@ impl Dispatch {
     fn take(&mut self, returned: Returned) {
         match returned {
             Returned::Called(index, result) => {
-                if !std::mem::take(&mut self.slot_given_back[index]) {
-                    self.slots(index).calls -= 1;
-                }
+                self.release(index);
                 match result {
-                    Ok(Called::Ready) => self.done(index, Condition::Exists),
-                    Ok(Called::NotReady) => {
+                    Ok(called @ Called::Ready) => {
+                        self.done(index);
+                        self.meet_called(index, called);
+                    }
+                    Ok(called @ Called::NotReady) => {
                         self.stages[index] = Stage::Waiting;
                         self.slots(index).waiting.push_back(index);
-                        self.meet(index, |condition| condition == Condition::Exists);
+                        self.meet_called(index, called);
                     }
                     Err(error) => self.failed(index, error),
                 }
@@ -246,23 +338,34 @@ impl Dispatch {
             Returned::Waited(index, result) => {
                 self.slots(index).waits -= 1;
                 match result {
-                    Ok(()) => self.done(index, Condition::Established),
+                    Ok(()) => {
+                        self.done(index);
+                        self.meet(index, Condition::Serving);
+                    }
                     Err(error) => self.failed(index, error),
                 }
             }
         }
     }
 
-    /// The step is over; of its dependents' conditions, those from `from` on are still to be met.
-    fn done(&mut self, index: usize, from: Condition) {
+    fn done(&mut self, index: usize) {
         self.stages[index] = Stage::Done;
         self.progress.done += 1;
-        self.meet(index, |condition| condition >= from);
     }
 
-    fn meet(&mut self, index: usize, met: impl Fn(Condition) -> bool) {
+    fn meet_called(&mut self, index: usize, called: Called) {
+        self.meet(index, if called == Called::Ready { Condition::Serving } else { Condition::Exists });
+    }
+
+    /// What dependents need of a step is met up to a condition, those before it included.
+    fn meet(&mut self, index: usize, upto: Condition) {
+        let before = self.met[index];
+        if before >= Some(upto) {
+            return;
+        }
+        self.met[index] = Some(upto);
         for (dependent, condition) in self.dependents[index].clone() {
-            if met(condition) {
+            if condition <= upto && before.is_none_or(|before| condition > before) {
                 self.unmet[dependent] -= 1;
                 self.enqueue_if_ready(dependent);
             }
@@ -282,20 +385,23 @@ impl Dispatch {
                 self.stages[index] = Stage::Pending;
                 return;
             }
+            StepError::NoTurn => {
+                self.stages[index] = Stage::Pending;
+                self.enqueue_if_ready(index);
+                return;
+            }
             StepError::Failed(failure) => *failure,
         };
         let key = step.key.clone();
-        // What only needs it to exist has got that when it was waited for.
-        let met = (self.stages[index] == Stage::Waiting).then_some(Condition::Exists);
         self.stages[index] = Stage::Failed;
         self.progress.failed.push(failure);
-        self.skip_dependents(index, &key, met);
+        self.skip_dependents(index, &key);
     }
 
     fn skip(&mut self, index: usize, by: &RecordKey, why: &str) {
         self.skip_one(index, by, why);
         let key = self.plan.steps[index].key.clone();
-        self.skip_dependents(index, &key, None);
+        self.skip_dependents(index, &key);
     }
 
     fn skip_one(&mut self, index: usize, by: &RecordKey, why: &str) {
@@ -311,14 +417,16 @@ impl Dispatch {
         self.progress.skipped.push(skipped);
     }
 
-    /// A failure closes exactly over what needs it: all whose condition was not met, and what needs those.
-    fn skip_dependents(&mut self, index: usize, by: &RecordKey, met: Option<Condition>) {
-        let mut todo = vec![(index, by.clone(), met)];
-        while let Some((index, by, met)) = todo.pop() {
+    /// A failure closes exactly over what needs it: all whose condition was not met (what only needs it to exist has got that
+    /// when it was waited for), and what needs those.
+    fn skip_dependents(&mut self, index: usize, by: &RecordKey) {
+        let mut todo = vec![(index, by.clone())];
+        while let Some((index, by)) = todo.pop() {
+            let met = self.met[index];
             for (dependent, condition) in self.dependents[index].clone() {
-                if self.stages[dependent] == Stage::Pending && met != Some(condition) {
+                if self.stages[dependent] == Stage::Pending && met.is_none_or(|met| condition > met) {
                     self.skip_one(dependent, &by, "what it needs was not done");
-                    todo.push((dependent, self.plan.steps[dependent].key.clone(), None));
+                    todo.push((dependent, self.plan.steps[dependent].key.clone()));
                 }
             }
         }

@@ -29,8 +29,12 @@ pub enum JournalError {
     Stopped,
 }
 
+/// Is told that entries were taken in. They are not durable yet, but nothing that is recorded later can be without them.
+type Noted = Box<dyn FnOnce() + Send>;
+
 struct Request {
     entries: Vec<Entry>,
+    noted: Option<Noted>,
     done: oneshot::Sender<Result<(), JournalError>>,
 }
 
@@ -60,9 +64,28 @@ impl Journal {
 
     /// Records entries, all in one group; returns when they are durable.
     pub(crate) async fn commit(&self, entries: Vec<Entry>) -> Result<(), JournalError> {
+        self.request(entries, None).await
+    }
+
+    /// The same, and tells as soon as they are taken in: what follows from them can be prepared and announced, and shares
+    /// their group.
+    pub(crate) async fn commit_noted(
+        &self,
+        entries: Vec<Entry>,
+        noted: impl FnOnce() + Send + 'static,
+    ) -> Result<(), JournalError> {
+        self.request(entries, Some(Box::new(noted))).await
+    }
+
+    async fn request(&self, entries: Vec<Entry>, noted: Option<Noted>) -> Result<(), JournalError> {
         let (done, durable) = oneshot::channel();
-        self.requests.send(Request { entries, done }).await.map_err(|_| JournalError::Stopped)?;
+        self.requests.send(Request { entries, noted, done }).await.map_err(|_| JournalError::Stopped)?;
         durable.await.map_err(|_| JournalError::Stopped)?
+    }
+
+    /// Whether nothing can be recorded any more.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.requests.is_closed()
     }
 
     /// Reads the state as recorded so far.
@@ -72,30 +95,11 @@ impl Journal {
 }
 
 async fn run(mut writer: Box<dyn Writer>, state: Arc<Recorded>, mut incoming: mpsc::Receiver<Request>) -> Written {
-    let mut group = Vec::new();
-    while incoming.recv_many(&mut group, LARGEST_GROUP).await > 0 {
-        fill(&mut group, &mut incoming).await;
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut waiting = Vec::new();
-        let mut sealed = Vec::new();
-        let first = {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            let state = Arc::make_mut(&mut state);
-            let first = state.next_sequence();
-            for request in group.drain(..) {
-                match take_in(state, &request.entries) {
-                    Ok(operations) => {
-                        sealed.extend(operations);
-                        entries.extend(request.entries);
-                        waiting.push(request.done);
-                    }
-                    Err(illegal) => {
-                        let _ = request.done.send(Err(JournalError::Illegal(illegal)));
-                    }
-                }
-            }
-            first
-        };
+    while let Some(request) = incoming.recv().await {
+        let mut group = Group::new(&state);
+        group.take(request);
+        group.fill(&mut incoming).await;
+        let Group { first, entries, waiting, sealed, .. } = group;
         if let Err(error) = write(writer.as_mut(), &state, first, &entries, &sealed).await {
             let error = JournalError::Write(Arc::new(error));
             for done in waiting {
@@ -112,22 +116,61 @@ async fn run(mut writer: Box<dyn Writer>, state: Arc<Recorded>, mut incoming: mp
     (writer, state)
 }
 
-/// Lets tasks that can run come to their next request, so that it shares the group: whoever was just told that its entry
-/// is durable mostly has another one. It waits for no timer and for no call that is under way.
-async fn fill(group: &mut Vec<Request>, incoming: &mut mpsc::Receiver<Request>) {
-    let mut quiet = 0;
-    for _ in 0..MOST_TURNS {
-        if quiet == QUIET_TURNS || group.len() >= LARGEST_GROUP {
-            return;
+/// What is written at once.
+struct Group<'a> {
+    state: &'a Recorded,
+    first: u64,
+    requests: usize,
+    entries: Vec<Entry>,
+    waiting: Vec<oneshot::Sender<Result<(), JournalError>>>,
+    sealed: Vec<SealedOperation>,
+}
+
+impl<'a> Group<'a> {
+    fn new(state: &'a Recorded) -> Self {
+        let first = state.lock().unwrap_or_else(PoisonError::into_inner).next_sequence();
+        Self { state, first, requests: 0, entries: Vec::new(), waiting: Vec::new(), sealed: Vec::new() }
+    }
+
+    fn take(&mut self, request: Request) {
+        self.requests += 1;
+        let taken = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            take_in(Arc::make_mut(&mut state), &request.entries)
+        };
+        match taken {
+            Ok(operations) => {
+                self.sealed.extend(operations);
+                self.entries.extend(request.entries);
+                self.waiting.push(request.done);
+                if let Some(noted) = request.noted {
+                    noted();
+                }
+            }
+            Err(illegal) => {
+                let _ = request.done.send(Err(JournalError::Illegal(illegal)));
+            }
         }
-        tokio::task::yield_now().await;
-        let before = group.len();
-        while group.len() < LARGEST_GROUP
-            && let Ok(request) = incoming.try_recv()
-        {
-            group.push(request);
+    }
+
+    /// Takes in what is there, and lets tasks that can run come to their next request, so that it shares the group: whoever
+    /// was just told that its entry is durable, or what depends on one that was taken in, mostly has another one. It waits
+    /// for no timer and for no call that is under way.
+    async fn fill(&mut self, incoming: &mut mpsc::Receiver<Request>) {
+        let mut quiet = 0;
+        for _ in 0..MOST_TURNS {
+            let before = self.requests;
+            while self.requests < LARGEST_GROUP
+                && let Ok(request) = incoming.try_recv()
+            {
+                self.take(request);
+            }
+            quiet = if self.requests == before { quiet + 1 } else { 0 };
+            if quiet > QUIET_TURNS || self.requests >= LARGEST_GROUP {
+                return;
+            }
+            tokio::task::yield_now().await;
         }
-        quiet = if group.len() == before { quiet + 1 } else { 0 };
     }
 }
 

@@ -11,6 +11,9 @@ use ksail_provider::SecretText;
 pub struct Limits {
     /// Calls in flight, by provider session.
     pub calls_in_flight: usize,
+    /// Calls that are announced before it is their turn, by provider session: the intent of the next one is durable when a
+    /// slot becomes free. Only calls that are safe to repeat are, for a kill leaves their intents open.
+    pub announced_ahead: usize,
     /// Waits in flight, by provider session; a wait holds no call slot.
     pub waits_in_flight: usize,
     /// How long one call may take.
@@ -33,6 +36,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             calls_in_flight: 10,
+            announced_ahead: 10,
             waits_in_flight: 100,
             call_timeout: Duration::from_secs(300),
             wait_timeout: Duration::from_secs(300),

@@ -1,5 +1,6 @@
 //! One step: intent, call, outcome; then the wait until ready.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use ksail_provider::{
     WaitRequest,
 };
 use ksail_records::{Call, Edit, Entry, Intent, Outcome, OutcomeKind, Snapshot};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Apply, Failure, known_attributes};
@@ -27,7 +28,11 @@ use crate::sessions::{SessionKey, Sessions, session_of};
 /// How long after its deadline a call that does not come back is given up.
 const LATE: Duration = Duration::from_secs(5);
 
+/// How long an announced call waits for its turn before its intent is taken back.
+const TURN: Duration = Duration::from_secs(60);
+
 /// What a step's call came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Called {
     /// The step is over.
     Ready,
@@ -39,8 +44,10 @@ pub(crate) enum Called {
 pub(crate) enum StepError {
     /// It failed; dependents are closed over.
     Failed(Box<Failure>),
-    /// It was stopped before its call was announced.
+    /// It was stopped before its call, or while it was waited for.
     NotBegun,
+    /// Its turn did not come for so long that its intent was taken back.
+    NoTurn,
     /// It could not be recorded: everything stops.
     Journal(JournalError),
 }
@@ -51,23 +58,33 @@ impl From<JournalError> for StepError {
     }
 }
 
-/// Steps whose call has returned while its outcome is still being recorded.
-#[derive(Default)]
-pub(crate) struct CallsOver {
-    indices: Mutex<Vec<usize>>,
-    news: Notify,
+/// What a step tells on its way.
+pub(crate) enum News {
+    /// It can make its call, and waits for its turn.
+    Asks(usize, oneshot::Sender<()>),
+    /// Its call has returned; the outcome is on its way to the disk.
+    CallOver(usize),
+    /// What it came to is taken in: nothing that is recorded later can be without it. It is ready, or at least exists.
+    Recorded(usize, Called),
 }
 
-impl CallsOver {
-    fn tell(&self, index: usize) {
-        self.indices.lock().unwrap_or_else(PoisonError::into_inner).push(index);
-        self.news.notify_one();
+/// News of steps, in the order in which they came. There are at most three a step.
+#[derive(Default)]
+pub(crate) struct NewsBoard {
+    news: Mutex<Vec<News>>,
+    some: Notify,
+}
+
+impl NewsBoard {
+    fn tell(&self, news: News) {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).push(news);
+        self.some.notify_one();
     }
 
     /// Waits until there are some, and takes them.
-    pub(crate) async fn next(&self) -> Vec<usize> {
-        self.news.notified().await;
-        std::mem::take(&mut *self.indices.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) async fn next(&self) -> Vec<News> {
+        self.some.notified().await;
+        std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -85,7 +102,9 @@ pub(crate) struct StepRunner {
     pub(crate) limits: Limits,
     pub(crate) stop: CancellationToken,
     pub(crate) abort: CancellationToken,
-    pub(crate) calls_over: CallsOver,
+    pub(crate) news: Arc<NewsBoard>,
+    /// Which steps were told of as begun.
+    begun: Vec<AtomicBool>,
 }
 
 impl StepRunner {
@@ -103,7 +122,8 @@ impl StepRunner {
             limits: request.limits.clone(),
             stop: request.stop.clone(),
             abort: request.abort.clone(),
-            calls_over: CallsOver::default(),
+            news: Arc::default(),
+            begun: request.plan.steps.iter().map(|_| AtomicBool::new(false)).collect(),
         }
     }
 
@@ -125,23 +145,22 @@ impl StepRunner {
         let Some(node) = self.node(&step.key) else {
             return Err(self.failure(index, "the plan has no such node".to_owned(), None, false));
         };
-        let started = self.at_ms();
-        self.event(Event::StepStarted {
-            key: step.key.clone(),
-            step: step.what,
-            at_ms: started,
-            estimate_ms: step.estimate_ms,
-        });
-        let called = match step.what {
-            StepDo::Put => self.put(node).await?,
-            StepDo::Forget => self.edit(Edit::Forget { key: step.key.clone() }).await?,
-            StepDo::Depose => self.edit(Edit::Depose { address: step.key.address.clone() }).await?,
-            StepDo::Wait => Called::NotReady,
-            StepDo::Create => self.make(index, node, Call::Create, started).await?,
-            StepDo::Update => self.make(index, node, Call::Update, started).await?,
-            StepDo::Delete => self.delete(index, started).await?,
+        let (called, started) = match step.what {
+            StepDo::Put | StepDo::Forget | StepDo::Depose | StepDo::Wait => {
+                let started = self.step_started(index);
+                let called = match step.what {
+                    StepDo::Put => self.put(node).await?,
+                    StepDo::Forget => self.edit(Edit::Forget { key: step.key.clone() }).await?,
+                    StepDo::Depose => self.edit(Edit::Depose { address: step.key.address.clone() }).await?,
+                    _ => Called::NotReady,
+                };
+                (called, started)
+            }
+            StepDo::Create => self.make(index, node, Call::Create).await?,
+            StepDo::Update => self.make(index, node, Call::Update).await?,
+            StepDo::Delete => self.delete(index).await?,
         };
-        match &called {
+        match called {
             Called::Ready => self.step_done(index, started),
             Called::NotReady => {
                 let why =
@@ -153,6 +172,55 @@ impl StepRunner {
             }
         }
         Ok(called)
+    }
+
+    fn step_started(&self, index: usize) -> u64 {
+        let step = &self.plan.steps[index];
+        let at_ms = self.at_ms();
+        self.begun[index].store(true, Ordering::Relaxed);
+        self.event(Event::StepStarted { key: step.key.clone(), step: step.what, at_ms, estimate_ms: step.estimate_ms });
+        at_ms
+    }
+
+    /// Waits until it is the step's turn to call. `None` if it does not come, because everything stops or it takes too long.
+    async fn turn(&self, index: usize) -> Option<()> {
+        let (asks, given) = oneshot::channel();
+        self.news.tell(News::Asks(index, asks));
+        tokio::select! {
+            turn = tokio::time::timeout(TURN, given) => turn.ok()?.ok(),
+            () = self.stop.cancelled() => None,
+            () = self.abort.cancelled() => None,
+        }
+    }
+
+    /// Whether the call may be announced before its turn: if a kill leaves the intent open, the call can simply be made.
+    fn is_announced_ahead(&self, node: &PlanNode) -> bool {
+        let schema = self.schemas.schema(node.key.address.kind());
+        node.seen != SeenAt::Deferred && schema.is_some_and(|schema| schema.repeat_safe)
+    }
+
+    /// What is not announced ahead has its turn before anything is asked of the provider.
+    async fn turn_before(&self, index: usize, ahead: bool) -> Result<(), StepError> {
+        if ahead || self.turn(index).await.is_some() { Ok(()) } else { Err(self.no_turn()) }
+    }
+
+    /// What is announced ahead has its turn now; if it does not come, the intent is taken back.
+    async fn turn_after(&self, index: usize, ahead: bool) -> Result<(), StepError> {
+        if !ahead || self.turn(index).await.is_some() {
+            // What cannot be recorded is not begun.
+            return if self.journal.has_stopped() { Err(JournalError::Stopped.into()) } else { Ok(()) };
+        }
+        if self.journal.has_stopped() {
+            return Err(JournalError::Stopped.into());
+        }
+        let message = "its call was announced and not made".to_owned();
+        self.conclude(&self.plan.steps[index].key, OutcomeKind::NotDone { message }, None).await?;
+        Err(self.no_turn())
+    }
+
+    fn no_turn(&self) -> StepError {
+        let is_stopping = self.stop.is_cancelled() || self.abort.is_cancelled();
+        if is_stopping { StepError::NotBegun } else { StepError::NoTurn }
     }
 
     fn step_done(&self, index: usize, started: u64) {
@@ -167,6 +235,9 @@ impl StepRunner {
     }
 
     fn failure(&self, index: usize, message: String, hint: Option<String>, indeterminate: bool) -> StepError {
+        if !self.is_begun(index) {
+            self.step_started(index);
+        }
         let step = &self.plan.steps[index];
         self.event(Event::StepFailed {
             key: step.key.clone(),
@@ -179,8 +250,16 @@ impl StepRunner {
         StepError::Failed(Box::new(Failure { key: step.key.clone(), step: step.what, message, hint, indeterminate }))
     }
 
-    /// A step that was shown as begun was stopped before its call, or before its wait was over.
+    /// Whether a step was told of as begun: its call is or was under way.
+    pub(crate) fn is_begun(&self, index: usize) -> bool {
+        self.begun[index].load(Ordering::Relaxed)
+    }
+
+    /// A step was stopped before its call, or before its wait was over; that is said of one that was told of as begun.
     pub(crate) fn not_begun(&self, index: usize) {
+        if !self.is_begun(index) {
+            return;
+        }
         let step = &self.plan.steps[index];
         self.event(Event::StepBlocked {
             key: step.key.clone(),
@@ -202,7 +281,7 @@ impl StepRunner {
 
     async fn put(&self, node: &PlanNode) -> Result<Called, StepError> {
         let Some(record) = &node.refreshed else { return Ok(Called::Ready) };
-        let record = Box::new(Record { operation: self.operation.clone(), ..record.as_ref().clone() });
+        let record = Arc::new(Record { operation: self.operation.clone(), ..record.as_ref().clone() });
         self.edit(Edit::Put { key: node.key.clone(), record }).await
     }
 
@@ -249,8 +328,10 @@ impl StepRunner {
     }
 
     /// A create or an update.
-    async fn make(&self, index: usize, node: &PlanNode, call: Call, started: u64) -> Result<Called, StepError> {
+    async fn make(&self, index: usize, node: &PlanNode, call: Call) -> Result<(Called, u64), StepError> {
         let key = &node.key;
+        let ahead = self.is_announced_ahead(node);
+        self.turn_before(index, ahead).await?;
         let Some(planned) = &node.declaration else {
             return Err(self.failure(index, "the plan has no declaration for it".to_owned(), None, false));
         };
@@ -268,10 +349,10 @@ impl StepRunner {
             if self.is_open(key) {
                 self.settle(index, key, provider.as_ref()).await?;
                 if let Some(called) = self.settled_as_wanted(key, &declaration) {
-                    return Ok(called);
+                    return Ok((called, self.step_started(index)));
                 }
             } else {
-                self.look_again(index, node, record.as_ref(), provider.as_ref()).await?;
+                self.look_again(index, node, record.as_deref(), provider.as_ref()).await?;
             }
         }
         let generation = node.generation;
@@ -282,19 +363,21 @@ impl StepRunner {
                 || (call == Call::Create && declaration.host.is_some())
         });
         let mark = self.mark(key, generation);
-        let target = target_of(key, &declaration, record.as_ref().filter(|_| call == Call::Update));
+        let target = target_of(key, &declaration, record.as_deref().filter(|_| call == Call::Update));
         self.announce(Intent {
             key: key.clone(),
             call,
             declaration: Some(declaration),
             generation,
             scope: node.scope.clone().filter(|_| !elsewhere),
-            deadline_ms: self.deadline(),
+            deadline_ms: self.deadline(ahead),
         })
         .await?;
+        self.turn_after(index, ahead).await?;
+        let started = self.step_started(index);
         let result = match call {
             Call::Update => {
-                let current = record.map(|record| record.fields).unwrap_or_default();
+                let current = record.map(|record| record.fields.clone()).unwrap_or_default();
                 let changed: Vec<Path> = node.changes.iter().map(|change| change.path.clone()).collect();
                 let request = UpdateRequest { target, mark, current, changed, secrets };
                 self.attempts(index, |context| {
@@ -312,22 +395,25 @@ impl StepRunner {
                 .await
             }
         };
-        self.calls_over.tell(index);
+        self.news.tell(News::CallOver(index));
         match result {
             Ok(applied) => {
                 let ready = applied.seen.readiness.is_ready();
+                let called = if ready { Called::Ready } else { Called::NotReady };
                 let took = self.at_ms().saturating_sub(started);
-                self.conclude(key, applied_outcome(applied), ready.then_some(took)).await?;
-                Ok(if ready { Called::Ready } else { Called::NotReady })
+                self.succeed(index, applied_outcome(applied), ready.then_some(took), called).await?;
+                Ok((called, started))
             }
             Err(error) => Err(self.conclude_failure(index, key, error).await),
         }
     }
 
-    async fn delete(&self, index: usize, started: u64) -> Result<Called, StepError> {
+    async fn delete(&self, index: usize) -> Result<(Called, u64), StepError> {
         let key = &self.plan.steps[index].key;
+        let ahead = self.node(key).is_some_and(|node| self.is_announced_ahead(node));
+        self.turn_before(index, ahead).await?;
         let Some(record) = self.journal.read(|snapshot| snapshot.records.get(key).cloned()) else {
-            return Ok(Called::Ready);
+            return Ok((Called::Ready, self.step_started(index)));
         };
         let declaration = &record.declaration;
         let session = session_of(declaration);
@@ -336,7 +422,7 @@ impl StepRunner {
             if self.is_open(key) {
                 self.settle(index, key, provider.as_ref()).await?;
                 if !self.journal.read(|snapshot| snapshot.records.contains_key(key)) {
-                    return Ok(Called::Ready);
+                    return Ok((Called::Ready, self.step_started(index)));
                 }
             } else {
                 self.look_again(index, node, Some(&record), provider.as_ref()).await?;
@@ -354,21 +440,23 @@ impl StepRunner {
             declaration: None,
             generation: record.generation,
             scope: record.scope.clone(),
-            deadline_ms: self.deadline(),
+            deadline_ms: self.deadline(ahead),
         })
         .await?;
+        self.turn_after(index, ahead).await?;
+        let started = self.step_started(index);
         let result = self
             .attempts(index, |context| {
                 let (provider, request) = (Arc::clone(&provider), request.clone());
                 async move { provider.delete(&context, &request).await }
             })
             .await;
-        self.calls_over.tell(index);
+        self.news.tell(News::CallOver(index));
         match result {
             Ok(_) => {
                 let took = self.at_ms().saturating_sub(started);
-                self.conclude(key, OutcomeKind::Deleted, Some(took)).await?;
-                Ok(Called::Ready)
+                self.succeed(index, OutcomeKind::Deleted, Some(took), Called::Ready).await?;
+                Ok((Called::Ready, started))
             }
             Err(error) => Err(self.conclude_failure(index, key, error).await),
         }
@@ -452,10 +540,11 @@ impl StepRunner {
         }
     }
 
-    fn deadline(&self) -> u64 {
+    /// When the last attempt of a call that is announced now is given up at the latest.
+    fn deadline(&self, ahead: bool) -> u64 {
         let attempts = self.limits.attempts.max(self.limits.indeterminate_attempts).max(1);
         let one = self.limits.call_timeout.saturating_add(LATE).saturating_add(self.limits.longest_backoff);
-        let longest = one.saturating_mul(attempts);
+        let longest = one.saturating_mul(attempts).saturating_add(if ahead { TURN } else { Duration::ZERO });
         self.clock.now_ms().saturating_add(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX))
     }
 
@@ -469,6 +558,20 @@ impl StepRunner {
     async fn conclude(&self, key: &RecordKey, kind: OutcomeKind, took_ms: Option<u64>) -> Result<(), JournalError> {
         let outcome = Outcome { key: key.clone(), kind, took_ms };
         self.journal.commit(vec![Entry::Outcome(Box::new(outcome))]).await
+    }
+
+    /// Records that a call succeeded. Dependents begin to be announced as soon as that is taken in.
+    async fn succeed(
+        &self,
+        index: usize,
+        kind: OutcomeKind,
+        took_ms: Option<u64>,
+        called: Called,
+    ) -> Result<(), JournalError> {
+        let outcome = Outcome { key: self.plan.steps[index].key.clone(), kind, took_ms };
+        let news = Arc::clone(&self.news);
+        let noted = move || news.tell(News::Recorded(index, called));
+        self.journal.commit_noted(vec![Entry::Outcome(Box::new(outcome))], noted).await
     }
 
     async fn conclude_failure(&self, index: usize, key: &RecordKey, error: CallError) -> StepError {
@@ -546,7 +649,9 @@ impl StepRunner {
         // A wait is all that a changed edge leads to, too.
         let refreshed = self.node(key).filter(|_| step_kind == StepDo::Wait).and_then(|node| node.refreshed.as_ref());
         let record = match refreshed {
-            Some(refreshed) => Record { declaration: refreshed.declaration.clone(), ..record },
+            Some(refreshed) => {
+                Arc::new(Record { declaration: refreshed.declaration.clone(), ..Arc::unwrap_or_clone(record) })
+            }
             None => record,
         };
         let declaration = &record.declaration;
@@ -613,7 +718,7 @@ impl StepRunner {
         &self,
         step: StepDo,
         key: &RecordKey,
-        record: Record,
+        record: Arc<Record>,
         applied: Applied,
         took: u64,
     ) -> Result<(), JournalError> {
@@ -636,9 +741,9 @@ impl StepRunner {
             status,
             durations,
             operation: self.operation.clone(),
-            ..record
+            ..Arc::unwrap_or_clone(record)
         };
-        self.journal.commit(vec![Entry::Edit(Box::new(Edit::Put { key: key.clone(), record: Box::new(record) }))]).await
+        self.journal.commit(vec![Entry::Edit(Box::new(Edit::Put { key: key.clone(), record: Arc::new(record) }))]).await
     }
 }
 

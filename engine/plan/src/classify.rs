@@ -1,6 +1,7 @@
 //! What is done to one resource, and why.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use ksail_model::{
     Address, Declaration, KindSchema, Observation, Ownership, Path, Preview, Readiness, Record, RecordKey, Seen,
@@ -54,7 +55,7 @@ impl HostState {
 pub(crate) struct Situation<'a> {
     pub(crate) key: &'a RecordKey,
     pub(crate) schema: &'a KindSchema,
-    pub(crate) record: Option<&'a Record>,
+    pub(crate) record: Option<&'a Arc<Record>>,
     /// Its host, if that is neither recorded nor declared any more: nothing leads to it, and it went with its host.
     pub(crate) lost_host: Option<RecordKey>,
     /// The declaration with references resolved.
@@ -119,7 +120,7 @@ pub(crate) fn judge(situation: &Situation<'_>) -> Option<Judged> {
 }
 
 /// A resource that the plan is not about: as recorded.
-pub(crate) fn untouched(key: &RecordKey, record: &Record, moved_from: Option<Address>) -> PlanNode {
+pub(crate) fn untouched(key: &RecordKey, record: &Arc<Record>, moved_from: Option<Address>) -> PlanNode {
     let known = joined(&record.fields, &record.attributes);
     PlanNode {
         key: key.clone(),
@@ -129,7 +130,7 @@ pub(crate) fn untouched(key: &RecordKey, record: &Record, moved_from: Option<Add
         before: Some(known.clone()),
         after: Some(known),
         declaration: None,
-        record: Some(Box::new(record.clone())),
+        record: Some(Arc::clone(record)),
         seen: SeenAt::NotLooked,
         scope: record.scope.clone(),
         generation: record.generation,
@@ -173,7 +174,7 @@ impl Situation<'_> {
             before: None,
             after: None,
             declaration: self.wanted.map(|wanted| self.with_written_references(wanted)),
-            record: self.record.map(|record| Box::new(record.clone())),
+            record: self.record.cloned(),
             seen,
             scope: self.observed.scope.clone().or_else(|| self.record.and_then(|record| record.scope.clone())),
             generation: self.record.map_or_else(|| self.first_generation(), |record| record.generation),
@@ -361,7 +362,7 @@ impl Situation<'_> {
         if let Some(id) = import {
             declaration.identity = ksail_model::Identity { name: id.to_owned(), id: seen.id.clone() };
         }
-        let record = Record {
+        let record = Arc::new(Record {
             declaration,
             id: seen.id.clone(),
             fields: seen.fields.clone(),
@@ -373,7 +374,7 @@ impl Situation<'_> {
             status: Status::from(&seen.readiness),
             operation: seen.mark.as_ref().map(|mark| mark.operation.clone()).unwrap_or_default(),
             durations: ksail_model::Durations::default(),
-        };
+        });
         let adopted = Situation {
             record: Some(&record),
             import: None,
@@ -388,7 +389,7 @@ impl Situation<'_> {
         };
         let Judged { mut node, drift: _ } = adopted.managed(wanted, &record);
         node.import = Some(import.map_or_else(|| seen.id.clone().unwrap_or_default(), str::to_owned));
-        node.refreshed = Some(Box::new(record));
+        node.refreshed = Some(record);
         node.record = None;
         if matches!(node.action, Action::Blocked { .. }) {
             node.import = None;
@@ -528,10 +529,10 @@ impl Situation<'_> {
             node.action = Action::Wait;
             node.reason = Reason::NotReady { why };
             node.after.clone_from(&node.before);
-            node.refreshed = seen.and_then(|seen| self.refreshed(wanted, record, seen)).map(Box::new);
+            node.refreshed = seen.and_then(|seen| self.refreshed(wanted, record, seen)).map(Arc::new);
         } else {
             node.after.clone_from(&node.before);
-            node.refreshed = seen.and_then(|seen| self.refreshed(wanted, record, seen)).map(Box::new);
+            node.refreshed = seen.and_then(|seen| self.refreshed(wanted, record, seen)).map(Arc::new);
         }
         node
     }
@@ -666,12 +667,12 @@ impl Situation<'_> {
                 let drift = self.field_drift(record, seen, |_| DriftResponse::Accepted);
                 let same = record.fields == seen.fields && record.attributes == seen.attributes && record.id == seen.id;
                 if !same || record.status != Status::from(&seen.readiness) {
-                    node.refreshed = Some(Box::new(Record {
+                    node.refreshed = Some(Arc::new(Record {
                         id: seen.id.clone(),
                         fields: seen.fields.clone(),
                         attributes: seen.attributes.clone(),
                         status: Status::from(&seen.readiness),
-                        ..record.clone()
+                        ..record.as_ref().clone()
                     }));
                 }
                 Judged { node, drift }

@@ -1,6 +1,7 @@
 //! The plan: immutable, and all that an apply needs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ksail_model::{
     Condition, Declaration, Digest, Edge, Path, ProviderConfig, Record, RecordKey, Scope, UnknownReason, Value,
@@ -261,7 +262,7 @@ pub struct PlanNode {
     pub declaration: Option<Declaration>,
     /// What the state knew, with all that a deletion needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub record: Option<Box<Record>>,
+    pub record: Option<Arc<Record>>,
     /// What was seen.
     pub seen: SeenAt,
     /// The scope that it was seen in.
@@ -283,7 +284,7 @@ pub struct PlanNode {
     pub loses: Option<String>,
     /// The record as it shall be after a refresh without a call (adopted, drifted and accepted, moved).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refreshed: Option<Box<Record>>,
+    pub refreshed: Option<Arc<Record>>,
 }
 
 /// What drifted outside, told apart from what changes.

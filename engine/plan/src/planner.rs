@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ksail_model::{
     Address, Declaration, Digest, Edge, KindSchema, Observation, Ownership, Record, RecordKey, Reference,
@@ -77,16 +78,15 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     Ok(plan)
 }
 
-pub(crate) type Records<'a> = BTreeMap<RecordKey, Cow<'a, Record>>;
+pub(crate) type Records = BTreeMap<RecordKey, Arc<Record>>;
 
 /// The records as they are once open intents are resolved and moves are made.
-fn records<'a>(
-    inputs: &Inputs<'a>,
+fn records(
+    inputs: &Inputs<'_>,
     resolutions: &[Resolution],
-) -> Result<(Records<'a>, BTreeMap<Address, Address>), PlanError> {
+) -> Result<(Records, BTreeMap<Address, Address>), PlanError> {
     let snapshot = inputs.snapshot;
-    let mut records: Records<'a> =
-        snapshot.records.iter().map(|(key, record)| (key.clone(), Cow::Borrowed(record))).collect();
+    let mut records = snapshot.records.clone();
     for resolution in resolutions {
         let key = &resolution.outcome.key;
         let Some(open) = snapshot.open.get(key) else { continue };
@@ -94,7 +94,7 @@ fn records<'a>(
         let generation =
             host.and_then(|host| snapshot.records.get(&RecordKey::current(host))).map(|host| host.generation);
         match concluded(open, &resolution.outcome, &resolution.operation, generation) {
-            Some(record) => records.insert(key.clone(), Cow::Owned(record)),
+            Some(record) => records.insert(key.clone(), record),
             None => records.remove(key),
         };
     }
@@ -117,10 +117,10 @@ fn records<'a>(
         if let Some(why) = why {
             return Err(PlanError::BadMove { from: step.from.clone(), to: step.to.clone(), why: why.to_owned() });
         }
-        let mut record = record.clone().into_owned();
-        record.declaration.address = step.to.clone();
+        let mut record = Arc::clone(record);
+        Arc::make_mut(&mut record).declaration.address = step.to.clone();
         records.remove(&from);
-        records.insert(to, Cow::Owned(record));
+        records.insert(to, record);
         redirect(&mut records, &step.from, &step.to);
         let origin = moved.remove(&step.from).unwrap_or_else(|| step.from.clone());
         moved.insert(step.to.clone(), origin);
@@ -129,13 +129,13 @@ fn records<'a>(
 }
 
 /// Lets all that names a moved resource name its new address, as the state will when the move is made.
-fn redirect(records: &mut Records<'_>, from: &Address, to: &Address) {
+fn redirect(records: &mut Records, from: &Address, to: &Address) {
     for record in records.values_mut() {
         let declaration = &record.declaration;
         if declaration.host.as_ref() != Some(from) && declaration.edges.iter().all(|edge| edge.to != *from) {
             continue;
         }
-        let declaration = &mut record.to_mut().declaration;
+        let declaration = &mut Arc::make_mut(record).declaration;
         let named = declaration.host.iter_mut().chain(declaration.edges.iter_mut().map(|edge| &mut edge.to));
         for named in named.filter(|named| *named == from) {
             named.clone_from(to);
@@ -161,7 +161,7 @@ fn check_declared(inputs: &Inputs<'_>) -> Result<(), PlanError> {
     }
 }
 
-fn needs_of<'a>(key: &RecordKey, inputs: &Inputs<'a>, records: &'a Records<'_>) -> Needs<'a> {
+fn needs_of<'a>(key: &RecordKey, inputs: &Inputs<'a>, records: &'a Records) -> Needs<'a> {
     let declared = key.deposed.is_none().then(|| inputs.declared.declarations.get(&key.address)).flatten();
     let recorded = records.get(key).map(|record| &record.declaration);
     let (declaration, recorded_only) = match (declared, recorded) {
@@ -177,7 +177,7 @@ fn needs_of<'a>(key: &RecordKey, inputs: &Inputs<'a>, records: &'a Records<'_>) 
 
 struct Planner<'a, 'b> {
     inputs: &'b Inputs<'a>,
-    records: &'b Records<'a>,
+    records: &'b Records,
     moved: &'b BTreeMap<Address, Address>,
     /// By host, the highest generation that a record of its contents was made in.
     remembered: BTreeMap<&'b Address, u32>,
@@ -218,14 +218,16 @@ impl Planner<'_, '_> {
 
     fn judge(&mut self, key: &RecordKey) -> Result<(), PlanError> {
         let schema = self.schema(&key.address)?;
-        let record = self.records.get(key).map(Cow::as_ref);
+        let record = self.records.get(key);
         let declared = self.declared(key);
         let host_address =
             record.map(|record| &record.declaration).or(declared).and_then(|declaration| declaration.host.as_ref());
         // Where it is, not where it will be: that is what was looked at.
         let host = host_address.map(|address| RecordKey::current(address.clone()));
-        let host_node =
-            host.as_ref().and_then(|host| self.nodes.get(host)).map(|node| (node, self.host_state(node, record)));
+        let host_node = host
+            .as_ref()
+            .and_then(|host| self.nodes.get(host))
+            .map(|node| (node, self.host_state(node, record.map(Arc::as_ref))));
         let lost_host = host.clone().filter(|host| !self.is_in_plan(host));
         let wanted = declared.map(|declaration| self.resolved(declaration));
         let import = declared
@@ -425,7 +427,7 @@ pub(crate) fn needed_by(declaration: &Declaration) -> impl Iterator<Item = Addre
 
 /// By host, the highest generation that a record of its contents was made in. A host that is made again is of a higher one,
 /// so that what was in the former is not looked for in it.
-fn remembered_generations<'b>(records: &'b Records<'_>) -> BTreeMap<&'b Address, u32> {
+fn remembered_generations(records: &Records) -> BTreeMap<&Address, u32> {
     let mut remembered: BTreeMap<&Address, u32> = BTreeMap::new();
     for record in records.values() {
         if let (Some(host), Some(generation)) = (&record.declaration.host, record.host_generation) {
@@ -449,11 +451,7 @@ fn block(node: &mut PlanNode, on: RecordKey) {
 }
 
 /// By name outside, the record whose resource gives it up: its declaration is gone, or has another name.
-fn freed_names(
-    inputs: &Inputs<'_>,
-    records: &Records<'_>,
-    left_out: &BTreeSet<RecordKey>,
-) -> BTreeMap<Name, RecordKey> {
+fn freed_names(inputs: &Inputs<'_>, records: &Records, left_out: &BTreeSet<RecordKey>) -> BTreeMap<Name, RecordKey> {
     // Only what is made by a name that is borne can need this; mostly nothing is.
     if inputs.declared.declarations.keys().all(|address| records.contains_key(&RecordKey::current(address.clone()))) {
         return BTreeMap::new();

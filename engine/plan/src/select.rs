@@ -12,7 +12,7 @@ use crate::{Options, PlanError};
 /// keeps what it needs.
 pub(crate) fn left_out(
     nodes: &BTreeMap<RecordKey, Needs<'_>>,
-    records: &Records<'_>,
+    records: &Records,
     options: &Options,
     destroys: bool,
 ) -> Result<BTreeSet<RecordKey>, PlanError> {
@@ -41,7 +41,7 @@ pub(crate) fn left_out(
 }
 
 /// What is left out stays as it is, so what its record needs is not deleted under it.
-fn keep_needed(nodes: &BTreeMap<RecordKey, Needs<'_>>, records: &Records<'_>, out: &mut BTreeSet<RecordKey>) {
+fn keep_needed(nodes: &BTreeMap<RecordKey, Needs<'_>>, records: &Records, out: &mut BTreeSet<RecordKey>) {
     let mut todo: Vec<RecordKey> = out.iter().cloned().collect();
     while let Some(key) = todo.pop() {
         let Some(record) = records.get(&key) else { continue };

@@ -1,6 +1,7 @@
 //! Journal entries. An intent is durable before the call that it announces, its outcome after.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ksail_model::{Address, Declaration, ProviderConfig, Readiness, Record, RecordKey, Scope, Value};
 use serde::{Deserialize, Serialize};
@@ -114,7 +115,7 @@ pub enum Edit {
         /// Which.
         key: RecordKey,
         /// What.
-        record: Box<Record>,
+        record: Arc<Record>,
     },
     /// A record is removed; what it stood for is left alone outside, or is known to be gone.
     Forget {

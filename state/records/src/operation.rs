@@ -1,6 +1,7 @@
 //! Operations: one apply, with what it changed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ksail_model::{Digest, Record, RecordKey, Value};
 use serde::{Deserialize, Serialize};
@@ -62,10 +63,10 @@ pub struct Change {
     pub key: RecordKey,
     /// The record before; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<Box<Record>>,
+    pub before: Option<Arc<Record>>,
     /// The record after; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<Box<Record>>,
+    pub after: Option<Arc<Record>>,
 }
 
 /// A sealed operation, as history keeps it.

@@ -1,6 +1,7 @@
 //! The snapshot: a checkpoint of the state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ksail_model::{ProviderConfig, Record, RecordKey, Value};
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ pub struct OpenIntent {
     pub operation: String,
     /// The record before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous: Option<Box<Record>>,
+    pub previous: Option<Arc<Record>>,
 }
 
 /// A checkpoint of the state.
@@ -39,7 +40,7 @@ pub struct Snapshot {
     /// The sequence number of the last journal entry that is taken in.
     pub sequence: u64,
     /// One record a resource.
-    pub records: BTreeMap<RecordKey, Record>,
+    pub records: BTreeMap<RecordKey, Arc<Record>>,
     /// Calls whose outcome is not known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub open: BTreeMap<RecordKey, OpenIntent>,
@@ -54,7 +55,7 @@ pub struct Snapshot {
     pub operation: Option<OperationHeader>,
     /// For the operation under way: each changed record as it was before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub before: BTreeMap<RecordKey, Option<Box<Record>>>,
+    pub before: BTreeMap<RecordKey, Option<Arc<Record>>>,
     /// For the operation under way: the outputs as they were before, if it changed them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs_before: Option<BTreeMap<String, Value>>,

@@ -1,6 +1,7 @@
 //! Replay: which transitions are legal, decided by one function.
 
 use std::collections::btree_map::Entry as Slot;
+use std::sync::Arc;
 
 use ksail_model::{Address, Declaration, Durations, Record, RecordKey, Status, Value};
 
@@ -100,7 +101,7 @@ impl State {
 
     fn remember(&mut self, key: &RecordKey) {
         if let Slot::Vacant(slot) = self.snapshot.before.entry(key.clone()) {
-            slot.insert(self.snapshot.records.get(key).cloned().map(Box::new));
+            slot.insert(self.snapshot.records.get(key).cloned());
         }
     }
 
@@ -112,7 +113,7 @@ impl State {
         }
         let previous = self.snapshot.records.get(key);
         let next = match (intent.call, previous, &intent.declaration) {
-            (Call::Create, previous, Some(declaration)) => Record {
+            (Call::Create, previous, Some(declaration)) => Arc::new(Record {
                 declaration: declaration.clone(),
                 id: None,
                 fields: Value::Null,
@@ -124,13 +125,13 @@ impl State {
                 status: Status::Creating,
                 operation: operation.clone(),
                 durations: previous.map(|record| record.durations).unwrap_or_default(),
-            },
-            (Call::Update, Some(record), Some(_)) => record.clone(),
-            (Call::Delete, Some(record), _) => Record { status: Status::Deleting, ..record.clone() },
+            }),
+            (Call::Update, Some(record), Some(_)) => Arc::clone(record),
+            (Call::Delete, Some(record), _) => Arc::new(Record { status: Status::Deleting, ..record.as_ref().clone() }),
             (Call::Update | Call::Delete, None, _) => return self.illegal(format!("{key} has no record")),
             (_, _, None) => return self.illegal(format!("{key} is to be made without a declaration")),
         };
-        let previous = previous.cloned().map(Box::new);
+        let previous = previous.cloned();
         self.remember(key);
         self.snapshot.records.insert(key.clone(), next);
         self.snapshot.open.insert(key.clone(), OpenIntent { intent: intent.clone(), operation, previous });
@@ -170,7 +171,7 @@ impl State {
                     return self.illegal(format!("{key} has an open intent"));
                 }
                 self.remember(key);
-                self.snapshot.records.insert(key.clone(), (**record).clone());
+                self.snapshot.records.insert(key.clone(), Arc::clone(record));
             }
             Edit::Forget { key } => {
                 if !self.snapshot.records.contains_key(key) {
@@ -192,7 +193,8 @@ impl State {
                 self.remember(&current);
                 self.remember(&deposed);
                 self.snapshot.records.remove(&current);
-                self.snapshot.records.insert(deposed, Record { status: Status::Deposed, ..record });
+                let record = Record { status: Status::Deposed, ..Arc::unwrap_or_clone(record) };
+                self.snapshot.records.insert(deposed, Arc::new(record));
             }
             Edit::Move { from, to } => {
                 let (old, new) = (RecordKey::current(from.clone()), RecordKey::current(to.clone()));
@@ -208,7 +210,7 @@ impl State {
                 self.remember(&old);
                 self.remember(&new);
                 self.snapshot.records.remove(&old);
-                record.declaration.address = to.clone();
+                Arc::make_mut(&mut record).declaration.address = to.clone();
                 self.snapshot.records.insert(new, record);
                 self.redirect(from, to);
             }
@@ -230,11 +232,11 @@ impl State {
         for key in keys {
             self.remember(&key);
             if let Some(record) = self.snapshot.records.get_mut(&key) {
-                redirect(&mut record.declaration, from, to);
+                redirect(&mut Arc::make_mut(record).declaration, from, to);
             }
         }
         for open in self.snapshot.open.values_mut() {
-            let previous = open.previous.as_deref_mut().map(|record| &mut record.declaration);
+            let previous = open.previous.as_mut().map(|record| &mut Arc::make_mut(record).declaration);
             for declaration in open.intent.declaration.as_mut().into_iter().chain(previous) {
                 redirect(declaration, from, to);
             }
@@ -254,7 +256,7 @@ impl State {
             .into_iter()
             .filter_map(|(key, before)| {
                 let after = self.snapshot.records.get(&key);
-                (before.as_deref() != after).then(|| Change { key, before, after: after.cloned().map(Box::new) })
+                (before.as_ref() != after).then(|| Change { key, before, after: after.cloned() })
             })
             .collect();
         Ok(SealedOperation {
@@ -278,13 +280,13 @@ pub fn concluded(
     outcome: &Outcome,
     operation: &str,
     host_generation: Option<u32>,
-) -> Option<Record> {
+) -> Option<Arc<Record>> {
     match &outcome.kind {
         OutcomeKind::Applied { id, fields, attributes, scope, readiness } => {
             let previous = open.previous.as_deref();
             let mut durations = previous.map(|record| record.durations).unwrap_or_default();
             note_duration(&mut durations, open.intent.call, outcome.took_ms);
-            Some(Record {
+            Some(Arc::new(Record {
                 declaration: open.intent.declaration.clone()?,
                 id: id.clone(),
                 fields: fields.clone(),
@@ -296,10 +298,10 @@ pub fn concluded(
                 status: Status::from(readiness),
                 operation: operation.to_owned(),
                 durations,
-            })
+            }))
         }
         OutcomeKind::Deleted => None,
-        OutcomeKind::NotDone { .. } | OutcomeKind::Indeterminate { .. } => open.previous.as_deref().cloned(),
+        OutcomeKind::NotDone { .. } | OutcomeKind::Indeterminate { .. } => open.previous.clone(),
     }
 }
 

@@ -37,7 +37,8 @@ impl Default for Kinds {
         };
         let slow = KindSchema { estimate: Duration::from_secs(60), ..kind("slow") };
         let host = KindSchema { is_host: true, ..kind("host") };
-        Self(vec![kind("thing"), slow, host, KindSchema { may_coexist: Ok(()), ..kind("twin") }])
+        let once = KindSchema { repeat_safe: false, ..kind("once") };
+        Self(vec![kind("thing"), once, slow, host, KindSchema { may_coexist: Ok(()), ..kind("twin") }])
     }
 }
 

@@ -153,7 +153,7 @@ fn a_host_is_not_replaced_under_an_open_call() {
     bench.declare([declared("host/h", json!({"size": 2})), inside.clone()]);
     bench.snapshot.records.remove(&key("once/in"));
     bench.open("once/in", Call::Create, inside, FUTURE);
-    bench.snapshot.records.get_mut(&key("once/in")).unwrap().scope = None;
+    std::sync::Arc::make_mut(bench.snapshot.records.get_mut(&key("once/in")).unwrap()).scope = None;
     bench
         .observations
         .insert(key("once/in"), Observed { observation: Observation::Absent, scope: Some(Scope("id-h-1".to_owned())) });

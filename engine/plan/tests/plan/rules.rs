@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use insta::assert_snapshot;
-use ksail_model::{Mark, Ownership, Preview, Readiness, Record, Status};
+use ksail_model::{Mark, Ownership, Preview, Readiness, Status};
 use ksail_plan::{Mode, Plan, digest_of, explain};
 use serde_json::json;
 
@@ -531,7 +531,7 @@ fn explanations() {
 fn a_record_that_becomes_ready_is_taken_in() {
     let mut bench = Bench::applied([declared("thing/a", json!({}))]);
     let record = bench.snapshot.records.get_mut(&key("thing/a")).unwrap();
-    *record = Record { status: Status::NotReady { why: "slow".to_owned() }, ..record.clone() };
+    std::sync::Arc::make_mut(record).status = Status::NotReady { why: "slow".to_owned() };
     bench.see(&key("thing/a"), |seen| seen.readiness = Readiness::Ready);
     bench.check(
         "thing/a: no-op

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ksail_model::{
@@ -262,7 +263,7 @@ impl Bench {
                 self.observations.remove(key);
             }
             StepDo::Put => {
-                let record = node.refreshed.as_deref().unwrap().clone();
+                let record = node.refreshed.clone().unwrap();
                 self.snapshot.records.insert(key.clone(), record);
             }
             StepDo::Wait => {
@@ -270,13 +271,14 @@ impl Bench {
                 if let Some(refreshed) = &node.refreshed {
                     record.clone_from(refreshed);
                 }
-                record.status = Status::Present;
+                Arc::make_mut(record).status = Status::Present;
                 self.see(key, |seen| seen.readiness = Readiness::Ready);
             }
             StepDo::Depose => {
                 let record = self.snapshot.records.remove(&current).unwrap();
                 let old = RecordKey { address: key.address.clone(), deposed: Some(record.generation) };
-                self.snapshot.records.insert(old.clone(), Record { status: Status::Deposed, ..record });
+                let record = Record { status: Status::Deposed, ..Arc::unwrap_or_clone(record) };
+                self.snapshot.records.insert(old.clone(), Arc::new(record));
                 let seen = self.observations.remove(&current).unwrap();
                 self.observations.insert(old, seen);
             }
@@ -304,6 +306,7 @@ impl Bench {
             durations: ksail_model::Durations::default(),
             declaration,
         };
+        let record = Arc::new(record);
         let seen = Seen {
             id: Some(id),
             fields,
@@ -379,10 +382,10 @@ impl Bench {
                 operation: "op-killed".to_owned(),
                 durations: ksail_model::Durations::default(),
             },
-            Call::Update => previous.clone().unwrap(),
-            Call::Delete => Record { status: Status::Deleting, ..previous.clone().unwrap() },
+            Call::Update => previous.as_deref().cloned().unwrap(),
+            Call::Delete => Record { status: Status::Deleting, ..previous.as_deref().cloned().unwrap() },
         };
-        self.snapshot.records.insert(key.clone(), now);
+        self.snapshot.records.insert(key.clone(), Arc::new(now));
         let intent = Intent {
             key: key.clone(),
             call,
@@ -391,9 +394,7 @@ impl Bench {
             scope,
             deadline_ms,
         };
-        self.snapshot
-            .open
-            .insert(key, OpenIntent { intent, operation: "op-killed".to_owned(), previous: previous.map(Box::new) });
+        self.snapshot.open.insert(key, OpenIntent { intent, operation: "op-killed".to_owned(), previous });
         self
     }
 

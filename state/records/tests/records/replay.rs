@@ -1,6 +1,7 @@
 //! Replay of random journals.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ksail_model::{Record, RecordKey};
 use ksail_records::{Entry, SealedOperation, Snapshot, State};
@@ -57,12 +58,15 @@ fn stored(state: &State) -> State {
 }
 
 /// The records before an operation, made from those after it and what it says it changed.
-fn taken_back(operation: &SealedOperation, after: &BTreeMap<RecordKey, Record>) -> BTreeMap<RecordKey, Record> {
+fn taken_back(
+    operation: &SealedOperation,
+    after: &BTreeMap<RecordKey, Arc<Record>>,
+) -> BTreeMap<RecordKey, Arc<Record>> {
     let mut records = after.clone();
     for change in &operation.changes {
-        assert_eq!(records.get(&change.key), change.after.as_deref());
+        assert_eq!(records.get(&change.key), change.after.as_ref());
         match &change.before {
-            Some(before) => records.insert(change.key.clone(), before.as_ref().clone()),
+            Some(before) => records.insert(change.key.clone(), Arc::clone(before)),
             None => records.remove(&change.key),
         };
     }

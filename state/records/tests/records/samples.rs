@@ -125,7 +125,7 @@ pub(crate) fn edit(edit: Edit) -> Entry {
 }
 
 pub(crate) fn put(key: RecordKey, record: Record) -> Entry {
-    edit(Edit::Put { key, record: Box::new(record) })
+    edit(Edit::Put { key, record: std::sync::Arc::new(record) })
 }
 
 pub(crate) fn forget(name: &str) -> Entry {
@@ -146,5 +146,5 @@ pub(crate) fn record(name: &str) -> Record {
     for entry in [begin("earlier", 0), create(name), applied(name)] {
         state.apply(&entry).unwrap();
     }
-    state.snapshot().records[&key(name)].clone()
+    state.snapshot().records[&key(name)].as_ref().clone()
 }

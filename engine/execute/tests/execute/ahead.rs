@@ -1,0 +1,107 @@
+//! Calls that are announced before it is their turn.
+
+use std::time::Duration;
+
+use ksail_conformance::Method;
+use ksail_execute::Ending;
+use serde_json::json;
+
+use crate::support::{Stack, declared};
+
+/// One call at a time, each of a second, and two announced ahead.
+fn one_by_one(kind: &str) -> Stack {
+    let mut stack = Stack::new((0..5).map(|n| declared(&format!("{kind}/n{n}"), json!({}))));
+    stack.limits.calls_in_flight = 1;
+    stack.limits.announced_ahead = 2;
+    stack.world.all(|behaviour| behaviour.latency = Some(Duration::from_secs(1)));
+    stack
+}
+
+/// Waits for the middle of the first call.
+async fn first_call(stack: &Stack) {
+    while stack.world.count(Method::Create) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(stack.world.count(Method::Create), 1);
+}
+
+/// How many intents are durable in the middle of the first call.
+async fn open_in_the_first_call(stack: &Stack) -> usize {
+    let plan = stack.plan().await;
+    let (summary, open) = tokio::join!(stack.apply(plan), async {
+        first_call(stack).await;
+        stack.snapshot().await.open.len()
+    });
+    Stack::complete(&summary.unwrap());
+    assert_eq!(stack.world.most_mutating_at_once(), 1);
+    stack.converged("one by one").await;
+    open
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_intents_are_durable_before_a_slot_is_free() {
+    assert_eq!(open_in_the_first_call(&one_by_one("thing")).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_safe_to_repeat_is_announced_when_it_is_called() {
+    assert_eq!(open_in_the_first_call(&one_by_one("once")).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_stop_takes_back_what_was_announced() {
+    for abort in [false, true] {
+        let mut stack = one_by_one("thing");
+        let plan = stack.plan().await;
+        let (summary, ()) = tokio::join!(stack.apply(plan.clone()), async {
+            first_call(&stack).await;
+            if abort { &stack.abort } else { &stack.stop }.cancel();
+        });
+        let summary = summary.unwrap();
+        assert_eq!(summary.ending, Ending::Interrupted);
+        assert_eq!(stack.world.count(Method::Create), 1);
+        let open: Vec<_> = stack.snapshot().await.open.into_keys().collect();
+        // Only the call that was cut off may have been carried out.
+        assert!(open.len() <= usize::from(abort), "{open:?}");
+        crate::events::check(&stack.sink.take());
+        (stack.stop, stack.abort) = Default::default();
+        Stack::complete(&stack.apply(plan).await.unwrap());
+        stack.converged("resumed").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_does_not_come_gives_the_intent_back() {
+    let mut stack = one_by_one("thing");
+    stack.world.behave();
+    let plan = stack.plan().await;
+    // The last of five calls comes after 68 s; its intent is kept for 60.
+    stack.limits.call_timeout = Duration::from_secs(100);
+    stack.limits.announced_ahead = 4;
+    stack.world.all(|behaviour| behaviour.latency = Some(Duration::from_secs(17)));
+    Stack::complete(&stack.apply(plan).await.unwrap());
+    let journal = std::fs::read_to_string(stack.folder.path().join("state/journal")).unwrap();
+    let intents =
+        |name: &str| journal.lines().filter(|line| line.contains("\"intent\"") && line.contains(name)).count();
+    let mut counts = ["n0", "n1", "n2", "n3", "n4"].map(intents);
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 1, 1, 1, 2], "{journal}");
+    crate::events::check(&stack.sink.take());
+    stack.world.behave();
+    stack.converged("late").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_write_lets_nobody_call_who_was_announced() {
+    let stack = one_by_one("thing");
+    let plan = stack.plan().await;
+    // Begin, context, three intents; the first outcome cannot be written.
+    stack.fails_after.store(5, std::sync::atomic::Ordering::SeqCst);
+    stack.apply(plan.clone()).await.unwrap_err();
+    // The second call's intent was durable, and its turn may come before the failure is known.
+    assert!(stack.world.count(Method::Create) <= 2);
+    stack.fails_after.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
+    Stack::complete(&stack.apply(plan).await.unwrap());
+    stack.converged("after the failure").await;
+}
