@@ -93,6 +93,21 @@ fn undo_goes_back_one_operation_or_several_and_says_what_stays() {
 }
 
 #[test]
+fn what_is_ignored_stays_as_somebody_made_it_until_it_is_made_anew() {
+    let project = Project::applied();
+    let rule = "  lifecycle:\n    - match: mirror\n      ignore: [running]\n";
+    project.declare(&MIRRORS, rule);
+    project.engine().stop_container("dev-mirror-ghcr.io");
+    project.apply();
+    assert_eq!(project.engine().is_running("dev-mirror-ghcr.io"), Some(false), "an apply leaves it stopped");
+    project.declare(&["docker.io", "ghcr.io=https://mirror.example.com"], rule);
+    project.run(&["plan"]).code(0).says("~ running  = false -> true");
+    project.apply();
+    assert_eq!(project.engine().is_running("dev-mirror-ghcr.io"), Some(true), "the new one is as declared");
+    project.is_settled();
+}
+
+#[test]
 fn outputs_come_as_text_as_json_and_one_alone() {
     let project = Project::applied();
     let registry = format!("localhost:{}", project.registry_port);
