@@ -20,6 +20,7 @@ fn a_lost_state_is_named_and_recovered() {
         .run(&["plan", "--detailed-exitcode"])
         .code(3)
         .says(&format!("belongs to lineage {lineage}"))
+        .says("8 resources are blocked: what is outside is unknown: its host dev/engine/main is unknown")
         .says("ksail state recover");
     project.run(&["apply", "--auto-approve"]).code(3);
     assert_eq!(project.engine().addresses("dev").len(), 7, "nothing was touched");
