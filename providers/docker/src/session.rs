@@ -52,7 +52,7 @@ impl Session {
             match reply {
                 Ok(session) => return Ok(session),
                 Err(Miss::Unusable(error)) => return Err(error),
-                Err(Miss::Unreachable(why)) => tried.push(format!("{transport}: {why}")),
+                Err(Miss::Unreachable(why)) => tried.push(format!("{transport}: {why}{}", trust(transport))),
             }
         }
         let hint = if tried.iter().any(|line| line.contains("ermission denied")) {
@@ -90,6 +90,16 @@ impl Session {
         };
         tracing::debug!(place = %transport, api = %spoken, engine = %id, "connected");
         Ok(Self { docker, scope: Scope(id), place: transport.to_string(), local: transport.is_local() })
+    }
+}
+
+/// What was shown and trusted, for a refusal of TLS tells little.
+fn trust(transport: &Transport) -> String {
+    match transport {
+        Transport::Tls { folder, .. } => {
+            format!("; it was talked to with ca.pem, cert.pem and key.pem of {}", folder.display())
+        }
+        _ => String::new(),
     }
 }
 

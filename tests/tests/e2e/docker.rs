@@ -7,7 +7,7 @@ use crate::support::{docker_socket, free_port};
 const EXAMPLE: &str = include_str!("../../../examples/docker-registries/ksail.yaml");
 
 /// A project of `examples/docker-registries` with a name and ports of its own.
-fn example(cluster: &str, socket: &std::path::Path) -> Project {
+pub(crate) fn example(cluster: &str, socket: &std::path::Path) -> Project {
     let mut project = Project::empty(free_port());
     let upstream = upstream(&Engine::at(socket));
     let mut file = EXAMPLE
@@ -57,11 +57,11 @@ pub(crate) fn upstream(engine: &Engine) -> String {
     format!("http://{}:{port}", engine.gateway())
 }
 
-fn name(prefix: &str) -> String {
+pub(crate) fn name(prefix: &str) -> String {
     format!("{prefix}{:08x}", fastrand::u32(..))
 }
 
-fn unprotect(project: &Project) {
+pub(crate) fn unprotect(project: &Project) {
     let file = project.read("ksail.yaml").replace("protect: true", "protect: false");
     project.write("ksail.yaml", &file);
     project.apply();
