@@ -74,19 +74,23 @@ impl Checker<'_> {
     fn map(&mut self, node: Node, fields: &[Field], path: &Path) -> Option<Node> {
         let Data::Map(entries) = node.data else { return self.wrong_type(&node, "a map", path, None) };
         let mut kept: Vec<Entry> = Vec::new();
+        let mut meant: Vec<&str> = Vec::new();
         for entry in entries {
             if kept.iter().any(|other| other.key == entry.key) {
                 continue; // Reported when it was read.
             }
             let below = path.child_key(entry.key.clone());
             match fields.iter().find(|field| field.name == entry.key) {
-                None => self.unknown_key(&entry, fields, path),
+                None => meant.extend(self.unknown_key(&entry, fields, path)),
                 Some(field) => {
                     let value = self.visit(entry.value, &field.shape, &below);
                     kept.extend(value.map(|value| Entry { value, ..entry }));
                 }
             }
         }
+        // A key that was misspelt is not left out: nothing is judged by its default.
+        let misspelt = meant.into_iter().filter(|name| kept.iter().all(|entry| entry.key != *name));
+        self.broken.extend(misspelt.map(|name| path.child_key(name.to_owned())));
         for field in fields.iter().filter(|field| field.required) {
             if kept.iter().any(|entry| entry.key == field.name) {
                 continue;
@@ -328,7 +332,8 @@ impl Checker<'_> {
         Expanded { text: out, plain, template: has_variables.then(|| text.to_owned()), env }
     }
 
-    fn unknown_key(&mut self, entry: &Entry, fields: &[Field], path: &Path) {
+    /// Answers which key was probably meant.
+    fn unknown_key<'f>(&mut self, entry: &Entry, fields: &'f [Field], path: &Path) -> Option<&'f str> {
         let place = if path.is_root() { "the file".to_owned() } else { format!("`{path}`") };
         let mut error = Diagnostic::error(codes::UNKNOWN_KEY, format!("{place} has no key `{}`", entry.key));
         let near = nearest(&entry.key, fields.iter().map(|field| field.name.as_str()));
@@ -339,6 +344,7 @@ impl Checker<'_> {
             error = error.hint(format!("it belongs to {}", elsewhere.join(" or ")));
         }
         self.report(error, entry.key_place, "not known here", &path.child_key(entry.key.clone()));
+        near
     }
 
     fn wrong_type<T>(&mut self, node: &Node, wanted: &str, path: &Path, hint: Option<String>) -> Option<T> {

@@ -30,7 +30,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
         is_host: false,
         holds_data: None,
         repeat_safe: true,
-        estimate: Duration::from_secs(1),
+        estimate: Duration::from_millis(800),
     };
     vec![
         KindSchema {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Spec;
 
-/// A bridge network. The identity's name is the network's name. Attributes: `id`, `subnet`, `gateway`.
+/// A bridge network. The identity's name is the network's name. Attributes: `id`, `name`, `subnet`, `gateway`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSpec {

@@ -184,9 +184,12 @@ pub fn whole(error: &dyn std::error::Error) -> String {
 
 fn plan_diagnostic(error: &PlanError) -> Diagnostic {
     let (code, hint) = match error {
-        PlanError::Cycle(_) | PlanError::StepCycle(_) => {
-            (codes::CYCLE, "take one of these dependencies away, or make one of them soft")
-        }
+        PlanError::Cycle(_) => (codes::CYCLE, "take one of these dependencies away, or make one of them soft"),
+        PlanError::StepCycle(_) => (
+            codes::CYCLE,
+            "if one of them only has another address now, say so with spec.moved, and nothing of it is destroyed; or make the \
+             change in two applies",
+        ),
         PlanError::Protected(_) => (
             codes::PROTECTED,
             "to give them up, declare them with `protect: false` under spec.lifecycle and apply that first",

@@ -9,6 +9,7 @@ mod commit;
 mod connector;
 mod error;
 mod import;
+mod names;
 mod outputs;
 mod plan;
 mod plan_file;

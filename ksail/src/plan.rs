@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::choices::{choose, refuse_collisions, take_over};
 use crate::commit::commit_of;
 use crate::error::Error;
+use crate::names::follow_imports;
 use crate::platform::{Platform, Stack};
 use crate::settings::{VERSION, new_id, now_ms};
 
@@ -127,6 +128,7 @@ impl Platform {
         };
         let observations = observe(&stack.graph, &snapshot, &stack.place.connector, options).await;
         take_over(&mut stack.graph, &observations);
+        follow_imports(&mut stack.graph, &snapshot, &observations);
         let plan_options = Options {
             targets: options.targets.clone(),
             excludes: options.excludes.clone(),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ksail_compiler::{Loaded, Product, SourceFile, Sources, compile, load, validate};
-use ksail_model::{DeclaredGraph, Diagnostic};
+use ksail_compiler::{Loaded, Product, SourceFile, Sources, codes as compiler_codes, compile, load, validate};
+use ksail_model::{Code, DeclaredGraph, Diagnostic};
 use ksail_plan::Plan;
 use ksail_provider::Connector;
 use ksail_records::{Backend, LockOwner, Stored};
@@ -15,6 +15,14 @@ use crate::error::{Error, codes};
 use crate::project::{ConfigFiles, ProjectView, read_sources};
 use crate::secrets::SecretStore;
 use crate::settings::{Settings, VERSION, new_id, now_ms};
+
+/// What the file says of resources by their addresses is judged against what it declares.
+const LIFECYCLE_CODES: [Code; 4] = [
+    compiler_codes::MATCHES_NOTHING,
+    compiler_codes::CANNOT_COEXIST,
+    compiler_codes::NOT_DECLARED,
+    compiler_codes::STILL_DECLARED,
+];
 
 /// One project with one configuration.
 pub struct Platform {
@@ -86,9 +94,20 @@ impl Platform {
         &self.loaded.texts
     }
 
-    /// Judges the file alone.
+    /// Judges the file alone, with what its rules for the life of resources come to.
     pub fn validate(&self) -> Vec<Diagnostic> {
-        validate(&self.loaded)
+        let mut found = validate(&self.loaded);
+        if found.iter().any(Diagnostic::is_error) {
+            return found;
+        }
+        let product = Product { version: VERSION.to_owned() };
+        let of_graph = match compile(&self.loaded, &ProjectView(&self.settings), &product) {
+            Ok(compiled) => compiled.warnings,
+            // What other files of the project must be there is for a plan to say.
+            Err(errors) => errors,
+        };
+        found.extend(of_graph.into_iter().filter(|diagnostic| LIFECYCLE_CODES.contains(&diagnostic.code)));
+        found
     }
 
     /// Compiles, and finds the state.

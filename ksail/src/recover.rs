@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ksail_kinds::{EngineSpec, Spec as _};
 use ksail_model::{
     Address, Condition, Declaration, DeclaredGraph, Edge, ForceOn, Lifecycle, Mark, Origin, Origins, RecordKey,
-    Strength, Value,
+    Selector, Strength, Value,
 };
-use ksail_plan::{Mode, joined};
+use ksail_plan::{Action, Mode, joined};
 use ksail_provider::{CallContext, CallError, Connector, HostSession, Owned};
-use ksail_records::Snapshot;
+use ksail_records::{Snapshot, State};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, codes};
 use crate::plan::{PlanOptions, Planned};
 use crate::platform::{Platform, Stack};
+use crate::settings::VERSION;
 
 /// How long one provider may take to list what carries a mark.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,6 +30,8 @@ pub struct Recovery {
     pub planned: Planned,
     /// The lineage that is taken up.
     pub lineage: String,
+    /// Hosts that this plan brings back. Once it is applied, another recovery finds what they hold.
+    pub asleep: Vec<Address>,
 }
 
 /// A thing that carries a mark, with how it was reached.
@@ -38,34 +42,52 @@ struct Found {
     host: Option<Address>,
 }
 
+/// What was found, and the hosts that are there and cannot tell what they hold.
+#[derive(Default)]
+struct Search {
+    found: Vec<Found>,
+    asleep: BTreeSet<Address>,
+}
+
 impl Platform {
     /// Plans to rebuild a lost state: everything of this cluster that carries the mark of `lineage` (of the only one there is, if
-    /// none is named) is taken into a new state of that lineage. Nothing outside changes; what differs from the file is for the next plan.
+    /// none is named) is taken into a state of that lineage. Nothing outside changes, but that a host that does not run is
+    /// brought back, for only then it tells what it holds: see [`Recovery::asleep`]. What differs from the file is for the next
+    /// plan.
     pub async fn plan_recovery(&self, lineage: Option<&str>, options: &PlanOptions) -> Result<Recovery, Error> {
         let mut stack = self.stack()?;
-        if stack.place.backend.read().await.is_ok_and(|stored| stored.state.is_some()) {
-            let message = format!("there is a state in {}: nothing is lost", stack.place.backend.place());
-            return Err(Error::new(
-                codes::OTHER_STATE,
-                message,
-                "`ksail state list` shows it; `ksail plan` compares it",
-            ));
+        let known = stack.place.backend.read().await.ok().and_then(|stored| stored.state).map(State::into_snapshot);
+        let mut search = self.find_marked(&stack).await?;
+        let lineage = match &known {
+            Some(known) => {
+                search.found.retain(|found| found.mark.lineage == known.lineage);
+                let lost = |found: &Found| !known.records.contains_key(&RecordKey::current(found.mark.address.clone()));
+                if lineage.is_some_and(|lineage| lineage != known.lineage) || !search.found.iter().any(lost) {
+                    return Err(nothing_lost(&stack));
+                }
+                known.lineage.clone()
+            }
+            None => choose_lineage(&stack.cluster, &search.found, lineage)?,
+        };
+        search.found.retain(|found| found.mark.lineage == lineage);
+        search.asleep.retain(|host| search.found.iter().any(|found| found.mark.address == *host));
+        stack.graph = recovered_graph(&stack.graph, &search);
+        let mut options = options.clone();
+        if let Some(known) = &known {
+            // What the state knows is none of this plan's business, but for what the rest stands on.
+            let unknown = |address: &&Address| !known.records.contains_key(&RecordKey::current((*address).clone()));
+            let lost = stack.graph.declarations.keys().filter(unknown);
+            options.targets = lost.filter_map(|address| Selector::parse(address.as_str()).ok()).collect();
         }
-        let found = self.find_marked(&stack).await?;
-        let lineage = choose_lineage(&stack.cluster, &found, lineage)?;
-        let found: Vec<Found> = found.into_iter().filter(|found| found.mark.lineage == lineage).collect();
-        stack.graph = recovered_graph(&stack.graph, &found);
-        let snapshot = Snapshot::empty(&lineage, &stack.name, stack.environment.clone());
-        let mut planned = self.plan_stack(stack, options, Some((Mode::Recover, Some(snapshot)))).await?;
-        planned.plan.notes.push(
-            "the state is rebuilt and nothing outside changes; what differs from the file is for the next plan"
-                .to_owned(),
-        );
-        Ok(Recovery { planned, lineage })
+        let snapshot = known.unwrap_or_else(|| Snapshot::empty(&lineage, &stack.name, stack.environment.clone()));
+        let mut planned = self.plan_stack(stack, &options, Some((Mode::Recover, Some(snapshot)))).await?;
+        refuse_more(&planned, &search.asleep)?;
+        planned.plan.notes.push(note(&search.asleep));
+        Ok(Recovery { planned, lineage, asleep: search.asleep.into_iter().collect() })
     }
 
     /// Everything of this cluster that carries a mark, on the engines that the file names, and in the hosts found there.
-    async fn find_marked(&self, stack: &Stack) -> Result<Vec<Found>, Error> {
+    async fn find_marked(&self, stack: &Stack) -> Result<Search, Error> {
         let declared = stack.graph.declarations.values();
         let direct: BTreeSet<&String> = declared
             .clone()
@@ -74,21 +96,59 @@ impl Platform {
             .collect();
         let hosted: BTreeSet<(&String, &Address)> =
             declared.filter_map(|declaration| Some((&declaration.provider, declaration.host.as_ref()?))).collect();
-        let mut found = Vec::new();
+        let mut search = Search::default();
         for provider in direct {
-            found.extend(list(stack, provider, None).await?);
+            search.found.extend(list(stack, provider, None).await?);
         }
         for (provider, host) in hosted {
-            let session = found.iter().find(|found| found.mark.address == *host).map(|found| HostSession {
-                address: host.clone(),
-                attributes: joined(&found.owned.seen.fields, &found.owned.seen.attributes),
-            });
-            if let Some(session) = session {
-                found.extend(list(stack, provider, Some(&session)).await?);
+            let Some(seen) =
+                search.found.iter().find(|found| found.mark.address == *host).map(|found| &found.owned.seen)
+            else {
+                continue;
+            };
+            if !seen.readiness.is_ready() {
+                search.asleep.insert(host.clone());
+                continue;
             }
+            let session = HostSession { address: host.clone(), attributes: joined(&seen.fields, &seen.attributes) };
+            search.found.extend(list(stack, provider, Some(&session)).await?);
         }
-        found.retain(|found| found.mark.address.cluster() == stack.cluster);
-        Ok(found)
+        search.found.retain(|found| found.mark.address.cluster() == stack.cluster);
+        Ok(search)
+    }
+}
+
+fn nothing_lost(stack: &Stack) -> Error {
+    let message = format!("there is a state in {}: nothing is lost", stack.place.backend.place());
+    Error::new(codes::OTHER_STATE, message, "`ksail state list` shows it; `ksail plan` compares it")
+}
+
+fn note(asleep: &BTreeSet<Address>) -> String {
+    if asleep.is_empty() {
+        return "the state is rebuilt and nothing outside changes; what differs from the file is for the next plan"
+            .to_owned();
+    }
+    let hosts: Vec<&str> = asleep.iter().map(Address::as_str).collect();
+    format!(
+        "{} does not run and is brought back first; what it holds is found then, and is the next plan of this command",
+        hosts.join(", ")
+    )
+}
+
+/// A recovery takes up what is there, and starts what does not run; a plan that would do more is not one.
+fn refuse_more(planned: &Planned, asleep: &BTreeSet<Address>) -> Result<(), Error> {
+    let more = planned.plan.nodes.values().find(|node| match node.action {
+        Action::Create | Action::Replace { .. } | Action::Delete => true,
+        Action::Update => !asleep.contains(&node.key.address),
+        Action::NoOp | Action::Wait | Action::Forget | Action::Blocked { .. } => false,
+    });
+    match more {
+        None => Ok(()),
+        Some(node) => Err(Error::new(
+            codes::OTHER_STATE,
+            format!("{} would have to be changed before the rest is taken into the state", node.key),
+            "`ksail apply` first, then recover",
+        )),
     }
 }
 
@@ -150,8 +210,9 @@ fn choose_lineage(cluster: &str, found: &[Found], wanted: Option<&str>) -> Resul
     }
 }
 
-/// The graph of what was found, each thing declared as it is.
-fn recovered_graph(declared: &DeclaredGraph, found: &[Found]) -> DeclaredGraph {
+/// The graph of what was found, each thing declared as it is, and a host that does not run as it is when it runs.
+fn recovered_graph(declared: &DeclaredGraph, search: &Search) -> DeclaredGraph {
+    let found = &search.found;
     let known: BTreeSet<&Address> = found.iter().map(|found| &found.mark.address).collect();
     let declarations = found
         .iter()
@@ -169,7 +230,10 @@ fn recovered_graph(declared: &DeclaredGraph, found: &[Found]) -> DeclaredGraph {
                 kind_version: written.map_or(KIND_VERSION, |written| written.kind_version),
                 provider: thing.provider.clone(),
                 identity: thing.owned.identity.clone(),
-                spec: thing.owned.seen.fields.clone(),
+                spec: match search.asleep.contains(&thing.mark.address) {
+                    true => awake(&thing.owned.seen.fields),
+                    false => thing.owned.seen.fields.clone(),
+                },
                 host: thing.host.clone(),
                 edges,
                 ownership: thing.owned.ownership,
@@ -185,6 +249,14 @@ fn recovered_graph(declared: &DeclaredGraph, found: &[Found]) -> DeclaredGraph {
         providers: declared.providers.clone(),
         outputs: declared.outputs.clone(),
         ..DeclaredGraph::default()
+    }
+}
+
+/// An engine as this ksail runs it.
+fn awake(fields: &Value) -> Value {
+    match EngineSpec::from_value(fields) {
+        Ok(spec) => EngineSpec { running: true, version: VERSION.to_owned(), ..spec }.to_value(),
+        Err(_) => fields.clone(),
     }
 }
 

@@ -141,6 +141,48 @@ pub(crate) fn blocked_hint(key: &RecordKey, why: &Blocked) -> Option<String> {
     })
 }
 
+/// Why several nodes are blocked, as a fragment that holds for each of them, and what resolves it.
+pub(crate) fn blocked_together(why: &Blocked) -> (String, Option<String>) {
+    match why {
+        Blocked::Dependency { on } => (format!("{on}, which they need, is blocked"), None),
+        Blocked::NotOurs { owner: None, .. } => (
+            "what exists by their names is not ours".to_owned(),
+            Some("take one over with `ksail import ADDRESS NAME`, or give it another name".to_owned()),
+        ),
+        Blocked::NotOurs { owner: Some(_), .. } => (
+            "what exists by their names belongs to another state".to_owned(),
+            Some(
+                "destroy it with the state that it belongs to, or give it another name; if that state was lost and was yours, \
+                 run `ksail state recover`"
+                    .to_owned(),
+            ),
+        ),
+        Blocked::Unrecorded { .. } => (
+            "they exist and carry the mark of this state, which has no record of them".to_owned(),
+            Some("take all of them up again with `ksail state recover`, or one with `ksail import ADDRESS NAME`".to_owned()),
+        ),
+        Blocked::Unknown { reason } => (blocked(why), Some(unknown_hint(reason))),
+        Blocked::Refused { hint, .. } => (blocked(why), hint.clone()),
+        Blocked::NothingToImport { .. } => (
+            "there is nothing to import with their ids".to_owned(),
+            Some(
+                "correct the ids in spec.imports, or remove the entries to have them created; then run `ksail plan`"
+                    .to_owned(),
+            ),
+        ),
+    }
+}
+
+/// What is to be said of one of several that are blocked for the same reason, as a fragment.
+pub(crate) fn blocked_alone(why: &Blocked) -> Option<String> {
+    match why {
+        Blocked::NotOurs { owner: None, name } | Blocked::Unrecorded { name } => Some(name.clone()),
+        Blocked::NotOurs { owner: Some(owner), name } => Some(format!("{name} belongs to {owner}")),
+        Blocked::NothingToImport { id } => Some(id.clone()),
+        Blocked::Unknown { .. } | Blocked::Dependency { .. } | Blocked::Refused { .. } => None,
+    }
+}
+
 /// A text as one word of a shell's command line, because people copy hints.
 pub(crate) fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);

@@ -110,14 +110,24 @@ async fn act(global: &Global, platform: &Platform, action: &Action) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// How many plans a recovery takes at most: hosts may have to be brought back one within the other.
+const MOST_PLANS: u32 = 4;
+
 async fn recover(global: &Global, platform: &Platform, lineage: Option<&str>, flags: &ApplyFlags) -> Outcome {
     let interrupts = interrupt::listen();
     let select = PlanFlags::default();
     let options = run_plan::plan_options(&select, &interrupts)?;
-    let Recovery { planned, lineage } =
-        platform.plan_recovery(lineage, &options).await.map_err(super::failed(platform))?;
-    say(global, &format!("taking up lineage {lineage}"));
-    run_plan::review_and_apply(global, platform, planned, flags, "state recover", &interrupts).await
+    for _ in 0..MOST_PLANS {
+        let Recovery { planned, lineage, asleep } =
+            platform.plan_recovery(lineage, &options).await.map_err(super::failed(platform))?;
+        say(global, &format!("taking up lineage {lineage}"));
+        let exit = run_plan::review_and_apply(global, platform, planned, flags, "state recover", &interrupts).await?;
+        if exit != Exit::Done || asleep.is_empty() {
+            return Ok(exit);
+        }
+        say(global, "what did not run is back: looking for what it holds");
+    }
+    Ok(Exit::Partial)
 }
 
 async fn list(global: &Global, platform: &Platform) -> Outcome {

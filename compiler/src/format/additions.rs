@@ -72,7 +72,8 @@ pub struct LifecycleRule {
     /// Where one is replaced, make the new one before the old one is deleted. Refused for kinds whose names or ports are fixed.
     #[serde(default)]
     pub create_before_destroy: bool,
-    /// Fields whose changes and drift are left alone, as paths such as `running` or `env.LOG_LEVEL`.
+    /// Fields whose changes and drift are left alone, as paths such as `running` or `env.LOG_LEVEL`. An update of something else sends
+    /// them as they are outside; what is made anew is made as declared.
     #[serde(default)]
     pub ignore: Vec<String>,
 }

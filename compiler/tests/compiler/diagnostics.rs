@@ -29,6 +29,8 @@ bad! {
   workload: k8s
   mirors: []
 ");
+    a_misspelt_distribution_is_not_the_default_one: with_spec("  cluster:\n    distributon: None\n    provider: Embedded\n");
+    a_misspelt_key_is_not_missing: with_spec("  cluster:\n    distribution: None\n    provider: Embedded\n  mirrors:\n    - hst: ghcr.io\n");
     unknown_keys_name_their_place: "apiVersion: ksail.io/v1alpha1\nkind: Cluster\nspec:\n  gitOpsEngine: Flux\n  cluster:\n    sourceDirectory: k8s\n    zzz: 1\nstatus: {}\n";
     keys_of_another_case: with_spec("  cluster:\n    gitopsEngine: Flux\n    CNI: Cilium\n");
     duplicate_keys: with_spec("  cluster:\n    cni: Cilium\n    provider: Docker\n    cni: Calico\n");

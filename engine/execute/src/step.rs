@@ -16,6 +16,7 @@ use ksail_provider::{
 };
 use ksail_records::{Call, Edit, Entry, Intent, Outcome, OutcomeKind, Snapshot};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Apply, Failure, known_attributes};
@@ -642,7 +643,7 @@ impl StepRunner {
     /// The second half of a step: the wait until ready. It holds no call slot.
     pub(crate) async fn wait(&self, index: usize) -> Result<(), StepError> {
         let (key, step_kind) = (&self.plan.steps[index].key, self.plan.steps[index].what);
-        let started = self.at_ms();
+        let (started, began) = (self.at_ms(), Instant::now());
         let Some(record) = self.journal.read(|snapshot| snapshot.records.get(key).cloned()) else {
             return Err(self.failure(index, "its record is gone".to_owned(), None, false));
         };
@@ -676,12 +677,21 @@ impl StepRunner {
                 Ok(())
             }
             Some(why) => {
-                let seconds = self.limits.wait_timeout.as_secs();
-                let message = format!("not ready after {seconds} s: {why}");
-                let hint = Some("mend what keeps it from being ready and run `ksail apply` again: it is waited for, not replaced; or give it more time with --timeout".to_owned());
-                Err(self.failure(index, message, hint, false))
+                let (message, hint) = self.not_ready(&why, began.elapsed());
+                Err(self.failure(index, message, Some(hint), false))
             }
         }
+    }
+
+    /// What is said of one that did not become ready. More time is advised only where time ran out: a provider also gives up
+    /// what can no longer become ready.
+    fn not_ready(&self, why: &str, waited: Duration) -> (String, String) {
+        let mend = "mend what keeps it from being ready and run `ksail apply` again: it is waited for, not replaced";
+        if waited < self.limits.wait_timeout / 2 {
+            return (format!("it does not become ready: {why}"), mend.to_owned());
+        }
+        let seconds = self.limits.wait_timeout.as_secs();
+        (format!("not ready after {seconds} s: {why}"), format!("{mend}; or give it more time with --timeout"))
     }
 
     async fn attempts_of_wait(&self, request: &WaitRequest, provider: &dyn Provider) -> Result<Applied, CallError> {

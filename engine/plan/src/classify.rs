@@ -9,9 +9,8 @@ use ksail_model::{
 };
 
 use crate::diff::{Difference, diff};
-use crate::fields::{
-    after_update, fingerprints_kept, is_declared, is_ignored, is_secret, keep_unknown_references, with_ignored,
-};
+use crate::fields::{after_update, fingerprints_kept, is_declared, is_ignored, is_secret, keep_unknown_references};
+use crate::ignored::with_ignored;
 use crate::plan::{Action, Blocked, Cause, Drift, DriftResponse, FieldChange, Mode, PlanNode, Reason, SeenAt};
 use crate::{Observed, joined, seen_digest};
 
@@ -495,8 +494,10 @@ impl Situation<'_> {
         let (ignored, differences): (Vec<Difference>, Vec<Difference>) = diff(current, &wanted.spec, self.schema)
             .into_iter()
             .partition(|difference| is_ignored(wanted, &difference.path));
+        let declared = wanted;
         // What is ignored is sent as it is, so that a change of something else leaves it alone.
-        let wanted = &Declaration { spec: with_ignored(&wanted.spec, &ignored), ..wanted.clone() };
+        let wanted =
+            &Declaration { spec: with_ignored(&wanted.spec, current, &ignored, self.schema), ..wanted.clone() };
         let declared_since = diff(&record.declaration.spec, &wanted.spec, self.schema);
         let changes: Vec<FieldChange> = if crate::planner::is_read(wanted) {
             Vec::new()
@@ -508,7 +509,12 @@ impl Situation<'_> {
         if let Some(reason) = self.replacement_reason(wanted, record, &changes)
             && !crate::planner::is_read(wanted)
         {
-            return self.replacement(node, wanted, reason, changes);
+            let declared_since = diff(&record.declaration.spec, &declared.spec, self.schema);
+            // It is made as declared: what was left alone as it was goes with it.
+            let gone = ignored.into_iter().map(|difference| self.change(difference, &declared_since));
+            let gone = gone.map(|change| FieldChange { forces_replacement: false, ..change });
+            let changes = changes.into_iter().chain(gone).collect();
+            return self.replacement(node, declared, reason, changes);
         }
         let not_ready = seen.and_then(|seen| match &seen.readiness {
             Readiness::NotReady(why) => Some(why.clone()),

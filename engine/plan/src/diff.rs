@@ -156,13 +156,13 @@ impl Differ<'_> {
 }
 
 /// The tree of a JSON or YAML text that is a map or a list; scalars are plain texts.
-fn structure(text: &str) -> Option<Value> {
+pub(crate) fn structure(text: &str) -> Option<Value> {
     let json: serde_json::Value = serde_json::from_str(text).ok().or_else(|| serde_saphyr::from_str(text).ok())?;
     (json.is_object() || json.is_array()).then(|| json.into())
 }
 
 /// The text of a value as a list key.
-fn plain_text(value: &Value) -> String {
+pub(crate) fn plain_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -31,16 +31,6 @@ pub(crate) fn is_declared(wanted: &Declaration, path: &Path) -> bool {
     found
 }
 
-/// The wanted fields with the ignored differences as they are outside. Elements of keyed lists and sets stay as they are
-/// declared, and so do secrets, whose text only the declaration leads to.
-pub(crate) fn with_ignored(spec: &Value, ignored: &[Difference]) -> Value {
-    let mut spec = spec.clone();
-    for difference in ignored.iter().filter(|difference| !is_secret(difference)) {
-        spec.set(&difference.path, difference.before.clone().unwrap_or_default());
-    }
-    spec
-}
-
 /// The fields after an update: as declared, with what only the provider decides as it is.
 pub(crate) fn after_update(current: &Value, spec: &Value, attributes: &Value, schema: &KindSchema) -> Value {
     let mut after = spec.clone();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ksail_model::{Address, DeclaredGraph, Observation, Preview, RecordKey, Schemas, Scope, Selector};
 use ksail_records::Snapshot;
 
-use crate::PlanHeader;
 use crate::graph::CycleLink;
+use crate::{PlanHeader, StepDo};
 
 /// An observation with the outside that it was made in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +52,9 @@ pub enum PlanError {
     /// Resources need each other.
     #[error("resources need each other in a circle: {}", path(.0))]
     Cycle(Vec<CycleLink>),
-    /// The steps would wait for each other.
-    #[error("the steps of {} would wait for each other", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
-    StepCycle(Vec<RecordKey>),
+    /// Steps of which each would wait for the one before it, and the first for the last.
+    #[error("steps would wait for each other in a circle: {}", steps(.0))]
+    StepCycle(Vec<(StepDo, RecordKey)>),
     /// An edge leads to what is not declared.
     #[error("{from} needs {to}, which is not declared")]
     DanglingEdge {
@@ -96,6 +96,21 @@ pub enum PlanError {
         /// Which.
         address: Address,
     },
+}
+
+fn steps(circle: &[(StepDo, RecordKey)]) -> String {
+    let word = |what: StepDo| match what {
+        StepDo::Create => "create",
+        StepDo::Update => "change",
+        StepDo::Delete => "destroy",
+        StepDo::Wait => "wait for",
+        StepDo::Depose => "depose",
+        StepDo::Put => "record",
+        StepDo::Forget => "forget",
+    };
+    let again = circle.first();
+    let told: Vec<String> = circle.iter().chain(again).map(|(what, key)| format!("{} {key}", word(*what))).collect();
+    told.join(" → ")
 }
 
 fn path(links: &[CycleLink]) -> String {

@@ -7,6 +7,7 @@ mod diff;
 mod explain;
 mod fields;
 mod graph;
+mod ignored;
 mod inputs;
 mod look;
 mod plan;

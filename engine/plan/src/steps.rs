@@ -70,8 +70,11 @@ enum Firm {
     Recorded,
     /// Something changes so that it no longer needs what is deleted: it yields before the order of deletions does.
     Changing,
-    /// It follows from a soft edge of a record: it yields first.
+    /// It follows from a soft edge of a record: it yields before all that something stands on.
     Softly,
+    /// A deposed resource would stay until its successor is ready: it yields first, for its name may be what the successor
+    /// waits for, through others.
+    Successor,
 }
 
 struct Builder<'a> {
@@ -280,7 +283,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A deposed resource goes when its successor is ready, unless that waits for its name.
+    /// A deposed resource goes when its successor is ready, unless that waits for its name, be it through others.
     fn after_successor(&mut self, key: &RecordKey, record: &Record, delete: NodeIndex) {
         if key.deposed.is_none() {
             return;
@@ -291,7 +294,7 @@ impl<'a> Builder<'a> {
             .as_ref()
             .is_some_and(|declaration| name_of(current, declaration) != name_of(key, &record.declaration));
         if let Some(&successor) = self.forward.get(current).filter(|_| other_name && node.action != Action::Update) {
-            self.link(successor, delete, Condition::Ready);
+            self.link_firmly(successor, delete, Condition::Ready, Firm::Successor);
         }
     }
 
@@ -371,11 +374,27 @@ impl<'a> Builder<'a> {
         found
     }
 
+    /// Steps of which each waits for the one before it, and the first for the last.
+    fn circle(&self) -> Vec<(StepDo, RecordKey)> {
+        let Some(within) = tarjan_scc(&self.graph).into_iter().find(|nodes| nodes.len() > 1) else { return Vec::new() };
+        let mut way: Vec<NodeIndex> = within.first().copied().into_iter().collect();
+        // Within such a group every step leads on to another one of it, so that the way comes back to itself.
+        while let Some(next) =
+            way.last().and_then(|&last| self.graph.neighbors(last).find(|next| within.contains(next)))
+        {
+            if let Some(begin) = way.iter().position(|&node| node == next) {
+                way.drain(..begin);
+                break;
+            }
+            way.push(next);
+        }
+        way.into_iter().map(|node| (self.graph[node].what, self.graph[node].key.clone())).collect()
+    }
+
     fn finish(mut self) -> Result<Vec<PlanStep>, PlanError> {
         self.break_circles();
         let Ok(sorted) = toposort(&self.graph, None) else {
-            let circle = tarjan_scc(&self.graph).into_iter().find(|nodes| nodes.len() > 1).unwrap_or_default();
-            return Err(PlanError::StepCycle(circle.into_iter().map(|node| self.graph[node].key.clone()).collect()));
+            return Err(PlanError::StepCycle(self.circle()));
         };
         let mut position = vec![0_u32; self.graph.node_count()];
         for (at, node) in sorted.iter().enumerate() {

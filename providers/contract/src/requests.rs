@@ -63,7 +63,8 @@ pub struct UpdateRequest {
     pub mark: Mark,
     /// Our fields as last seen.
     pub current: Value,
-    /// Which fields differ.
+    /// Which fields differ. Nothing else may be changed, also where the spec says otherwise: an ignored secret that was
+    /// changed outside stands in the spec as it was declared, for nobody here knows its text.
     pub changed: Vec<Path>,
     /// The texts of the secrets in the spec, by path.
     pub secrets: BTreeMap<Path, SecretText>,

@@ -8,7 +8,7 @@ use bollard::models::{
 use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
 };
-use ksail_model::{Identity, Seen, Step, Value};
+use ksail_model::{Identity, Readiness, Seen, Step, Value};
 use ksail_provider::{CallError, CallErrorKind, CreateRequest, DeleteRequest, Deleted, UpdateRequest};
 
 use crate::call::{Call, Failed};
@@ -72,7 +72,12 @@ pub(crate) async fn seen(
     observed: &Observed,
     declared: Option<&Value>,
 ) -> Result<Seen, CallError> {
-    let readiness = call.aside("look whether it is healthy", readiness(call, kind, observed)).await?;
+    let shall_run = declared.and_then(|spec| spec.field("running")).and_then(Value::as_bool);
+    let readiness = match shall_run {
+        // What shall not run is ready when it does not.
+        Some(false) if observed.is_stopped() => Readiness::Ready,
+        _ => call.aside("look whether it is healthy", readiness(call, kind, observed)).await?,
+    };
     Ok(Seen {
         id: Some(observed.id().to_owned()),
         fields: observed.fields(kind, declared),

@@ -64,6 +64,7 @@ pub(crate) fn seen(network: &Network) -> Seen {
         ]),
         attributes: Value::map([
             ("id", Value::from(network.id.clone())),
+            ("name", Value::from(network.name.clone())),
             ("subnet", subnet),
             ("gateway", Value::from(gateway)),
         ]),

@@ -73,6 +73,21 @@ impl Observed {
         self.status() == ContainerStateStatusEnum::PAUSED
     }
 
+    /// How often the engine started it again by itself since it was last started by somebody.
+    pub(crate) fn restarts_so_far(&self) -> u32 {
+        self.inspect.restart_count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+    }
+
+    /// Whether its process ended and the engine is about to start it again.
+    pub(crate) fn is_restarting(&self) -> bool {
+        self.status() == ContainerStateStatusEnum::RESTARTING
+    }
+
+    /// Whether it is there and nothing of it runs.
+    pub(crate) fn is_stopped(&self) -> bool {
+        matches!(self.status(), ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EXITED)
+    }
+
     pub(crate) fn is_being_removed(&self) -> bool {
         matches!(self.status(), ContainerStateStatusEnum::REMOVING | ContainerStateStatusEnum::DEAD)
     }
@@ -86,7 +101,11 @@ impl Observed {
         match self.status() {
             ContainerStateStatusEnum::RUNNING => None,
             ContainerStateStatusEnum::RESTARTING => {
-                Some(format!("its process ends again and again, last with exit code {code}{error}"))
+                let times = match self.restarts_so_far() {
+                    0 | 1 => String::new(),
+                    times => format!(" ({times} restarts so far)"),
+                };
+                Some(format!("its process ends again and again{times}, last with exit code {code}{error}"))
             }
             ContainerStateStatusEnum::EXITED => Some(format!("its process ended with exit code {code}{error}")),
             ContainerStateStatusEnum::CREATED => Some(format!("it was not started{error}")),
@@ -98,10 +117,19 @@ impl Observed {
         }
     }
 
+    /// Of one that runs: that it was started again by the engine.
+    pub(crate) fn ended_before(&self) -> Option<String> {
+        let restarts = self.restarts_so_far();
+        let counted = if restarts == 1 { "once".to_owned() } else { format!("{restarts} times") };
+        (self.not_running().is_none() && restarts > 0)
+            .then(|| format!("its process ended {counted} and was started again"))
+    }
+
     /// What else may keep it from running, where its kind tells.
     pub(crate) fn not_running_hint(&self, kind: &str) -> Option<String> {
         let upstream = self.env.get(PROXY_URL).filter(|_| kind == "mirror" && !self.is_paused())?;
-        self.not_running()?;
+        // One that ends again and again may run at the moment.
+        self.not_running().or_else(|| self.ended_before())?;
         let upstream = if holds_secret(upstream, &self.secret_texts()) { "" } else { upstream };
         let named = ["its upstream", upstream].join(" ");
         Some(format!("{} may be unreachable: the registry checks it at start", named.trim_end()))

@@ -16,6 +16,9 @@ const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The client library's own limit in seconds. Each call has its own, shorter deadline.
 const CLIENT_TIMEOUT: u64 = 24 * 3600;
 
+/// How Podman's part of the version is called.
+const PODMAN: &str = "Podman";
+
 /// An engine that answered.
 pub(crate) struct Session {
     pub(crate) docker: Docker,
@@ -52,7 +55,7 @@ impl Session {
             match reply {
                 Ok(session) => return Ok(session),
                 Err(Miss::Unusable(error)) => return Err(error),
-                Err(Miss::Unreachable(why)) => tried.push(format!("{transport}: {why}")),
+                Err(Miss::Unreachable(why)) => tried.push(format!("{transport}: {why}{}", trust(transport))),
             }
         }
         let hint = if tried.iter().any(|line| line.contains("ermission denied")) {
@@ -75,6 +78,8 @@ impl Session {
         // The answer says which API the engine speaks; requests name no version, so that the engine answers in its own newest.
         let version = docker.version().await.map_err(|error| Miss::Unreachable(cause(&error)))?;
         let spoken = version.api_version.unwrap_or_default();
+        let components = version.components.unwrap_or_default();
+        let is_podman = components.iter().any(|component| component.name.starts_with(PODMAN));
         if api(&spoken).is_none_or(|version| version < OLDEST_API) {
             let (major, minor) = OLDEST_API;
             return Err(Miss::Unusable(
@@ -85,11 +90,28 @@ impl Session {
             ));
         }
         let info = docker.info().await.map_err(|error| Miss::Unreachable(cause(&error)))?;
-        let Some(id) = info.id.filter(|id| !id.is_empty()) else {
+        // Podman tells another id at every call: the machine and where it keeps things tell its engines apart.
+        let id =
+            if is_podman { podman_id(info.name, info.docker_root_dir) } else { info.id.filter(|id| !id.is_empty()) };
+        let Some(id) = id else {
             return Err(Miss::Unusable(CallError::refused(format!("the engine at {transport} tells no id"))));
         };
         tracing::debug!(place = %transport, api = %spoken, engine = %id, "connected");
         Ok(Self { docker, scope: Scope(id), place: transport.to_string(), local: transport.is_local() })
+    }
+}
+
+fn podman_id(machine: Option<String>, folder: Option<String>) -> Option<String> {
+    Some(format!("podman:{}:{}", machine?, folder.filter(|folder| !folder.is_empty())?))
+}
+
+/// What was shown and trusted, for a refusal of TLS tells little.
+fn trust(transport: &Transport) -> String {
+    match transport {
+        Transport::Tls { folder, .. } => {
+            format!("; it was talked to with ca.pem, cert.pem and key.pem of {}", folder.display())
+        }
+        _ => String::new(),
     }
 }
 
@@ -144,6 +166,13 @@ pub(crate) fn cause(error: &bollard::errors::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn podman_is_told_by_its_machine_and_folder() {
+        let id = |name: Option<&str>, folder: &str| podman_id(name.map(str::to_owned), Some(folder.to_owned()));
+        assert_eq!(id(Some("vm"), "/var/lib/containers/storage").unwrap(), "podman:vm:/var/lib/containers/storage");
+        assert_eq!((id(None, "/x"), id(Some("vm"), "")), (None, None));
+    }
 
     #[test]
     fn versions_compare_as_numbers() {

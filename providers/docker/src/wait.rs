@@ -20,6 +20,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// What is kept of the deadline for the last look and the log.
 const LAST_LOOK: Duration = Duration::from_millis(1500);
+/// After how many restarts by the engine a process that ends again and again is given up. The engine pauses longer each time,
+/// 0.1 s at first, so that this takes about seven seconds and the time that the process itself takes.
+const MOST_RESTARTS: u32 = 6;
 /// How many lines of a log are read, a panic with its frames among them, and how long one that is told may be, in characters.
 const LOG_LINES: usize = 100;
 const LOG_LINE_CHARACTERS: usize = 300;
@@ -49,6 +52,7 @@ pub(crate) async fn wait(call: &Call, request: &WaitRequest) -> Result<Seen, Cal
     let last_look = (call.deadline - LAST_LOOK.min(call.context.timeout / 2)).max(Instant::now());
     let mut pause = FIRST_PAUSE;
     let mut last: Option<(Seen, Observed)> = None;
+    let mut restarts_before = None;
     loop {
         let (seen, observed) = match look(call, kind, &what, target).await {
             Ok(looked) => looked,
@@ -60,7 +64,9 @@ pub(crate) async fn wait(call: &Call, request: &WaitRequest) -> Result<Seen, Cal
             },
         };
         let shall_run = target.spec.as_ref().and_then(|spec| spec.field("running")).and_then(Value::as_bool);
-        let hopeless = !observed.is_running() && !observed.restarts();
+        let before = *restarts_before.get_or_insert_with(|| observed.restarts_so_far());
+        let hopeless = (!observed.is_running() && !observed.restarts())
+            || (observed.is_restarting() && is_given_up(before, observed.restarts_so_far()));
         if seen.readiness.is_ready() || shall_run == Some(false) || hopeless || Instant::now() >= last_look {
             return Ok(explained(call, kind, seen, &observed).await);
         }
@@ -68,6 +74,11 @@ pub(crate) async fn wait(call: &Call, request: &WaitRequest) -> Result<Seen, Cal
         call.pause(&what, pause.min(last_look.saturating_duration_since(Instant::now()))).await?;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Whether so many restarts are enough. One that was given up before gets one more: what kept it from running may be mended.
+const fn is_given_up(before: u32, now: u32) -> bool {
+    now >= MOST_RESTARTS && now > before
 }
 
 async fn look(call: &Call, kind: &str, what: &str, target: &Target) -> Result<(Seen, Observed), CallError> {
@@ -87,6 +98,9 @@ async fn look(call: &Call, kind: &str, what: &str, target: &Target) -> Result<(S
 async fn explained(call: &Call, kind: &str, mut seen: Seen, observed: &Observed) -> Seen {
     let Readiness::NotReady(why) = &seen.readiness else { return seen };
     let mut told = why.clone();
+    if let Some(ended) = observed.ended_before() {
+        told = format!("{told}; {ended}");
+    }
     if let Some(hint) = observed.not_running_hint(kind) {
         told = format!("{told}; {hint}");
     }
@@ -118,4 +132,17 @@ async fn log(call: &Call, id: &str) -> String {
         }
     }
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_ends_again_and_again_is_given_up_and_gets_one_more_chance_later() {
+        assert!(!is_given_up(0, 1) && !is_given_up(0, MOST_RESTARTS - 1));
+        assert!(is_given_up(0, MOST_RESTARTS));
+        assert!(!is_given_up(MOST_RESTARTS, MOST_RESTARTS) && is_given_up(MOST_RESTARTS, MOST_RESTARTS + 1));
+        assert!(!is_given_up(12, 3), "somebody started it anew meanwhile");
+    }
 }

@@ -7,7 +7,7 @@ use crate::support::{docker_socket, free_port};
 const EXAMPLE: &str = include_str!("../../../examples/docker-registries/ksail.yaml");
 
 /// A project of `examples/docker-registries` with a name and ports of its own.
-fn example(cluster: &str, socket: &std::path::Path) -> Project {
+pub(crate) fn example(cluster: &str, socket: &std::path::Path) -> Project {
     let mut project = Project::empty(free_port());
     let upstream = upstream(&Engine::at(socket));
     let mut file = EXAMPLE
@@ -57,11 +57,11 @@ pub(crate) fn upstream(engine: &Engine) -> String {
     format!("http://{}:{port}", engine.gateway())
 }
 
-fn name(prefix: &str) -> String {
+pub(crate) fn name(prefix: &str) -> String {
     format!("{prefix}{:08x}", fastrand::u32(..))
 }
 
-fn unprotect(project: &Project) {
+pub(crate) fn unprotect(project: &Project) {
     let file = project.read("ksail.yaml").replace("protect: true", "protect: false");
     project.write("ksail.yaml", &file);
     project.apply();
@@ -120,4 +120,29 @@ fn a_cluster_whose_name_begins_with_anothers_is_left_alone() {
     unprotect(&second);
     second.run(&["destroy", "--auto-approve"]).code(0);
     assert_eq!(engine.addresses(&long), [""; 0]);
+}
+
+#[test]
+fn a_network_made_by_hand_is_imported_by_its_id_and_used_by_its_name() {
+    let Some(socket) = docker_socket() else { return };
+    let engine = Engine::at(&socket);
+    let cluster = name("e2e");
+    let network = format!("{cluster}-by-hand");
+    let made = engine.call("POST", "/networks/create", &serde_json::json!({ "Name": network, "Driver": "bridge" }));
+    assert_eq!(made.0, 201, "{}", made.1);
+    let id = made.1["Id"].as_str().unwrap();
+    let project = example(&cluster, &socket);
+    project.run(&["import", "network/main", id, "--auto-approve"]).code(0).says("imported");
+    project.apply();
+    project.is_settled();
+    let networks = engine.inspect(&format!("{cluster}-local-registry"))["NetworkSettings"]["Networks"].clone();
+    assert_eq!(networks.as_object().unwrap().keys().collect::<Vec<_>>(), [&network]);
+    assert_eq!(engine.call("GET", &format!("/networks/{cluster}"), &serde_json::Value::Null).0, 404);
+    unprotect(&project);
+    project.run(&["destroy", "--auto-approve"]).code(0);
+    assert_eq!(
+        engine.call("GET", &format!("/networks/{id}"), &serde_json::Value::Null).0,
+        404,
+        "adopted, so it goes too"
+    );
 }

@@ -109,4 +109,23 @@ fn an_import_can_be_declared_and_one_of_nothing_is_blocked() {
     let import = |id: &str| format!("  imports:\n    - to: volume/mirror-quay.io\n      id: {id}\n");
     project.declare(&["docker.io", "ghcr.io", "quay.io"], &import("nothing-there"));
     project.run(&["plan"]).code(3).says("nothing to import");
+    assert!(project.engine().volume("dev-mirror-quay.io").is_none(), "a plan makes nothing");
+
+    project.declare(&["docker.io", "ghcr.io", "quay.io"], &import("by-hand"));
+    project.run(&["plan"]).code(0).says("dev/volume/mirror-quay.io will be imported").says("by-hand");
+    project.run(&["plan", "--out", "plan.json"]).code(0);
+    project.run(&["apply", "plan.json"]).code(0);
+    let engine = project.engine();
+    assert!(engine.volume("by-hand").is_some(), "it is adopted as it is");
+    assert!(engine.volume("dev-mirror-quay.io").is_none(), "and not made beside it");
+    let mounts = engine.inspect("dev-mirror-quay.io")["Mounts"].to_string();
+    assert!(mounts.contains("by-hand"), "what needs it uses it: {mounts}");
+    project.is_settled();
+    // The entry may stay, and may go.
+    project.declare(&["docker.io", "ghcr.io", "quay.io"], "");
+    project.is_settled();
+    project.run(&["state", "show", "volume/mirror-quay.io"]).code(0).says("by-hand");
+    // What was taken over goes with everything else.
+    project.run(&["destroy", "--auto-approve"]).code(0);
+    assert!(project.engine_pids().is_empty());
 }

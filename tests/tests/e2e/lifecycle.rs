@@ -93,6 +93,38 @@ fn undo_goes_back_one_operation_or_several_and_says_what_stays() {
 }
 
 #[test]
+fn what_is_ignored_stays_as_somebody_made_it_until_it_is_made_anew() {
+    let project = Project::applied();
+    let rule = "  lifecycle:\n    - match: mirror\n      ignore: [running]\n";
+    project.declare(&MIRRORS, rule);
+    project.engine().stop_container("dev-mirror-ghcr.io");
+    project.apply();
+    assert_eq!(project.engine().is_running("dev-mirror-ghcr.io"), Some(false), "an apply leaves it stopped");
+    project.declare(&["docker.io", "ghcr.io=https://mirror.example.com"], rule);
+    project.run(&["plan"]).code(0).says("~ running  = false -> true");
+    project.apply();
+    assert_eq!(project.engine().is_running("dev-mirror-ghcr.io"), Some(true), "the new one is as declared");
+    project.is_settled();
+}
+
+#[test]
+fn what_has_a_fixed_name_or_port_is_not_made_before_the_old_one_is_gone() {
+    let project = Project::quickstart();
+    for (what, why) in [
+        ("registry/local", "its name and host port are fixed"),
+        ("mirror", "its name and host port are fixed"),
+        ("volume", "its name is fixed"),
+        ("network/main", "its name is fixed"),
+    ] {
+        project.declare(&MIRRORS, &format!("  lifecycle:\n    - match: {what}\n      createBeforeDestroy: true\n"));
+        let run = project.run(&["validate"]).code(1).says("KS0161").says(why).says("ksail.yaml:");
+        run.says("hint: leave `createBeforeDestroy` out");
+        project.run(&["apply", "--auto-approve"]).code(1).says(why);
+    }
+    assert!(!project.path().join(".ksail").exists(), "nothing was made");
+}
+
+#[test]
 fn outputs_come_as_text_as_json_and_one_alone() {
     let project = Project::applied();
     let registry = format!("localhost:{}", project.registry_port);

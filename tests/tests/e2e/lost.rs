@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::support::project::Project;
+use crate::support::wait_until;
 
 fn lose_state(project: &Project) {
     for name in ["snapshot.json", "journal"] {
@@ -19,6 +20,7 @@ fn a_lost_state_is_named_and_recovered() {
         .run(&["plan", "--detailed-exitcode"])
         .code(3)
         .says(&format!("belongs to lineage {lineage}"))
+        .says("8 resources are blocked: what is outside is unknown: its host dev/engine/main is unknown")
         .says("ksail state recover");
     project.run(&["apply", "--auto-approve"]).code(3);
     assert_eq!(project.engine().addresses("dev").len(), 7, "nothing was touched");
@@ -29,6 +31,51 @@ fn a_lost_state_is_named_and_recovered() {
     project.run(&["state", "recover", "--auto-approve"]).code(1).says("nothing is lost");
     project.run(&["destroy", "--auto-approve"]).code(0);
     assert!(!project.engine_folder().exists());
+}
+
+#[test]
+fn a_lost_state_is_recovered_also_where_the_engine_does_not_run() {
+    let project = Project::applied();
+    let lineage = project.lineage();
+    let port = project.run(&["state", "show", "engine/main"]).code(0).out;
+    lose_state(&project);
+    // Nobody else is given the engine's port meanwhile.
+    let _ports = crate::support::ChosenPorts::lock();
+    project.kill_engine();
+    project.run(&["plan"]).code(3).says(&lineage).says("ksail state recover");
+    project
+        .run(&["state", "recover"])
+        .code(1)
+        .says("KS0304")
+        .says("~ running = false -> true")
+        .says("dev/engine/main does not run and is brought back first");
+    assert!(project.engine_pids().is_empty(), "nothing is started before a yes");
+    assert!(!project.state().join("snapshot.json").exists());
+
+    project.run(&["state", "recover", "--auto-approve"]).code(0).says("looking for what it holds").says("8 to import");
+    assert_eq!(project.lineage(), lineage);
+    assert_eq!(project.engine().addresses("dev").len(), 7);
+    assert_eq!(project.run(&["state", "show", "engine/main"]).code(0).out.lines().last(), port.lines().last());
+    project.is_settled();
+    project.run(&["state", "recover", "--auto-approve"]).code(1).says("nothing is lost");
+}
+
+#[test]
+fn a_recovery_killed_after_the_engine_is_back_goes_on() {
+    let project = Project::applied();
+    lose_state(&project);
+    let _ports = crate::support::ChosenPorts::lock();
+    project.kill_engine();
+    let recovery = project.start(&["state", "recover", "--auto-approve"]);
+    wait_until("the engine is back", || recovery.has_said("dev/engine/main: updated"));
+    recovery.signal(rustix::process::Signal::KILL);
+    recovery.end();
+    // Whatever it came to: what is not in the state yet is found by another one, or nothing is lost any more.
+    let again = project.run(&["state", "recover", "--auto-approve"]);
+    assert!(again.code == Some(0) || again.err.contains("nothing is lost"), "{again}");
+    project.apply();
+    project.is_settled();
+    assert_eq!(project.engine().addresses("dev").len(), 7);
 }
 
 #[test]

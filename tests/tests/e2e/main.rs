@@ -16,3 +16,4 @@ mod lost;
 mod plans;
 mod secrets;
 mod state;
+mod tls;

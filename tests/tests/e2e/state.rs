@@ -3,8 +3,11 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
 
-use crate::support::project::{MIRRORS, Project};
+use crate::support::did_not_run;
+use crate::support::project::{MIRRORS, Project, Run, Running};
 
 #[test]
 fn the_state_is_listed_shown_pulled_and_pushed() {
@@ -128,22 +131,63 @@ fn a_newer_format_is_read_by_nobody_and_kept() {
     assert_eq!(fs::read_to_string(&path).unwrap(), newer);
 }
 
+/// A way to run commands that may not write below a folder: another user's way is the folder's mode, and root's a private
+/// mount namespace in which it is mounted read-only. `None` where neither works.
+fn read_only<'a>(project: &'a Project, folder: &'a Path) -> Option<impl Fn(&[&str]) -> Run + 'a> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o500)).unwrap();
+    let may_write = fs::write(folder.join("probe"), "").is_ok();
+    let _ = fs::remove_file(folder.join("probe"));
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    const MOUNT: &str = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && shift && exec \"$@\"";
+    let namespace = move |command: &Command| {
+        let mut wrapped = Command::new("unshare");
+        wrapped.args(["--mount", "--propagation", "private", "sh", "-c", MOUNT, "sh"]).arg(folder);
+        wrapped.arg(command.get_program()).args(command.get_args());
+        wrapped.current_dir(project.path());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => wrapped.env(name, value),
+                None => wrapped.env_remove(name),
+            };
+        }
+        wrapped
+    };
+    if may_write && !namespace(&Command::new("true")).output().is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    Some(move |arguments: &[&str]| {
+        if may_write {
+            return Running::start(namespace(&project.command(arguments))).end();
+        }
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o500)).unwrap();
+        let run = project.run(arguments);
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+        run
+    })
+}
+
 #[test]
-fn a_state_that_may_not_be_written_is_a_clear_error() {
+fn a_state_that_may_not_be_written_can_be_read_and_is_a_clear_error_before_any_call() {
     let project = Project::applied();
     let folder = project.state();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o500)).unwrap();
-    let may_write = fs::write(folder.join("probe"), "").is_ok();
-    if may_write {
-        let _ = fs::remove_file(folder.join("probe"));
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
-        println!("not run: this user (root) may write everywhere");
-        return;
-    }
+    let Some(run) = read_only(&project, &folder) else {
+        return did_not_run("root may write everywhere, and there are no private mount namespaces here");
+    };
+    run(&["plan", "--detailed-exitcode"]).code(0);
+    run(&["state", "list"]).code(0).says("dev/mirror/ghcr.io");
+    run(&["state", "history"]).code(0).says("apply");
+    run(&["output", "registry"]).code(0).says("localhost:");
     project.declare(&["docker.io"], "");
-    project.run(&["apply", "--auto-approve"]).code(1).says("KS0405");
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    run(&["plan", "--detailed-exitcode"]).code(2);
+    let before = project.engine().marked("dev");
+    for command in
+        [&["apply", "--auto-approve"][..], &["destroy", "--auto-approve"], &["state", "rm", "mirror/ghcr.io"]]
+    {
+        run(command).code(1).says("KS0405").says("hint: ");
+    }
+    assert_eq!(project.engine().marked("dev"), before);
     project.apply();
+    project.is_settled();
 }
 
 #[test]
@@ -156,8 +200,7 @@ fn a_full_disk_is_a_clear_error_and_the_same_command_goes_on() {
         .output()
         .is_ok_and(|output| output.status.success());
     if !mounted {
-        println!("not run: a small disk cannot be mounted here");
-        return;
+        return did_not_run("a small disk cannot be mounted here");
     }
     struct Mounted<'a>(&'a std::path::Path);
     impl Drop for Mounted<'_> {

@@ -3,7 +3,7 @@
 use ksail_execute::{Ending, Event};
 use ksail_plan::{Counts, StepDo};
 
-use super::duration::{about, duration};
+use super::duration::{about, duration, estimate};
 use crate::printable::printable;
 use crate::words::{doing, done, noun};
 
@@ -45,9 +45,10 @@ fn words(event: &Event) -> String {
         }
         Event::Verifying { nodes } => format!("looking again at {}…", count(*nodes, "resource")),
         Event::Resolved { key, what } => format!("{key}: {what}"),
-        Event::StepStarted { key, step, estimate_ms, .. } => {
-            format!("{key}: {}… (est. {})", doing(*step), about(*estimate_ms))
-        }
+        Event::StepStarted { key, step, estimate_ms, .. } => match estimate(*estimate_ms) {
+            Some(estimate) => format!("{key}: {}… ({estimate})", doing(*step)),
+            None => format!("{key}: {}…", doing(*step)),
+        },
         Event::StepRetried { key, step, attempt, message, wait_ms } => {
             format!("{key}: {} is tried again in {} (try {attempt}): {message}", noun(*step), about(*wait_ms))
         }

@@ -6,7 +6,7 @@ use ksail_execute::Event;
 use ksail_model::RecordKey;
 use ksail_plan::{Plan, StepDo};
 
-use super::duration::{about, duration};
+use super::duration::{about, duration, estimate};
 use super::line::is_bookkeeping;
 use crate::printable::{cut, printable};
 use crate::words::{doing, noun};
@@ -187,9 +187,9 @@ impl ProgressModel {
 
     fn line(key: &RecordKey, running: &Running, now_ms: u64) -> String {
         let elapsed = duration(now_ms.saturating_sub(running.started_ms));
-        match &running.state {
-            Some(state) => format!("  {key}: {}… {elapsed} ({state})", doing(running.step)),
-            None => format!("  {key}: {}… {elapsed} (est. {})", doing(running.step), about(running.estimate_ms)),
+        match running.state.clone().or_else(|| estimate(running.estimate_ms)) {
+            Some(told) => format!("  {key}: {}… {elapsed} ({told})", doing(running.step)),
+            None => format!("  {key}: {}… {elapsed}", doing(running.step)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A plan for people, in the form that users of Terraform know.
 
+mod blocked;
 mod explanation;
 mod fields;
 mod outputs;
@@ -218,28 +219,6 @@ impl<'a> View<'a> {
         self.page.line(&[(tone, &sign), (Tone::Plain, &head), (Tone::Plain, " {")]);
         print::fields(&mut self.page, FIELD_INDENT, fields, unchanged, "attribute");
         self.page.line(&[(Tone::Plain, "    }")]);
-    }
-
-    fn blocked(&mut self) {
-        let mut first = true;
-        for node in self.plan.nodes.values() {
-            let Action::Blocked { why } = &node.action else { continue };
-            if std::mem::take(&mut first) {
-                self.page.gap();
-                self.page.line(&[(Tone::Strong, "Blocked, until someone looks at it:")]);
-            }
-            if self.verbosity > Verbosity::Quiet {
-                self.page.gap();
-            }
-            self.page.prose(
-                "  ! ",
-                Tone::Warn,
-                &format!("{} is blocked: {}", words::subject(&node.key), words::blocked(why)),
-            );
-            if let Some(hint) = words::blocked_hint(&node.key, why) {
-                self.page.prose("    hint: ", Tone::Plain, &hint);
-            }
-        }
     }
 
     fn yielded(&mut self) {

@@ -88,6 +88,23 @@ fn names_in_commands_are_one_word() {
 }
 
 #[test]
+fn what_is_blocked_for_one_reason_is_named_beneath_it() {
+    use ksail_plan::{Action, Blocked, Reason};
+    let node = |text: String, why: Blocked| samples::node(&text, Action::Blocked { why }, Reason::None);
+    let unrecorded = (1..=2).map(|n| node(format!("dev/volume/v{n}"), Blocked::Unrecorded { name: format!("v-{n}") }));
+    let waiting = (1..=23)
+        .map(|n| node(format!("dev/network/n{n:02}"), Blocked::Dependency { on: samples::key("dev/engine/main") }));
+    let plan = samples::plan_of(unrecorded.chain(waiting));
+    let text = render(&plan, false, Verbosity::Quiet);
+    let wanted = "  ! 23 resources are blocked: dev/engine/main, which they need, is blocked\n      dev/network/n01\n";
+    assert!(text.contains(wanted), "{text}");
+    assert!(text.contains("      dev/network/n20\n      and 3 more, which --verbose names\n"), "{text}");
+    assert!(text.contains("      dev/volume/v1 (v-1)\n      dev/volume/v2 (v-2)\n    hint: "), "{text}");
+    assert!(text.contains("`ksail state recover`"), "{text}");
+    assert!(render(&plan, false, Verbosity::Verbose).contains("      dev/network/n23\n"));
+}
+
+#[test]
 fn explanations_name_every_cause() {
     let mut plan = samples::changes();
     let config = samples::key("dev/config/main");

@@ -252,6 +252,84 @@ async fn the_same_plan_resumes_wherever_it_was_killed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn killed_between_the_new_one_and_the_end_of_the_old_one() {
+    let twin = |size: i64| {
+        declared("twin/t", json!({"size": size})).named(&format!("t-{size}")).with(|declaration| {
+            declaration.lifecycle.create_before_destroy = true;
+        })
+    };
+    for resumed in [true, false] {
+        let mut stack = Stack::new([twin(1)]);
+        Stack::complete(&stack.run().await);
+        stack.declare([twin(2)]);
+        let plan = stack.plan().await;
+        // Create begun, landed and over, then the delete has begun.
+        stack.world.at(&address("twin/t"), |behaviour| behaviour.latency = Some(Duration::from_millis(5)));
+        let kill = CancellationToken::new();
+        let killer = kill.clone();
+        stack.world.set_hook(Some(Arc::new(move |method, _, moment| {
+            if method == Method::Delete && moment == Moment::Begun {
+                killer.cancel();
+            }
+        })));
+        tokio::select! {
+            biased;
+            () = kill.cancelled() => {}
+            result = stack.apply(plan.clone()) => panic!("not killed: {:?}", result.map(|summary| summary.ending)),
+        }
+        stack.world.set_hook(None);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let old = ksail_model::RecordKey { address: address("twin/t"), deposed: Some(1) };
+        let snapshot = stack.snapshot().await;
+        assert_eq!(snapshot.records[&key("twin/t")].generation, 2);
+        assert!(snapshot.open.contains_key(&old), "its deletion was announced: {:?}", snapshot.open);
+        assert_eq!(stack.world.count(Method::Create), 2, "both were made");
+        if resumed {
+            Stack::complete(&stack.apply(plan).await.unwrap());
+        } else {
+            Stack::complete(&stack.run().await);
+        }
+        assert_eq!(stack.world.count(Method::Create), 2, "and the new one was not made again");
+        stack.converged("the old one is gone").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_before_the_end_of_the_old_one_is_announced() {
+    let twin = |size: i64| {
+        declared("twin/t", json!({"size": size})).named(&format!("t-{size}")).with(|declaration| {
+            declaration.lifecycle.create_before_destroy = true;
+        })
+    };
+    // The journal has room for the new one, and for no word of the old one's end.
+    for room in 0..20 {
+        let mut stack = Stack::new([twin(1)]);
+        stack.run().await;
+        stack.declare([twin(2)]);
+        let plan = stack.plan().await;
+        stack.fails_after.store(room, Ordering::SeqCst);
+        assert!(stack.apply(plan).await.is_err(), "room for {room}");
+        stack.fails_after.store(u64::MAX, Ordering::SeqCst);
+        let old = ksail_model::RecordKey { address: address("twin/t"), deposed: Some(1) };
+        let snapshot = stack.snapshot().await;
+        let made = snapshot.records.get(&key("twin/t"));
+        if made.is_some_and(|record| record.generation == 2 && record.status == ksail_model::Status::Present) {
+            assert!(snapshot.records.contains_key(&old) && !snapshot.open.contains_key(&old), "{:?}", snapshot.open);
+            let plan = stack.plan().await;
+            assert_eq!(plan.nodes[&old].action, Action::Delete);
+            assert_eq!(plan.nodes[&key("twin/t")].action, Action::NoOp);
+            assert_eq!(stack.listed(), ["t-1", "t-2"]);
+            Stack::complete(&stack.apply(plan).await.unwrap());
+            stack.converged("the deposed one is gone").await;
+            return;
+        }
+        Stack::complete(&stack.run().await);
+        stack.converged(&format!("room for {room}")).await;
+    }
+    panic!("the moment between the two never came");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_destroy_killed_anywhere_is_finished_by_another() {
     for at in 1.. {
         let stack = Stack::new(platform(1));

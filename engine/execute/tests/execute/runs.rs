@@ -245,6 +245,28 @@ async fn adoption_by_id_and_its_change() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_update_leaves_alone_what_is_ignored() {
+    let thing = |a: i64| {
+        let spec = json!({"a": a, "ports": [{"container": 80, "host": 1}, {"container": 81, "host": 1}]});
+        declared("thing/a", spec).with(|declaration| {
+            declaration.lifecycle.ignore.push(ksail_model::Path::parse("ports[\"80\"].host").unwrap());
+        })
+    };
+    let mut stack = Stack::new([thing(1)]);
+    stack.run().await;
+    let by_hand = json!([{"container": 80, "host": 9}, {"container": 81, "host": 9}]);
+    stack
+        .world
+        .modify("thing", "dev-thing-a", |thing| thing.fields = json!({"a": 1, "ports": by_hand}).into())
+        .unwrap();
+    stack.declare([thing(2)]);
+    Stack::complete(&stack.run().await);
+    let expected = json!({"a": 2, "ports": [{"container": 80, "host": 9}, {"container": 81, "host": 1}]});
+    assert_eq!(stack.world.things().unwrap()[0].fields, expected.into());
+    stack.converged("ignored").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_plan_goes_on_after_an_orderly_stop() {
     let mut stack = Stack::new((0..6).map(|n| {
         let node = declared(&format!("thing/n{n}"), json!({}));

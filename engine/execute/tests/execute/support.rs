@@ -10,7 +10,8 @@ use ksail_conformance::world::{SimulatedConnector, World};
 use ksail_execute::{Apply, ApplyError, Clock, Ending, Event, EventSink, Limits, Looker, Secrets, Summary, apply};
 use ksail_model::{
     Address, Condition, Declaration, DeclaredGraph, Edge, FieldSchema, Fingerprint, ForceOn, Identity, KindSchema,
-    Lifecycle, Origin, Origins, Ownership, Path, ProviderConfig, RecordKey, Schemas, Secret, Strength, Value,
+    Lifecycle, ListShape, Origin, Origins, Ownership, Path, ProviderConfig, RecordKey, Schemas, Secret, Strength,
+    Value,
 };
 use ksail_plan::{Inputs, Mode, Options, Plan, PlanHeader, look_list, plan};
 use ksail_provider::{CallContext, Connector, SecretText};
@@ -28,7 +29,10 @@ impl Default for Kinds {
         let kind = |kind| KindSchema {
             kind,
             version: 1,
-            fields: vec![FieldSchema::new("size").forces_replacement()],
+            fields: vec![
+                FieldSchema::new("size").forces_replacement(),
+                FieldSchema::new("ports").list(ListShape::ByKey("container")),
+            ],
             may_coexist: Err("its name is fixed"),
             is_host: false,
             holds_data: None,

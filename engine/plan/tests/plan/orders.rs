@@ -90,6 +90,53 @@ fn a_replacement_that_was_cut_short() {
 }
 
 #[test]
+fn a_deposed_one_goes_first_where_its_successor_waits_for_what_takes_its_name() {
+    // The old one was deposed and the apply was cut short. Now its name moves on to another, and the successor stands on that.
+    let old = declared("twin/t", json!({"size": 1})).named("x").create_first();
+    let mut bench = Bench::applied([old]);
+    let record = bench.snapshot.records.remove(&key("twin/t")).unwrap();
+    bench.snapshot.records.insert(key("twin/t#1"), record);
+    let seen = bench.observations.remove(&key("twin/t")).unwrap();
+    bench.observations.insert(key("twin/t#1"), seen);
+    bench.declare([
+        declared("twin/new", json!({})).named("x"),
+        declared("twin/t", json!({"size": 2})).named("y").create_first().needs("twin/new"),
+    ]);
+    bench.check(
+        "twin/new: create; declared
+         twin/t: create; declared
+         twin/t#1: delete; deposed
+         0 delete twin/t#1
+         1 create twin/new after 0 exists
+         2 create twin/t after 1 ready",
+    );
+}
+
+#[test]
+fn a_dependent_changes_over_to_what_takes_the_old_name() {
+    let user = |to: &str| declared("thing/user", json!({"of": to})).needs(to);
+    let mut bench = Bench::applied([declared("thing/old", json!({})).named("x"), user("thing/old")]);
+    bench.declare([declared("thing/new", json!({})).named("x"), user("thing/new")]);
+    bench.observations.insert(key("thing/new"), bench.observations[&key("thing/old")].clone());
+    let plan = bench.plan();
+    assert!(comes_before(&plan, (Delete, "thing/old"), (Create, "thing/new")), "{}", shown(&plan));
+    assert!(comes_before(&plan, (Create, "thing/new"), (Update, "thing/user")), "{}", shown(&plan));
+    // What only has another address is not made anew.
+    bench.moved("thing/old", "thing/new");
+    bench.observations.insert(key("thing/new"), bench.observations[&key("thing/old")].clone());
+    assert_eq!(bench.plan().counts().create + bench.plan().counts().delete, 0, "{}", bench.shown());
+}
+
+#[test]
+fn a_circle_of_steps_names_them_in_order() {
+    let circle = vec![(Delete, key("thing/a")), (Create, key("thing/b"))];
+    assert_eq!(
+        ksail_plan::PlanError::StepCycle(circle).to_string(),
+        "steps would wait for each other in a circle: destroy dev/thing/a → create dev/thing/b → destroy dev/thing/a"
+    );
+}
+
+#[test]
 fn a_name_is_free_when_its_bearer_is_gone() {
     let mut bench = Bench::applied([declared("thing/old", json!({})).named("x")]);
     bench.declare([declared("thing/new", json!({})).named("x")]);

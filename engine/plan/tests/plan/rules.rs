@@ -60,6 +60,78 @@ fn what_is_ignored_is_left_alone() {
     bench.check("");
 }
 
+/// What an update of `a` sends of a resource of which `ignored` was changed by hand.
+#[track_caller]
+fn sent(ignored: &str, before: serde_json::Value, by_hand: serde_json::Value, expected: serde_json::Value) {
+    let name = ignored.split(['.', '[']).next().unwrap();
+    let put = |a: i64| declared("thing/t", json!({"a": a, name: before})).ignoring(ignored);
+    let mut bench = Bench::applied([put(1)]);
+    bench.drift("thing/t", name, by_hand);
+    assert!(bench.plan().nodes[&key("thing/t")].changes.is_empty(), "{ignored}: {}", bench.shown());
+    bench.declare([put(2)]);
+    let plan = bench.apply();
+    let node = &plan.nodes[&key("thing/t")];
+    let paths: Vec<String> = node.changes.iter().map(|change| change.path.to_string()).collect();
+    assert_eq!(paths, ["a"], "{ignored}");
+    let spec = &node.declaration.as_ref().unwrap().spec;
+    assert_eq!(spec.field(name), Some(&expected.clone().into()), "{ignored}");
+    assert_eq!(node.after.as_ref().unwrap().field(name), Some(&expected.into()), "{ignored}");
+    bench.check("");
+}
+
+#[test]
+fn an_update_sends_what_is_ignored_as_it_is() {
+    let port = |container: u16, host: u16| json!({"container": container, "host": host});
+    sent("ports", json!([port(80, 1)]), json!([port(80, 9), port(81, 1)]), json!([port(80, 9), port(81, 1)]));
+    sent(
+        "ports[*].host",
+        json!([port(80, 1), port(81, 1)]),
+        json!([port(81, 8), port(80, 9)]),
+        json!([port(80, 9), port(81, 8)]),
+    );
+    sent("ports[\"80\"].host", json!([port(80, 1)]), json!([port(80, 9)]), json!([port(80, 9)]));
+    sent("ports[\"80\"]", json!([port(80, 1), port(81, 1)]), json!([port(81, 1)]), json!([port(81, 1)]));
+    sent("ports[\"82\"]", json!([port(80, 1)]), json!([port(82, 2), port(80, 1)]), json!([port(80, 1), port(82, 2)]));
+    sent("tags", json!(["x", "y"]), json!(["z", "y"]), json!(["y", "z"]));
+    sent("tags[\"x\"]", json!(["x", "y"]), json!(["y"]), json!(["y"]));
+    sent("list", json!(["x", "y", "z"]), json!(["w"]), json!(["w"]));
+    sent("list", json!(["x"]), json!(["w", "v", "u"]), json!(["w", "v", "u"]));
+    sent("list[0].k", json!([{"k": 1, "l": 1}]), json!([{"k": 2, "l": 1}]), json!([{"k": 2, "l": 1}]));
+    sent("map.k", json!({"k": 1, "l": 1}), json!({"l": 1}), json!({"l": 1}));
+    sent("map.k", json!({"l": 1}), json!({"k": 1, "l": 1}), json!({"k": 1, "l": 1}));
+    sent("config", json!("a: 1\n"), json!("a: 2 # mine\n"), json!("a: 2 # mine\n"));
+    sent("config.a", json!("a: 1\nb: 1\n"), json!("b: 1\na: 2 # mine\n"), json!("b: 1\na: 2 # mine\n"));
+}
+
+#[test]
+fn a_structured_text_is_changed_around_what_is_ignored() {
+    let mut bench = Bench::applied([declared("thing/t", json!({"config": "a: 1\nb: 1\n"})).ignoring("config.a")]);
+    bench.drift("thing/t", "config", json!("a: 2\nb: 1\n"));
+    bench.declare([declared("thing/t", json!({"config": "a: 1\nb: 7\n"})).ignoring("config.a")]);
+    let plan = bench.apply();
+    let sent = plan.nodes[&key("thing/t")].declaration.clone().unwrap();
+    assert_eq!(sent.spec, json!({"config": "{\"a\":2,\"b\":7}"}).into());
+    bench.check("");
+}
+
+#[test]
+fn what_is_made_anew_is_made_as_declared_and_shown_so() {
+    let thing = |size: i64| declared("thing/t", json!({"size": size, "b": 1})).ignoring("b");
+    let mut bench = Bench::applied([thing(1)]);
+    bench.drift("thing/t", "b", json!(9));
+    bench.declare([thing(2)]);
+    bench.check(
+        "thing/t: replace; declaration_changed; size: 1 → 2 (declared, forces); b: 9 → 1 (drifted)
+         drift thing/t: changed b → reverted
+         0 delete thing/t
+         1 create thing/t after 0 exists",
+    );
+    let plan = bench.plan();
+    let node = &plan.nodes[&key("thing/t")];
+    assert_eq!(node.declaration.as_ref().unwrap().spec, json!({"size": 2, "b": 1}).into());
+    assert_eq!(node.after.as_ref().unwrap().field("b"), Some(&json!(1).into()));
+}
+
 #[test]
 fn any_element_may_be_ignored() {
     let spec = json!({"a": 1, "b": {"x": 1, "y": 1}});

@@ -105,16 +105,20 @@ pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
     }
 }
 
+/// Says why a test did not run; where everything is required to run, that is a failure.
+#[track_caller]
+pub(crate) fn did_not_run(why: &str) {
+    let required = std::env::var("KSAIL_REQUIRE_REAL").is_ok_and(|value| value == "1");
+    assert!(!required, "KSAIL_REQUIRE_REAL=1, and {why}");
+    println!("did not run: {why}");
+}
+
 /// The socket of the real engine that the tests may use; says why, if there is none.
 pub(crate) fn docker_socket() -> Option<PathBuf> {
     let host = std::env::var("KSAIL_TEST_DOCKER_HOST").ok().filter(|host| !host.is_empty());
     let socket = host.as_deref().and_then(|host| host.strip_prefix("unix://")).map(PathBuf::from);
     if socket.is_none() {
-        let required = std::env::var("KSAIL_REQUIRE_REAL").is_ok_and(|value| value == "1");
-        assert!(!required, "KSAIL_REQUIRE_REAL=1, and KSAIL_TEST_DOCKER_HOST names no socket");
-        println!(
-            "not run: KSAIL_TEST_DOCKER_HOST names no unix:// socket (testbed/docker.sh up; testbed/docker.sh env)"
-        );
+        did_not_run("KSAIL_TEST_DOCKER_HOST names no unix:// socket (testbed/docker.sh up; testbed/docker.sh env)");
     }
     socket
 }

@@ -1,0 +1,81 @@
+//! What is blocked: each reason once, with all that it blocks.
+
+use ksail_model::RecordKey;
+use ksail_plan::{Action, Blocked, Plan};
+
+use super::{Verbosity, View};
+use crate::page::Tone;
+use crate::words;
+
+/// How many resources are named beneath one reason, unless all is wanted.
+const MOST_NAMED: usize = 20;
+
+/// Resources that are blocked for the same reason.
+struct Group<'a> {
+    reason: String,
+    hint: Option<String>,
+    members: Vec<(&'a RecordKey, &'a Blocked)>,
+}
+
+/// The groups, in the order of their first members.
+fn groups(plan: &Plan) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut known: std::collections::HashMap<(String, Option<String>), usize> = std::collections::HashMap::new();
+    for node in plan.nodes.values() {
+        let Action::Blocked { why } = &node.action else { continue };
+        let (reason, hint) = words::blocked_together(why);
+        let at = *known.entry((reason, hint)).or_insert_with_key(|(reason, hint)| {
+            groups.push(Group { reason: reason.clone(), hint: hint.clone(), members: Vec::new() });
+            groups.len() - 1
+        });
+        groups[at].members.push((&node.key, why));
+    }
+    groups
+}
+
+impl View<'_> {
+    pub(super) fn blocked(&mut self) {
+        let groups = groups(self.plan);
+        if groups.is_empty() {
+            return;
+        }
+        self.page.gap();
+        self.page.line(&[(Tone::Strong, "Blocked, until someone looks at it:")]);
+        for group in groups {
+            if self.verbosity > Verbosity::Quiet {
+                self.page.gap();
+            }
+            let hint = match group.members.as_slice() {
+                [(key, why)] => {
+                    let text = format!("{} is blocked: {}", words::subject(key), words::blocked(why));
+                    self.page.prose("  ! ", Tone::Warn, &text);
+                    words::blocked_hint(key, why)
+                }
+                members => {
+                    let text = format!("{} resources are blocked: {}", members.len(), group.reason);
+                    self.page.prose("  ! ", Tone::Warn, &text);
+                    self.members(members);
+                    group.hint
+                }
+            };
+            if let Some(hint) = hint {
+                self.page.prose("    hint: ", Tone::Plain, &hint);
+            }
+        }
+    }
+
+    fn members(&mut self, members: &[(&RecordKey, &Blocked)]) {
+        let most = if self.verbosity == Verbosity::Verbose { usize::MAX } else { MOST_NAMED };
+        for (key, why) in members.iter().take(most) {
+            let own = words::blocked_alone(why).map(|own| format!(" ({own})")).unwrap_or_default();
+            self.page.prose("      ", Tone::Plain, &format!("{}{own}", words::subject(key)));
+        }
+        if members.len() > most {
+            self.page.prose(
+                "      ",
+                Tone::Faint,
+                &format!("and {} more, which --verbose names", members.len() - most),
+            );
+        }
+    }
+}
