@@ -160,7 +160,7 @@ impl EventSink for Recorded {
     }
 }
 
-/// Fails once so many entries were appended.
+/// Fails once so many entries were appended, in the middle of a write.
 pub(crate) struct Failing {
     inner: Arc<dyn Backend>,
     pub(crate) left: Arc<AtomicU64>,
@@ -202,6 +202,8 @@ impl Writer for FailingWriter {
         let left = self.1.load(Ordering::SeqCst);
         if left < entries.len() as u64 {
             self.1.store(0, Ordering::SeqCst);
+            // What fits is there all the same, as after a kill in the middle of a write.
+            self.0.append(first, &entries[..usize::try_from(left).unwrap()]).await?;
             let source = std::io::Error::other("no space left");
             return Err(StateError::Full { place: "journal".to_owned(), source });
         }
