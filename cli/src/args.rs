@@ -1,5 +1,6 @@
 //! The arguments that every command shares.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,8 +123,8 @@ pub(crate) struct ApplyFlags {
     #[arg(long, alias = "yes")]
     pub(crate) auto_approve: bool,
     /// Calls in flight, by provider
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(crate) parallelism: usize,
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub(crate) parallelism: NonZeroUsize,
     /// How long to wait for another's lock
     #[arg(long, value_name = "TIME", default_value = "0s")]
     pub(crate) lock_timeout: Time,
@@ -138,7 +139,7 @@ pub(crate) struct ApplyFlags {
 impl ApplyFlags {
     pub(crate) fn limits(&self) -> Limits {
         Limits {
-            calls_in_flight: self.parallelism.max(1),
+            calls_in_flight: self.parallelism.get(),
             call_timeout: self.timeout.0,
             wait_timeout: self.timeout.0,
             ..Limits::default()

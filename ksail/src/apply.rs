@@ -6,8 +6,10 @@ use std::time::Duration;
 use ksail_execute::{Apply, Clock, EventSink, Limits, Summary, apply};
 use ksail_kinds::BuiltinKinds;
 use ksail_plan::Plan;
+use ksail_records::{Snapshot, State};
 use tokio_util::sync::CancellationToken;
 
+use crate::choices::refuse_taken;
 use crate::error::{Error, Exit};
 use crate::platform::Platform;
 use crate::settings::{new_id, now_ms};
@@ -62,6 +64,14 @@ impl Platform {
     pub async fn apply(&self, plan: Arc<Plan>, options: &ApplyOptions) -> Result<Applied, Error> {
         let place = self.place(&plan.header.stack)?;
         place.secrets.check(&plan)?;
+        // A state that cannot be read is told of by the apply itself.
+        if let Ok(stored) = place.backend.read().await
+            && !options.partial
+        {
+            let none = || Snapshot::empty(&plan.header.lineage, &plan.header.stack, None);
+            let snapshot = stored.state.map_or_else(none, State::into_snapshot);
+            refuse_taken(&plan, &snapshot, &place.connector).await?;
+        }
         let summary = apply(Apply {
             plan,
             backend: Arc::clone(&place.backend),

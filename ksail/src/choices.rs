@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ksail_model::{Address, Choice, Declaration, DeclaredGraph, Diagnostic, Origin, Path, RecordKey, Value};
+use ksail_execute::ApplyError;
+use ksail_model::{
+    Address, Choice, Declaration, DeclaredGraph, Diagnostic, Origin, Path, ProviderConfig, RecordKey, Value,
+};
 use ksail_plan::{Action, Observed, Plan};
 use ksail_provider::{CallContext, Connector, HostSession, Provider};
 use ksail_records::Snapshot;
@@ -73,7 +76,7 @@ pub(crate) async fn choose(
         }
         ports.sort_unstable();
         ports.dedup();
-        in_use.insert(provider.clone(), ports_in_use(graph, snapshot, connector, &provider, &ports).await);
+        in_use.insert(provider.clone(), ports_in_use(&graph.providers, snapshot, connector, &provider, &ports).await);
     }
     let collisions = collisions(graph, &fixed, &in_use);
     for (address, path, preferred) in todo {
@@ -188,15 +191,51 @@ fn collisions(
         .collect()
 }
 
+/// Refuses a plan whose ports somebody took since it was made: what bears them would be gone by the time that this came out.
+/// A plan that goes on after a kill holds some of them itself.
+pub(crate) async fn refuse_taken(
+    plan: &Plan,
+    snapshot: &Snapshot,
+    connector: &Arc<dyn Connector>,
+) -> Result<(), Error> {
+    if snapshot.operation.as_ref().is_some_and(|operation| operation.plan_digest == plan.digest) {
+        return Ok(());
+    }
+    let path = Path::key(PORT);
+    let mut wanted: BTreeMap<String, Vec<(u16, &Declaration)>> = BTreeMap::new();
+    for node in plan.nodes.values() {
+        let made = matches!(node.action, Action::Create | Action::Replace { .. });
+        let Some(declaration) = node.declaration.as_ref().filter(|_| made) else { continue };
+        let Some(port) = port_at(&declaration.spec, &path) else { continue };
+        // What the stack holds is freed, or kept, by the plan itself.
+        if !snapshot.records.values().any(|record| port_at(&record.declaration.spec, &path) == Some(port)) {
+            wanted.entry(asked(declaration)).or_default().push((port, declaration));
+        }
+    }
+    let mut taken = Vec::new();
+    for (provider, wanted) in wanted {
+        let ports: Vec<u16> = wanted.iter().map(|(port, _)| *port).collect();
+        let held = ports_in_use(&plan.providers, snapshot, connector, &provider, &ports).await;
+        for (port, declaration) in wanted {
+            // What a killed call left half made bears the very name.
+            let own = format!("`{}`", declaration.identity.name);
+            if let Some(holder) = held.get(&port).filter(|holder| !holder.contains(&own)) {
+                taken.push(format!("port {port} of {} was taken meanwhile: {holder}", declaration.address));
+            }
+        }
+    }
+    if taken.is_empty() { Ok(()) } else { Err(Error::Apply(ApplyError::Stale(taken))) }
+}
+
 /// Which ports are in use; none where the engine cannot be asked: then the plan says that it is unreachable anyway.
 async fn ports_in_use(
-    graph: &DeclaredGraph,
+    providers: &BTreeMap<String, ProviderConfig>,
     snapshot: &Snapshot,
     connector: &Arc<dyn Connector>,
     provider: &str,
     ports: &[u16],
 ) -> BTreeMap<u16, String> {
-    let Some(config) = graph.providers.get(provider).or_else(|| snapshot.providers.get(provider)) else {
+    let Some(config) = providers.get(provider).or_else(|| snapshot.providers.get(provider)) else {
         return BTreeMap::new();
     };
     let no_host: Option<&HostSession> = None;

@@ -39,10 +39,13 @@ fn known(value: Value) -> Option<Value> {
 impl Platform {
     /// The outputs of the last apply.
     pub async fn outputs(&self) -> Result<Outputs, Error> {
-        let snapshot = self
-            .snapshot()
-            .await?
-            .ok_or_else(|| Error::new(codes::NOT_FOUND, "nothing was applied yet: there is no state", "ksail apply"))?;
+        let snapshot = self.snapshot().await?.ok_or_else(|| {
+            Error::new(
+                codes::NOT_FOUND,
+                "nothing was applied yet: there is no state",
+                "`ksail apply` makes what the file declares",
+            )
+        })?;
         Ok(outputs_of(&snapshot))
     }
 }

@@ -172,7 +172,11 @@ impl Platform {
         let mut sealed = None;
         for entry in &entries {
             let done = state.apply(entry).map_err(|illegal| {
-                Error::new(codes::USAGE, format!("that cannot be done: {}", illegal.why), "ksail state list")
+                Error::new(
+                    codes::USAGE,
+                    format!("that cannot be done: {}", illegal.why),
+                    "`ksail state list` shows what is recorded",
+                )
             })?;
             sealed = done.or(sealed);
         }

@@ -29,7 +29,11 @@ impl Platform {
         let place = self.place(&name)?;
         let stored = place.read(&name, self.settings.environment.as_deref()).await?;
         let Some(state) = stored.state else {
-            return Err(Error::new(codes::NOT_FOUND, "there is nothing to undo: there is no state", "ksail plan"));
+            return Err(Error::new(
+                codes::NOT_FOUND,
+                "there is nothing to undo: there is no state",
+                "`ksail plan` starts anew",
+            ));
         };
         let history = place.backend.history(HISTORY_LIMIT).await?;
         let upto = match operation {
@@ -39,7 +43,11 @@ impl Platform {
         };
         let Some(upto) = upto else {
             let what = operation.map_or_else(|| "an operation".to_owned(), |id| format!("operation {id}"));
-            return Err(Error::new(codes::NOT_FOUND, format!("{what} is not in the history"), "ksail state history"));
+            return Err(Error::new(
+                codes::NOT_FOUND,
+                format!("{what} is not in the history"),
+                "`ksail state history` lists the operations",
+            ));
         };
         let undone: Vec<SealedOperation> = history.into_iter().take(upto + 1).collect();
         let snapshot = state.into_snapshot();

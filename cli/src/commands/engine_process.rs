@@ -24,7 +24,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let failed = |message: String| Failure::from(Error::new(codes::PROVIDER, message, "ksail plan"));
+    let failed = |message: String| {
+        Failure::from(Error::new(codes::PROVIDER, message, "`ksail plan` tells how to bring it back"))
+    };
     let nonce = std::fs::read_to_string(&arguments.nonce_file)
         .map_err(|error| failed(format!("cannot read {}: {error}", arguments.nonce_file.display())))?;
     let options = EngineOptions {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ksail::{BuiltinKinds, Error, Exit, Plan, RecordKey, codes, explain, read_plan};
+use ksail::{BuiltinKinds, Error, Exit, Plan, RecordKey, Selector, codes, explain, read_plan};
 use ksail_views::{json, text};
 
 use super::{Outcome, run_plan};
@@ -49,9 +49,23 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// The resource of an address, or the only one that it is the beginning of.
 fn find(plan: &Plan, text: &str) -> Result<RecordKey, Failure> {
     let named = |key: &&RecordKey| key.to_string() == text || key.address.without_cluster() == text;
-    plan.nodes.keys().find(named).cloned().ok_or_else(|| unknown(plan, text))
+    if let Some(key) = plan.nodes.keys().find(named) {
+        return Ok(key.clone());
+    }
+    let Ok(selector) = Selector::parse(text) else { return Err(unknown(plan, text)) };
+    let selected: Vec<&RecordKey> = plan.nodes.keys().filter(|key| selector.matches(&key.address)).collect();
+    match selected.as_slice() {
+        [] => Err(unknown(plan, text)),
+        [one] => Ok((*one).clone()),
+        several => {
+            let names: Vec<&str> = several.iter().map(|key| key.address.without_cluster()).collect();
+            let message = format!("{text} is the beginning of {} addresses, and one is explained", several.len());
+            Err(Error::new(codes::NOT_FOUND, message, format!("name one of {}", names.join(", "))).into())
+        }
+    }
 }
 
 fn unknown(plan: &Plan, text: &str) -> Failure {

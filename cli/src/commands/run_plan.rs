@@ -159,7 +159,7 @@ pub(super) async fn apply(
         limits: flags.limits(),
         lock_wait: flags.lock_timeout.0,
         partial: flags.partial,
-        sink: progress::sink(global, &plan, flags.parallelism),
+        sink: progress::sink(global, &plan, flags.parallelism.get()),
         stop: interrupts.stop.clone(),
         abort: interrupts.abort.clone(),
         doing,

@@ -488,7 +488,12 @@ impl StepRunner {
         let found = resolve_open_intents(&one, &observations, self.schemas.as_ref(), self.clock.now_ms());
         let Some(resolution) = found.into_iter().next() else {
             let message = "what became of the call that a killed operation made cannot be told yet".to_owned();
-            return Err(self.failure(index, message, Some("ksail apply".to_owned()), true));
+            return Err(self.failure(
+                index,
+                message,
+                Some("run `ksail apply` again when the call's deadline is past".to_owned()),
+                true,
+            ));
         };
         self.journal.commit(vec![Entry::Outcome(Box::new(resolution.outcome))]).await?;
         Ok(())
@@ -529,7 +534,7 @@ impl StepRunner {
             return Ok(());
         }
         let message = "it is not as recorded, now that its host serves".to_owned();
-        Err(self.failure(index, message, Some("ksail plan".to_owned()), false))
+        Err(self.failure(index, message, Some("`ksail plan` shows what is there now".to_owned()), false))
     }
 
     fn mark(&self, key: &RecordKey, generation: u32) -> Mark {

@@ -43,6 +43,15 @@ fn set_overrides_a_field_and_is_named_as_its_origin() {
 }
 
 #[test]
+fn explain_takes_the_beginning_of_one_address_and_numbers_are_at_least_one() {
+    let project = Project::applied();
+    project.run(&["explain", "registry"]).code(0).says("dev/registry/local does not change");
+    project.run(&["explain", "mirror"]).code(1).says("mirror/docker.io, mirror/ghcr.io");
+    project.run(&["explain", "nothing"]).code(1).says("is not in the plan");
+    project.run(&["apply", "--auto-approve", "--parallelism", "0"]).code(1).says("--parallelism");
+}
+
+#[test]
 fn another_file_and_another_folder_are_taken() {
     let project = Project::quickstart();
     let file = project.read("ksail.yaml");

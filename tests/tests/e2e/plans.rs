@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::project::{MIRRORS, Project, Run};
-use crate::support::{ChosenPorts, wait_until};
+use crate::support::{ChosenPorts, free_port, wait_until};
 
 const THREE: [&str; 3] = ["docker.io", "ghcr.io", "quay.io"];
 
@@ -129,8 +129,10 @@ fn what_fails_closes_over_its_dependents_and_the_summary_names_the_next_command(
     project.declare(&["docker.io", "ghcr.io", "quay.io", "registry.k8s.io"], "");
     plan_to(&project, "plan.json");
     let taken = TcpListener::bind(("127.0.0.1", project.mirror_port("quay.io"))).unwrap();
+    // What is known to fail is not begun, unless the rest is wanted all the same.
+    project.run(&["apply", "plan.json", "--timeout", "5s"]).code(4).says("dev/mirror/quay.io");
     project
-        .run(&["apply", "plan.json", "--timeout", "5s"])
+        .run(&["apply", "plan.json", "--timeout", "5s", "--partial"])
         .code(3)
         .says("dev/mirror/quay.io")
         .says("Apply done in part")
@@ -225,4 +227,20 @@ fn the_graph_is_dot_that_graphviz_reads() {
         Ok(drawn) => assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr)),
         Err(error) => println!("not drawn: graphviz is not here ({error})"),
     }
+}
+
+#[test]
+fn a_port_that_somebody_takes_between_plan_and_apply_makes_the_plan_stale_and_costs_nothing() {
+    let project = Project::applied();
+    let port = free_port();
+    let before = project.registry_port;
+    let file = project.read("ksail.yaml").replace(&format!("localhost:{before}"), &format!("localhost:{port}"));
+    project.write("ksail.yaml", &file);
+    project.run(&["plan", "--out", "plan.json"]).code(0).says("must be replaced");
+    let holder = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    project.run(&["apply", "plan.json"]).code(4).says("KS0301").says(&format!("port {port} of dev/registry/local"));
+    assert_eq!(project.engine().is_running("dev-local-registry"), Some(true), "the old one is still there");
+    drop(holder);
+    project.run(&["apply", "plan.json"]).code(0);
+    project.is_settled();
 }
