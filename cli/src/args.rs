@@ -60,7 +60,7 @@ pub(crate) struct Global {
     /// Override a field of the file, such as `spec.cluster.localRegistry.registry=localhost:5050`
     #[arg(long = "set", global = true, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
-    /// The state's folder
+    /// Where the state is: a folder, s3://bucket/prefix or postgres://user@host/database
     #[arg(long, global = true, value_name = "PLACE", env = "KSAIL_STATE")]
     pub(crate) state: Option<String>,
     /// How results are printed

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ksail_execute::ApplyError;
+use ksail_execute::{ApplyError, JournalError};
 use ksail_model::{Code, Diagnostic};
 use ksail_plan::PlanError;
 use ksail_records::StateError;
@@ -49,10 +49,20 @@ pub mod codes {
     pub const STATE_IO: Code = Code(407);
     /// There is no such state, record or operation.
     pub const NOT_FOUND: Code = Code(408);
-    /// A backend is not built yet.
+    /// The state's place cannot be used.
     pub const BACKEND: Code = Code(409);
     /// What exists belongs to another lineage.
     pub const FOREIGN: Code = Code(410);
+    /// The store of the state cannot be reached.
+    pub const UNREACHABLE: Code = Code(411);
+    /// The store of the state refuses our credentials.
+    pub const DENIED: Code = Code(412);
+    /// The lease on the state is lost.
+    pub const LEASE_LOST: Code = Code(413);
+    /// What could not be stored is kept on this machine.
+    pub const RESCUED: Code = Code(414);
+    /// The state was moved elsewhere.
+    pub const MOVED: Code = Code(415);
     /// A provider cannot be reached.
     pub const PROVIDER: Code = Code(501);
     /// A secret cannot be resolved.
@@ -85,6 +95,11 @@ pub mod codes {
         NOT_FOUND,
         BACKEND,
         FOREIGN,
+        UNREACHABLE,
+        DENIED,
+        LEASE_LOST,
+        RESCUED,
+        MOVED,
         PROVIDER,
         SECRET,
         IO,
@@ -208,6 +223,9 @@ fn plan_diagnostic(error: &PlanError) -> Diagnostic {
 fn apply_diagnostic(error: &ApplyError) -> Diagnostic {
     match error {
         ApplyError::State(error) => state_diagnostic(error),
+        ApplyError::Journal(JournalError::Write(cause)) if matches!(**cause, StateError::Rescued { .. }) => {
+            Diagnostic::error(codes::RESCUED, whole(error)).hint(RESCUED_HINT)
+        }
         ApplyError::Journal(_) => Diagnostic::error(codes::JOURNAL, whole(error))
             .hint("nothing is lost: mend the cause and run the same command again, it goes on from what is recorded"),
         ApplyError::Stale(_) => Diagnostic::error(codes::STALE, error.to_string())
@@ -217,11 +235,32 @@ fn apply_diagnostic(error: &ApplyError) -> Diagnostic {
     }
 }
 
+/// What to do when something could not be stored.
+const RESCUED_HINT: &str = "nothing is lost: mend the cause and run the same command again on this machine, it stores what is kept there and goes on";
+
 fn state_diagnostic(error: &StateError) -> Diagnostic {
     let (code, hint) = match error {
-        StateError::Locked { .. } => {
-            (codes::LOCKED, "wait for it with --lock-timeout 5m, or end that process if it hangs")
+        StateError::Unfit { hint, .. } => return Diagnostic::error(codes::BACKEND, whole(error)).hint(hint.clone()),
+        StateError::Moved { to, .. } => {
+            let hint = format!("use it there: --state {to}, KSAIL_STATE or spec.state.path");
+            return Diagnostic::error(codes::MOVED, whole(error)).hint(hint);
         }
+        StateError::Unreachable { .. } => {
+            (codes::UNREACHABLE, "check the address, the endpoint and the network, then run the same command again")
+        }
+        StateError::Denied { .. } => (
+            codes::DENIED,
+            "renew the credentials (AWS_*, a profile, PGPASSWORD) or ask for the rights that the guide's page on the backend lists, then run the same command again",
+        ),
+        StateError::LeaseLost { .. } => (
+            codes::LEASE_LOST,
+            "`ksail state locks` tells who has it; run the same command again: calls that were cut off are looked at first",
+        ),
+        StateError::Rescued { .. } => (codes::RESCUED, RESCUED_HINT),
+        StateError::Locked { .. } => (
+            codes::LOCKED,
+            "wait for it with --lock-timeout 5m; `ksail state locks` tells more, `ksail unlock` breaks the lock of a holder that is gone",
+        ),
         StateError::NewerFormat { .. } => (codes::NEWER_FORMAT, "use the ksail that wrote it, or a newer one"),
         StateError::Damaged { .. } | StateError::Illegal { .. } => (
             codes::DAMAGED,

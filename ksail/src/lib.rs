@@ -9,6 +9,7 @@ mod commit;
 mod connector;
 mod error;
 mod import;
+mod migrate;
 mod names;
 mod outputs;
 mod plan;
@@ -19,11 +20,13 @@ mod recover;
 mod secrets;
 mod settings;
 mod state;
+mod state_place;
 mod undo;
 
 pub use apply::{Applied, ApplyOptions};
 pub use connector::Connectors;
 pub use error::{Error, Exit, codes, whole};
+pub use migrate::Migrated;
 pub use outputs::{Outputs, outputs_of};
 pub use plan::{PlanOptions, Planned, Refresh};
 pub use plan_file::{read_plan, write_plan};
@@ -39,4 +42,4 @@ pub use ksail_execute::{ApplyError, Ending, Event, EventSink, Failure, Limits, S
 pub use ksail_kinds::BuiltinKinds;
 pub use ksail_model::{Address, Code, Diagnostic, Record, RecordKey, Selector, Severity, Value};
 pub use ksail_plan::{Action, Explanation, Mode, Plan, PlanError, explain};
-pub use ksail_records::{LockOwner, SealedOperation, Snapshot, StateError};
+pub use ksail_records::{HeldLock, LeaseSeen, LockOwner, SealedOperation, Snapshot, StateError};

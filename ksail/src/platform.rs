@@ -8,13 +8,13 @@ use ksail_model::{Code, DeclaredGraph, Diagnostic};
 use ksail_plan::Plan;
 use ksail_provider::Connector;
 use ksail_records::{Backend, LockOwner, Stored};
-use ksail_state_local::LocalBackend;
 
 use crate::connector::Connectors;
 use crate::error::{Error, codes};
 use crate::project::{ConfigFiles, ProjectView, read_sources};
 use crate::secrets::SecretStore;
 use crate::settings::{Settings, VERSION, new_id, now_ms};
+use crate::state_place::StateHome;
 
 /// What the file says of resources by their addresses is judged against what it declares.
 const LIFECYCLE_CODES: [Code; 4] = [
@@ -127,9 +127,10 @@ impl Platform {
 
     /// The state's place, for a file that need not compile: the state can be looked after while the file is broken.
     pub(crate) fn place(&self, stack: &str) -> Result<StackPlace, Error> {
-        let folder = self.state_root()?.join(stack);
+        let home = StateHome::of_project(&self.settings, &self.loaded.config.spec.state)?;
+        let folder = home.folder(stack);
         Ok(StackPlace {
-            backend: Arc::new(LocalBackend::new(folder.clone())),
+            backend: home.backend(&self.settings, stack)?,
             connector: Arc::new(Connectors::new(self.settings.clone(), folder.clone())),
             secrets: Arc::new(SecretStore::new(self.settings.clone(), folder)),
         })
@@ -142,17 +143,6 @@ impl Platform {
             Some(environment) => format!("{cluster}.{environment}"),
             None => cluster.to_owned(),
         }
-    }
-
-    fn state_root(&self) -> Result<PathBuf, Error> {
-        let state = &self.loaded.config.spec.state;
-        let chosen = self.settings.state.clone().filter(|place| !place.is_empty());
-        let place = chosen.unwrap_or_else(|| state.path().to_owned());
-        if let Some((scheme, _)) = place.split_once("://") {
-            let message = format!("a state in {scheme}://… is not built yet");
-            return Err(Error::new(codes::BACKEND, message, "give a folder with --state or KSAIL_STATE"));
-        }
-        Ok(self.settings.project.join(place))
     }
 
     pub(crate) fn owner(&self, doing: &str) -> LockOwner {

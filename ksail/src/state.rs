@@ -140,6 +140,16 @@ impl Platform {
         Ok(place.backend.lock_owner().await?)
     }
 
+    /// The lock of this stack as it is held, with its lease.
+    pub async fn state_lock(&self) -> Result<Option<ksail_records::HeldLock>, Error> {
+        Ok(self.place(&self.stack_name())?.backend.held_lock().await?)
+    }
+
+    /// Where the state is, without credentials.
+    pub fn state_place(&self) -> Result<String, Error> {
+        Ok(self.place(&self.stack_name())?.backend.place())
+    }
+
     async fn edit(&self, doing: &str, edits: Vec<Edit>, lock_wait: Duration) -> Result<(), Error> {
         let place = self.place(&self.stack_name())?;
         let mut writer = place.backend.lock(&self.owner(doing), lock_wait).await?;

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ksail::{Error, Exit, Platform, Record, Recovery};
+use ksail::{Error, Exit, HeldLock, Migrated, Platform, Record, Recovery};
 use serde_json::json;
 
 use super::{Outcome, run_plan};
@@ -15,7 +15,7 @@ use crate::{interrupt, terminal};
 /// How many operations `history` lists, where nothing else is asked for.
 const HISTORY: usize = 20;
 
-/// Look after the state: list, show, pull, push, mv, rm, history, recover
+/// Look after the state: list, show, pull, push, mv, rm, history, locks, migrate, recover
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -64,6 +64,19 @@ enum Action {
         #[arg(long, default_value_t = HISTORY)]
         limit: usize,
     },
+    /// Tell who holds the lock: who, where, which operation, since when
+    Locks,
+    /// Move the state to another place with its history, prove that both are equal, and seal it here
+    #[command(after_long_help = "Examples:
+  ksail state migrate --to s3://team-state/shop
+  ksail state migrate --to postgres://ksail@db.example.com/ops?prefix=shop")]
+    Migrate {
+        /// A folder, s3://bucket/prefix or postgres://user@host/database
+        #[arg(long, value_name = "PLACE")]
+        to: String,
+        #[command(flatten)]
+        lock: LockFlags,
+    },
     /// Rebuild a lost state from the marks on what exists, by a plan that is shown first
     Recover {
         /// Whose marks, where there are several
@@ -105,6 +118,17 @@ async fn act(global: &Global, platform: &Platform, action: &Action) -> Outcome {
             say(global, &format!("{key} is forgotten; what it stood for is still there, and nobody's"));
         }
         Action::History { limit } => history(global, platform, *limit).await?,
+        Action::Locks => locks(global, platform).await?,
+        Action::Migrate { to, lock } => {
+            let moved = platform.migrate_state(to, run_plan::lock_wait(lock)).await.map_err(failed)?;
+            if global.is_json() {
+                terminal::print_json(&json!({
+                    "from": moved.from, "to": moved.to, "lineage": moved.lineage, "serial": moved.serial,
+                    "records": moved.records, "operations": moved.operations,
+                }));
+            }
+            say(global, &moved_text(&moved));
+        }
         Action::Recover { lineage, flags } => return recover(global, platform, lineage.as_deref(), flags).await,
     }
     Ok(Exit::Done)
@@ -112,6 +136,42 @@ async fn act(global: &Global, platform: &Platform, action: &Action) -> Outcome {
 
 /// How many plans a recovery takes at most: hosts may have to be brought back one within the other.
 const MOST_PLANS: u32 = 4;
+
+fn moved_text(moved: &Migrated) -> String {
+    let Migrated { from, to, serial, records, operations, .. } = moved;
+    format!(
+        "the state (serial {serial}, {records} records, {operations} operations) is in {to} now; what is in {from} is sealed\n\
+         hint: set spec.state.path, KSAIL_STATE or --state for all who use it"
+    )
+}
+
+async fn locks(global: &Global, platform: &Platform) -> Result<(), Failure> {
+    let held = platform.state_lock().await.map_err(super::failed(platform))?;
+    if global.is_json() {
+        terminal::print_json(&serde_json::to_value(held.iter().collect::<Vec<_>>()).unwrap_or_default());
+        return Ok(());
+    }
+    let Some(HeldLock { owner, lease }) = held else {
+        terminal::print("the state is not locked\n");
+        return Ok(());
+    };
+    let when = |ms: u64| {
+        let when = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        when.map(|when| format!("{when:.0}")).unwrap_or_default()
+    };
+    let mut lines = vec![
+        format!("id         {}", owner.id),
+        format!("who        {}", owner.who),
+        format!("operation  {} (pid {})", owner.doing, owner.pid),
+        format!("since      {}", when(owner.since_ms)),
+    ];
+    if let Some(lease) = lease {
+        let seconds = lease.ttl_ms / 1000;
+        lines.push(format!("lease      {seconds} s, renewed {} by its holder's clock", when(lease.renewed_ms)));
+    }
+    terminal::print(&format!("{}\n", lines.join("\n")));
+    Ok(())
+}
 
 async fn recover(global: &Global, platform: &Platform, lineage: Option<&str>, flags: &ApplyFlags) -> Outcome {
     let interrupts = interrupt::listen();
@@ -200,7 +260,7 @@ async fn history(global: &Global, platform: &Platform, limit: usize) -> Result<(
                     "operation": operation.header.id, "serial": operation.serial, "kind": operation.header.kind,
                     "result": operation.result, "who": operation.header.who, "commit": operation.header.commit,
                     "began_ms": operation.header.began_ms, "sealed_ms": operation.sealed_ms,
-                    "plan_digest": operation.header.plan_digest,
+                    "plan_digest": operation.header.plan_digest, "plan": operation.plan,
                     "changes": operation.changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>(),
                 })
             })

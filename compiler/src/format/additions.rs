@@ -45,16 +45,39 @@ pub struct ImageRewrite {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct State {
-    /// The kind of store.
-    #[schemars(extend("x-ksail-default" = "Local"))]
+    /// The kind of store; it must be that of the path.
+    #[schemars(extend("x-ksail-default" = "that of the path"))]
     pub backend: Option<StateBackend>,
-    /// The folder of the local store, relative to the project's.
+    /// A folder, relative to the project's; or a store that a team shares: `s3://bucket/prefix`, `postgres://user@host/database`. Passwords come by the environment.
     #[schemars(extend("x-ksail-default" = ".ksail"))]
     pub path: Option<String>,
+    /// The endpoint of an S3-compatible store that is not AWS.
+    #[schemars(extend("x-ksail-default" = "AWS_ENDPOINT_URL, else that of AWS"))]
+    pub endpoint: Option<String>,
+    /// The region of the bucket.
+    #[schemars(extend("x-ksail-default" = "AWS_REGION, else us-east-1"))]
+    pub region: Option<String>,
+    /// How long the lock of a shared store holds without being renewed, when its holder is gone.
+    #[schemars(regex(pattern = r"^[0-9]+(s|m|h)$"), extend("x-ksail-form" = "a duration such as `30s`", "x-ksail-default" = "30s"))]
+    pub lease: Option<String>,
+    /// How much of the history a shared store keeps.
+    pub history: StateHistory,
+}
+
+/// How much of the history a shared store keeps. A local folder keeps all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct StateHistory {
+    /// The newest so many operations.
+    #[schemars(range(min = 1), extend("x-ksail-default" = 1000))]
+    pub count: Option<u32>,
+    /// Only operations that are not older than this when the newest is stored.
+    #[schemars(regex(pattern = r"^[0-9]+(s|m|h)$"), extend("x-ksail-form" = "a duration such as `2160h`", "x-ksail-default" = "any age"))]
+    pub age: Option<String>,
 }
 
 impl State {
-    /// The local store's folder, relative to the project's.
+    /// The place as it is written: a folder relative to the project's, or an address.
     pub fn path(&self) -> &str {
         self.path.as_deref().unwrap_or(".ksail")
     }

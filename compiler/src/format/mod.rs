@@ -8,7 +8,9 @@ mod provider;
 mod words;
 mod workload;
 
-pub use additions::{ImageRewrite, ImportEntry, LifecycleRule, MirrorEntry, MovedEntry, RemovedEntry, State};
+pub use additions::{
+    ImageRewrite, ImportEntry, LifecycleRule, MirrorEntry, MovedEntry, RemovedEntry, State, StateHistory,
+};
 pub use autoscaler::{Autoscaler, NodeAutoscaler, NodePool, PodAutoscaler, Taint};
 pub use cluster::{
     Cluster, Connection, Eks, LocalRegistry, Oidc, PortMapping, RegistryCredentials, Sops, SopsEnv, SopsExtract, Talos,

@@ -243,6 +243,10 @@ words! {
     StateBackend {
         /// A folder on this machine.
         Local = "Local",
+        /// A bucket of an S3-compatible store.
+        S3 = "S3",
+        /// A database of PostgreSQL.
+        Postgres = "Postgres",
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ksail_model::{Address, Observation, RecordKey, Schemas, UnknownReason, Value};
 use ksail_plan::{
-    Action, LookItem, Mode, Observed, Plan, PlanNode, SeenAt, StepDo, joined, resolve_open_intents, seen_digest,
+    Action, LookItem, Mode, Observed, Plan, PlanNode, Resolution, SeenAt, StepDo, joined, resolve_open_intents,
+    seen_digest,
 };
 use ksail_provider::{CallContext, Connector};
 use ksail_records::{
@@ -121,6 +122,11 @@ pub enum ApplyError {
     },
 }
 
+/// How long calls that another process left open are waited out at most.
+const MOST_WAIT_OUT: Duration = Duration::from_secs(1800);
+/// A deadline is past a moment after it.
+const JUST_PAST: Duration = Duration::from_millis(10);
+
 /// How many findings a message names.
 const MOST_FINDINGS: usize = 10;
 
@@ -214,8 +220,24 @@ fn is_resumed(plan: &Plan, snapshot: &Snapshot) -> bool {
         .is_some_and(|header| header.plan_digest == plan.digest && header.parent_serial == plan.header.serial)
 }
 
-async fn run(request: Apply, writer: Box<dyn Writer>, state: State) -> Result<Summary, ApplyError> {
-    let (journal, task) = Journal::start(writer, state);
+async fn run(mut request: Apply, writer: Box<dyn Writer>, state: State) -> Result<Summary, ApplyError> {
+    let ahead = &mut request.limits.announced_ahead;
+    *ahead = writer.announces_ahead().max(*ahead);
+    let (journal, task) = Journal::start(writer, state, &request.plan);
+    let watch = journal.lease().cloned().map(|lease| {
+        // The caller's tokens stay the caller's.
+        let (stop, abort) = (request.stop.child_token(), request.abort.child_token());
+        (request.stop, request.abort) = (stop.clone(), abort.clone());
+        let lost = Arc::clone(&lease);
+        let task = tokio::spawn(async move {
+            lost.lost().await;
+            // Another one may be at work already: nothing new is begun, and calls in flight are cancelled. They stay open
+            // intents.
+            stop.cancel();
+            abort.cancel();
+        });
+        (lease, task)
+    });
     let context = CallContext {
         lineage: request.plan.header.lineage.clone(),
         operation: None,
@@ -225,6 +247,12 @@ async fn run(request: Apply, writer: Box<dyn Writer>, state: State) -> Result<Su
     let sessions = Arc::new(Sessions::new(Arc::clone(&request.connector), request.plan.providers.clone()));
     let run = Run { looker: Looker::with_sessions(Arc::clone(&sessions), context), sessions, journal, request };
     let result = run.apply().await;
+    let lapsed = watch.is_some_and(|(lease, task)| {
+        let lapsed = lease.remaining().is_zero();
+        task.abort();
+        lapsed
+    });
+    let place = run.request.backend.place();
     drop(run);
     // The journal's task ends with its last handle, and what it wrote is on disk.
     let Ok((writer, state)) = task.await else {
@@ -232,6 +260,10 @@ async fn run(request: Apply, writer: Box<dyn Writer>, state: State) -> Result<Su
     };
     let released = writer.release().await;
     let Finished { operation, ending, resumed, progress } = result?;
+    if lapsed && ending == Ending::Interrupted {
+        let why = "calls in flight were cancelled, and nothing more was begun".to_owned();
+        return Err(StateError::LeaseLost { place, why }.into());
+    }
     released?;
     Ok(Summary {
         operation,
@@ -317,9 +349,16 @@ impl Run {
             }
         }
         let items: Vec<LookItem> = items.into_values().collect();
-        let observed = self.looker.look(&items, &|host| known_attributes(&snapshot, host)).await;
-        let resolutions =
-            resolve_open_intents(&snapshot, &observed, self.request.schemas.as_ref(), self.request.clock.now_ms());
+        let look = async || {
+            let observed = self.looker.look(&items, &|host| known_attributes(&snapshot, host)).await;
+            let now_ms = self.request.clock.now_ms();
+            resolve_open_intents(&snapshot, &observed, self.request.schemas.as_ref(), now_ms)
+        };
+        let mut resolutions = look().await;
+        // Calls that another machine made may still be under way there: this one goes on when they no longer can be.
+        if resumed && self.journal.lease().is_some() && self.wait_out(&snapshot, &resolutions).await {
+            resolutions = look().await;
+        }
         if !resumed {
             // Another plan: it must have been made from the same findings.
             let planned: BTreeMap<_, _> =
@@ -346,6 +385,23 @@ impl Run {
             self.journal.commit(vec![Entry::Outcome(Box::new(resolution.outcome))]).await?;
         }
         Ok(snapshot.open.into_keys().collect())
+    }
+
+    /// Waits until the deadlines of those calls are past that could not be told yet. Answers whether there were any.
+    async fn wait_out(&self, snapshot: &Snapshot, told: &[Resolution]) -> bool {
+        let now_ms = self.request.clock.now_ms();
+        let told: BTreeSet<&RecordKey> = told.iter().map(|resolution| &resolution.outcome.key).collect();
+        let running =
+            snapshot.open.iter().filter(|(key, open)| !told.contains(key) && open.intent.deadline_ms >= now_ms);
+        let Some(latest) = running.map(|(_, open)| open.intent.deadline_ms).max() else { return false };
+        let wait = Duration::from_millis(latest.saturating_sub(now_ms)).saturating_add(JUST_PAST).min(MOST_WAIT_OUT);
+        let message = format!("calls that another process made may still be under way: waiting {} s", wait.as_secs());
+        self.request.sink.event(Event::Note { message });
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.request.stop.cancelled() => {}
+        }
+        true
     }
 
     /// Which steps of the plan the killed operation has done, by what is recorded.

@@ -1,15 +1,19 @@
 //! The journal as the engine writes it: group commit. Whoever has something to record waits until it is durable.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ksail_records::{Entry, Illegal, SealedOperation, Snapshot, State, StateError, Writer};
+use ksail_plan::Plan;
+use ksail_records::{
+    Entry, Illegal, Lease, Outcome, OutcomeKind, SealedOperation, Snapshot, State, StateError, Writer,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// The most requests in one group.
-const LARGEST_GROUP: usize = 1024;
+const LARGEST_GROUP: usize = 4096;
 /// How many requests may wait for a group.
-const QUEUE: usize = 4096;
+const QUEUE: usize = 8192;
 /// How often the other tasks get a turn, without one more request coming, before a group is closed.
 const QUIET_TURNS: u32 = 3;
 /// How often they get a turn at most.
@@ -43,6 +47,9 @@ struct Request {
 pub(crate) struct Journal {
     requests: mpsc::Sender<Request>,
     state: Arc<Recorded>,
+    lease: Option<Arc<dyn Lease>>,
+    /// A write failed.
+    has_stopped: Arc<AtomicBool>,
 }
 
 /// The state as recorded so far. A checkpoint reads it while others do; only the journal's task changes it, and not
@@ -55,11 +62,24 @@ type Written = (Box<dyn Writer>, Arc<State>);
 impl Journal {
     /// Takes over a writer whose state was loaded. The task ends when the last handle is dropped, and gives the writer
     /// back, with the state.
-    pub(crate) fn start(writer: Box<dyn Writer>, state: State) -> (Self, JoinHandle<Written>) {
+    pub(crate) fn start(writer: Box<dyn Writer>, state: State, plan: &Arc<Plan>) -> (Self, JoinHandle<Written>) {
         let (requests, incoming) = mpsc::channel(QUEUE);
         let state = Arc::new(Mutex::new(Arc::new(state)));
-        let task = tokio::spawn(run(writer, Arc::clone(&state), incoming));
-        (Self { requests, state }, task)
+        let lease = writer.lease();
+        let plan = writer.keeps_plans().then(|| Arc::clone(plan));
+        let has_stopped = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(run(writer, Arc::clone(&state), incoming, plan, Arc::clone(&has_stopped)));
+        (Self { requests, state, lease, has_stopped }, task)
+    }
+
+    /// Whether a call may be started: not any more once the lease has lapsed, whose next holder may be at work.
+    pub(crate) fn may_call(&self) -> bool {
+        self.lease.as_ref().is_none_or(|lease| !lease.remaining().is_zero())
+    }
+
+    /// The lease, where the lock can be lost.
+    pub(crate) const fn lease(&self) -> Option<&Arc<dyn Lease>> {
+        self.lease.as_ref()
     }
 
     /// Records entries, all in one group; returns when they are durable.
@@ -85,7 +105,7 @@ impl Journal {
 
     /// Whether nothing can be recorded any more.
     pub(crate) fn has_stopped(&self) -> bool {
-        self.requests.is_closed()
+        self.requests.is_closed() || self.has_stopped.load(Ordering::Acquire)
     }
 
     /// Reads the state as recorded so far.
@@ -94,18 +114,29 @@ impl Journal {
     }
 }
 
-async fn run(mut writer: Box<dyn Writer>, state: Arc<Recorded>, mut incoming: mpsc::Receiver<Request>) -> Written {
+async fn run(
+    mut writer: Box<dyn Writer>,
+    state: Arc<Recorded>,
+    mut incoming: mpsc::Receiver<Request>,
+    plan: Option<Arc<Plan>>,
+    has_stopped: Arc<AtomicBool>,
+) -> Written {
     while let Some(request) = incoming.recv().await {
         let mut group = Group::new(&state);
         group.take(request);
         group.fill(&mut incoming).await;
-        let Group { first, entries, waiting, sealed, .. } = group;
+        let Group { first, entries, waiting, mut sealed, .. } = group;
+        if let Some(plan) = &plan {
+            sealed.iter_mut().for_each(|operation| operation.plan = kept_plan(plan));
+        }
         if let Err(error) = write(writer.as_mut(), &state, first, &entries, &sealed).await {
+            has_stopped.store(true, Ordering::Release);
             let error = JournalError::Write(Arc::new(error));
             for done in waiting {
                 let _ = done.send(Err(error.clone()));
             }
             // What was taken in is not durable: nothing more may be recorded on top of it.
+            keep_rest(writer.as_mut(), &state, &entries, incoming).await;
             break;
         }
         for done in waiting {
@@ -172,6 +203,54 @@ impl<'a> Group<'a> {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// A write has failed, and calls are still in flight. What becomes of them is kept where the backend can keep it, so that the
+/// next apply need not find it out.
+async fn keep_rest(writer: &mut dyn Writer, state: &Recorded, failed: &[Entry], mut incoming: mpsc::Receiver<Request>) {
+    let mut keeps = true;
+    // Whoever announced these was told that the intent is not durable, and calls nothing.
+    let not_called = failed.iter().filter_map(|entry| match entry {
+        Entry::Intent(intent) => {
+            let message = "it could not be recorded, and was not called".to_owned();
+            let kind = OutcomeKind::NotDone { message };
+            Some(Entry::Outcome(Box::new(Outcome { key: intent.key.clone(), kind, took_ms: None })))
+        }
+        _ => None,
+    });
+    let not_called: Vec<Entry> = not_called.collect();
+    keep(writer, state, not_called, &mut keeps).await;
+    while let Some(request) = incoming.recv().await {
+        let is_news = |entry: &Entry| matches!(entry, Entry::Outcome(_) | Entry::Edit(_));
+        if request.entries.iter().all(is_news) {
+            keep(writer, state, request.entries, &mut keeps).await;
+        }
+        let _ = request.done.send(Err(JournalError::Stopped));
+    }
+}
+
+async fn keep(writer: &mut dyn Writer, state: &Recorded, entries: Vec<Entry>, keeps: &mut bool) {
+    if !*keeps || entries.is_empty() {
+        return;
+    }
+    let first = {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = Arc::make_mut(&mut state);
+        let first = state.next_sequence();
+        if take_in(state, &entries).is_err() {
+            return;
+        }
+        first
+    };
+    // The first error is the one to tell; a disk that does not take this either ends it.
+    *keeps = matches!(writer.rescue(first, &entries).await, Ok(Some(_)));
+}
+
+/// What history keeps of a plan: all but the resources that do not change.
+fn kept_plan(plan: &Plan) -> Option<serde_json::Value> {
+    let mut kept = plan.clone();
+    kept.nodes.retain(|_, node| node.action.is_change() || node.import.is_some() || node.moved_from.is_some());
+    serde_json::to_value(kept).ok()
 }
 
 /// Takes in the entries of one request, or none of them.

@@ -207,12 +207,10 @@ impl StepRunner {
 
     /// What is announced ahead has its turn now; if it does not come, the intent is taken back.
     async fn turn_after(&self, index: usize, ahead: bool) -> Result<(), StepError> {
-        if !ahead || self.turn(index).await.is_some() {
-            // What cannot be recorded is not begun.
-            return if self.journal.has_stopped() { Err(JournalError::Stopped.into()) } else { Ok(()) };
-        }
-        if self.journal.has_stopped() {
-            return Err(JournalError::Stopped.into());
+        let its_turn = !ahead || self.turn(index).await.is_some();
+        // What cannot be recorded is not begun.
+        if its_turn && !self.journal.has_stopped() {
+            return Ok(());
         }
         let message = "its call was announced and not made".to_owned();
         self.conclude(&self.plan.steps[index].key, OutcomeKind::NotDone { message }, None).await?;
@@ -609,6 +607,10 @@ impl StepRunner {
             if unknown { CallError { kind: CallErrorKind::Indeterminate, ..error } } else { error }
         };
         for attempt in 1.. {
+            // A stop of the process may have come between the intent and this.
+            if !self.journal.may_call() {
+                return Err(told(CallError::cancelled(), unknown));
+            }
             let result = match tokio::time::timeout(late, make(self.context(timeout))).await {
                 Ok(result) => result,
                 Err(_) => Err(CallError::indeterminate(format!("no answer within {} s", late.as_secs()))),

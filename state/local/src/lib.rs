@@ -7,6 +7,7 @@
 //!   journal.torn-<n>    what a kill left of a last line, kept when the line is cut off
 //!   history/            one file a sealed operation, `<serial>-<operation>.json`
 //!   lock                carries the OS lock; always empty
+//!   moved               where the state was moved to; nothing else here counts then
 //!   lock.json           who holds it, for messages; counts only while the lock is held
 //! ```
 //!

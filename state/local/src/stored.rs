@@ -10,6 +10,7 @@ use crate::journal::Journal;
 
 const SNAPSHOT_FILE: &str = "snapshot.json";
 const JOURNAL_FILE: &str = "journal";
+const MOVED_FILE: &str = "moved";
 
 /// The snapshot's file.
 pub(crate) fn snapshot_path(folder: &Path) -> PathBuf {
@@ -72,9 +73,26 @@ struct FormatOnly {
     format: u32,
 }
 
+/// Where the state was moved to, if it was: an error for whoever wants to use it here.
+pub(crate) fn check_not_moved(folder: &Path) -> Result<(), StateError> {
+    match files::read_if_there(&folder.join(MOVED_FILE))? {
+        None => Ok(()),
+        Some(to) => Err(StateError::Moved {
+            place: folder.display().to_string(),
+            to: String::from_utf8_lossy(&to).trim().to_owned(),
+        }),
+    }
+}
+
+/// Marks the state as moved.
+pub(crate) fn mark_moved(folder: &Path, to: &str) -> Result<(), StateError> {
+    files::replace(&folder.join(MOVED_FILE), files::Durability::Synced, |out| writeln!(out, "{to}")).map(drop)
+}
+
 /// Reads both files, once. The snapshot comes first: what a writer does in between can then only make the journal too
 /// new, which shows.
 pub(crate) fn read(folder: &Path) -> Result<Found, StateError> {
+    check_not_moved(folder)?;
     let (snapshot_path, journal_path) = (snapshot_path(folder), journal_path(folder));
     let snapshot_bytes = files::read_if_there(&snapshot_path)?;
     let journal_bytes = files::read_if_there(&journal_path)?;

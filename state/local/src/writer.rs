@@ -102,6 +102,11 @@ impl Writer for LocalWriter {
         in_place(|| history::store(&lock(&self.inner).folder, operation))
     }
 
+    async fn seal(&mut self, to: &str) -> Result<(), StateError> {
+        let folder = lock(&self.inner).folder.clone();
+        in_place(|| stored::mark_moved(&folder, to))
+    }
+
     async fn release(self: Box<Self>) -> Result<(), StateError> {
         // A task that is still at work holds the lock until it is done; its end gives the lock back.
         match Arc::try_unwrap(self.inner) {

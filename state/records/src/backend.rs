@@ -4,6 +4,7 @@
 //! operations, and a lock that allows one writer. Group commit is the engine's: a backend makes one batch durable at a
 //! time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -103,6 +104,62 @@ pub enum StateError {
         /// What was asked for.
         wanted: String,
     },
+    /// The store cannot be reached, or fails; whatever was tried was tried several times.
+    #[error("cannot {doing} {place}")]
+    Unreachable {
+        /// What was tried (`read`, `write`).
+        doing: &'static str,
+        /// Where.
+        place: String,
+        /// What the store said, without secrets.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store refuses our credentials, or has none of them.
+    #[error("may not {doing} {place}")]
+    Denied {
+        /// What was tried (`read`, `write`).
+        doing: &'static str,
+        /// Where.
+        place: String,
+        /// What the store said, without secrets.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store is not set up for a state, or its address is wrong.
+    #[error("{place} cannot hold a state: {why}")]
+    Unfit {
+        /// Where.
+        place: String,
+        /// Why.
+        why: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The lease was not renewed in time, or was taken from us: nothing more may be written.
+    #[error("the lease on {place} is lost: {why}")]
+    LeaseLost {
+        /// Where.
+        place: String,
+        /// How.
+        why: String,
+    },
+    /// The store could not be written. What could not be stored is kept in a file, and the next apply takes it up.
+    #[error("what could not be stored in {place} is kept in {file}")]
+    Rescued {
+        /// Where it belongs.
+        place: String,
+        /// Where it is kept.
+        file: String,
+        /// Why it could not be stored.
+        source: Box<StateError>,
+    },
+    /// The state was moved elsewhere.
+    #[error("the state in {place} was moved to {to}")]
+    Moved {
+        /// Where it was.
+        place: String,
+        /// Where it is, without credentials.
+        to: String,
+    },
     /// Anything else of the system.
     #[error("cannot {doing} {place}")]
     Io {
@@ -113,6 +170,36 @@ pub enum StateError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// A lock that is held, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldLock {
+    /// Who holds it.
+    #[serde(flatten)]
+    pub owner: LockOwner,
+    /// The lease that keeps it, where it does not simply die with its process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseSeen>,
+}
+
+/// A lease, as others see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseSeen {
+    /// How long it holds without being renewed, in milliseconds.
+    pub ttl_ms: u64,
+    /// When it was renewed last by its holder's clock, in milliseconds since the epoch.
+    pub renewed_ms: u64,
+}
+
+/// The lease of a writer whose lock can be lost while it works.
+#[async_trait]
+pub trait Lease: Send + Sync {
+    /// How long it still holds, by a clock that also runs while the machine sleeps. Zero: no call may be started any more.
+    fn remaining(&self) -> Duration;
+
+    /// Waits until it is lost. It then stays so.
+    async fn lost(&self);
 }
 
 /// What is stored.
@@ -135,6 +222,11 @@ pub trait Backend: Send + Sync {
 
     /// Who holds the lock, if anybody does.
     async fn lock_owner(&self) -> Result<Option<LockOwner>, StateError>;
+
+    /// The lock as it is held, with its lease.
+    async fn held_lock(&self) -> Result<Option<HeldLock>, StateError> {
+        Ok(self.lock_owner().await?.map(|owner| HeldLock { owner, lease: None }))
+    }
 
     /// Takes the lock, waiting up to `wait`. The writer holds it until it is released or dropped; a killed process loses
     /// it.
@@ -160,6 +252,12 @@ pub trait Writer: Send {
     /// may or may not be there: the engine stops, and what is read next decides.
     async fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), StateError>;
 
+    /// How many calls are to be announced before their turn at least, where a write is a round trip: while one is under way
+    /// this many can go on.
+    fn announces_ahead(&self) -> usize {
+        0
+    }
+
     /// Whether the log has outgrown the snapshot, so that a checkpoint is due.
     fn wants_checkpoint(&self) -> bool;
 
@@ -168,6 +266,30 @@ pub trait Writer: Send {
 
     /// Stores a sealed operation in the history.
     async fn archive(&mut self, operation: &SealedOperation) -> Result<(), StateError>;
+
+    /// Keeps entries that a failed write leaves over (outcomes of calls that were in flight), the first of which has this
+    /// sequence number, on this machine, so that the next `load` can take them up. Answers where; `None` if this backend
+    /// keeps nothing, because what it fails to write it cannot keep either.
+    async fn rescue(&mut self, first: u64, entries: &[Entry]) -> Result<Option<String>, StateError> {
+        let _ = (first, entries);
+        Ok(None)
+    }
+
+    /// The lease that this writer holds its lock by; `None` where the lock dies with the process.
+    fn lease(&self) -> Option<Arc<dyn Lease>> {
+        None
+    }
+
+    /// Whether operations are to be archived with their plan.
+    fn keeps_plans(&self) -> bool {
+        false
+    }
+
+    /// Marks the state as moved: from now on every use of it is [`StateError::Moved`].
+    async fn seal(&mut self, to: &str) -> Result<(), StateError> {
+        let why = format!("it cannot be marked as moved to {to}");
+        Err(StateError::Unfit { place: "this backend".to_owned(), why, hint: "use another one".to_owned() })
+    }
 
     /// Gives the lock back.
     async fn release(self: Box<Self>) -> Result<(), StateError>;

@@ -7,7 +7,7 @@ mod operation;
 mod snapshot;
 mod state;
 
-pub use backend::{Backend, LockOwner, StateError, Stored, Writer};
+pub use backend::{Backend, HeldLock, Lease, LeaseSeen, LockOwner, StateError, Stored, Writer};
 pub use entry::{Call, Edit, Entry, Intent, Outcome, OutcomeKind};
 pub use operation::{Change, OperationHeader, OperationKind, OperationResult, SealedOperation};
 pub use snapshot::{FORMAT, OpenIntent, Snapshot};

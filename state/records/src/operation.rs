@@ -89,4 +89,7 @@ pub struct SealedOperation {
     /// The outputs before it, if it changed them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs_before: Option<BTreeMap<String, Value>>,
+    /// What its plan would change, where the backend keeps plans. Only for people: nothing is computed from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<serde_json::Value>,
 }

@@ -268,6 +268,7 @@ impl State {
             sealed_ms: at_ms,
             changes,
             outputs_before: self.snapshot.outputs_before.take(),
+            plan: None,
         })
     }
 }

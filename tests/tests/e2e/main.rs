@@ -15,5 +15,6 @@ mod lifecycle;
 mod lost;
 mod plans;
 mod secrets;
+mod shared;
 mod state;
 mod tls;

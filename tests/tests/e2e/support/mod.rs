@@ -2,6 +2,7 @@
 
 pub(crate) mod engine;
 pub(crate) mod project;
+pub(crate) mod proxy;
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;

@@ -60,6 +60,9 @@ struct Run {
     /// Calls in flight; the engine's default where it is left out.
     #[arg(long)]
     parallelism: Option<usize>,
+    /// Keep the state in a store in memory whose requests take so long, instead of in the folder; it ends with the process.
+    #[arg(long, value_name = "MS")]
+    round_trip_ms: Option<u64>,
     /// How much of the graph's call times calls take; 0 returns at once.
     #[arg(long, default_value_t = 0.0)]
     scale: f64,

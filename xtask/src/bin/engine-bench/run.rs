@@ -12,7 +12,11 @@ use ksail_plan::{Inputs, Mode, Options, Plan, PlanHeader, joined, look_list, pla
 use ksail_provider::{CallContext, Connector};
 use ksail_records::{Backend, LockOwner, Snapshot, State};
 use ksail_state_local::LocalBackend;
+use ksail_state_object::ObjectStoreObjects;
+use ksail_state_remote::{RemoteBackend, RemoteOptions};
 use ksail_views::text::{self, TextOptions};
+use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use tokio_util::sync::CancellationToken;
 use xtask::graph::Graph;
 
@@ -62,7 +66,7 @@ async fn go(arguments: &Run, started: Instant) -> Result<Report, Box<dyn Error>>
         _ => (compile(&graph, &arguments.graph.display().to_string()), Mode::Apply),
     };
     drop(graph);
-    let backend = Arc::new(LocalBackend::new(arguments.state.clone()));
+    let backend = backend(arguments);
     let made = make_plan(declared, mode, backend.as_ref(), &provider).await?;
     let lines = Arc::new(Lines::new());
     lines.show(&text::plan(&made, &OneKind::default(), &TextOptions::default()));
@@ -82,6 +86,23 @@ async fn go(arguments: &Run, started: Instant) -> Result<Report, Box<dyn Error>>
     Ok(report)
 }
 
+/// The state: in a folder, or in a store in memory whose every request takes a round trip.
+fn backend(arguments: &Run) -> Arc<dyn Backend> {
+    let Some(ms) = arguments.round_trip_ms else { return Arc::new(LocalBackend::new(arguments.state.clone())) };
+    let wait = Duration::from_millis(ms);
+    let config = ThrottleConfig {
+        wait_delete_per_call: wait,
+        wait_get_per_call: wait,
+        wait_list_per_call: wait,
+        wait_list_with_delimiter_per_call: wait,
+        wait_put_per_call: wait,
+        ..ThrottleConfig::default()
+    };
+    let store = Arc::new(ThrottledStore::new(InMemory::new(), config));
+    let objects = ObjectStoreObjects::new(store, "bench", "memory".to_owned());
+    Arc::new(RemoteBackend::new(Arc::new(objects), RemoteOptions::new(arguments.state.clone())))
+}
+
 fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
 }
@@ -96,7 +117,7 @@ fn times(graph: &Graph, scale: f64) -> HashMap<String, Duration> {
 async fn make_plan(
     declared: DeclaredGraph,
     mode: Mode,
-    backend: &LocalBackend,
+    backend: &dyn Backend,
     provider: &Nothing,
 ) -> Result<Plan, Box<dyn Error>> {
     let stored = backend.read().await?;
@@ -142,7 +163,7 @@ async fn make_plan(
 async fn apply_plan(
     plan: Plan,
     arguments: &Run,
-    backend: Arc<LocalBackend>,
+    backend: Arc<dyn Backend>,
     provider: Nothing,
     sink: Arc<Lines>,
 ) -> Result<usize, Box<dyn Error>> {
