@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::io::{Read as _, Seek as _};
 use std::path::Path as FilePath;
+use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ConstantBuilder};
 use bollard::models::ImageSummary;
 use bollard::query_parameters::{
     CreateImageOptions, ImportImageOptions, ListContainersOptions, ListImagesOptions, RemoveImageOptions,
@@ -28,6 +30,9 @@ use crate::reference::Reference;
 
 /// How much of an archive is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
+/// How often a name is removed in all where the engine fails with it, and the pause in between.
+const UNTAG_TRIES: usize = 4;
+const UNTAG_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where the files are that images need.
 pub(crate) struct Files<'a> {
@@ -324,12 +329,27 @@ fn open_and_digest(path: &FilePath) -> std::io::Result<(std::fs::File, String)> 
 }
 
 /// Removes one name of an image, and the image with its last. `false` says that it was gone.
+///
+/// An engine that is removing the same image for an earlier request fails in the middle ("unrecognized image ID"), so what
+/// it says then is not what counts: whether the name is still there is.
 async fn untag(call: &Call, what: &str, name: &str) -> Result<bool, CallError> {
     let doing = format!("untag {what}");
-    match call.change(&doing, call.session.docker.remove_image(name, None::<RemoveImageOptions>, None)).await {
-        Ok(_) => Ok(true),
-        Err(Failed::Answered { status: 404, .. }) => Ok(false),
-        Err(failed) => Err(failed.into_error(call, &doing)),
+    let mut pauses = ConstantBuilder::default().with_delay(UNTAG_PAUSE).with_max_times(UNTAG_TRIES - 1).build();
+    loop {
+        match call.change(&doing, call.session.docker.remove_image(name, None::<RemoveImageOptions>, None)).await {
+            Ok(_) => return Ok(true),
+            Err(Failed::Answered { status: 404, .. }) => return Ok(false),
+            Err(failed @ Failed::Answered { status: 500.., .. }) => {
+                if call.look(&doing, || call.session.docker.inspect_image(name)).await?.is_none() {
+                    return Ok(true);
+                }
+                match pauses.next() {
+                    Some(pause) => call.pause(&doing, pause).await?,
+                    None => return Err(failed.into_error(call, &doing)),
+                }
+            }
+            Err(failed) => return Err(failed.into_error(call, &doing)),
+        }
     }
 }
 

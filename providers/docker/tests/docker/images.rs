@@ -8,6 +8,7 @@ use ksail_kinds::{ImageSource, ImageSpec, Spec as _};
 use ksail_model::{Address, Digest, Identity, Observation, Ownership, Value};
 use ksail_provider::{CallErrorKind, Deleted, Provider as _, Target};
 use ksail_provider_docker::{DockerProvider, Endpoint};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::engine::{Engine, on_both_engines};
 use crate::push::push;
@@ -146,6 +147,50 @@ async fn pulls_work_and_say_what_to_do_when_they_do_not(engine: Engine) {
     assert!(digest.is_some_and(|digest| digest.starts_with("sha256:")), "{:?}", made.attributes);
     assert_eq!(engine.delete(&target).await, Ok(Deleted::Gone));
     engine.clean().await;
+}
+
+/// Stands before an engine. It lets the engine remove a name of an image, but answers as Docker does where an earlier request
+/// removes the same image at the same time.
+async fn serve_racing(listener: tokio::net::UnixListener, engine: std::path::PathBuf) {
+    loop {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            let mut server = tokio::net::UnixStream::connect(engine).await.unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).await.unwrap_or(0) > 0 {
+                head.push(byte[0]);
+            }
+            let text = String::from_utf8_lossy(&head).into_owned();
+            let Some((line, headers)) = text.split_once("\r\n") else { return };
+            server.write_all(format!("{line}\r\nConnection: close\r\n{headers}").as_bytes()).await.unwrap();
+            if !line.starts_with("DELETE ") {
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                return;
+            }
+            server.read_to_end(&mut Vec::new()).await.unwrap();
+            let body = r#"{"message":"unrecognized image ID sha256:00"}"#;
+            let head = "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nConnection: close\r\n";
+            let reply = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+            client.write_all(reply.as_bytes()).await.unwrap();
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_is_gone_is_removed_whatever_the_engine_said() {
+    let engine = Engine::embedded().await;
+    let folder = tempfile::tempdir().unwrap();
+    let reference = engine.image_name("raced");
+    let digest = archive(&reference, &folder.path().join("image.tar"));
+    let path = folder.path().join("image.tar").display().to_string();
+    let target = image("foo", &reference, ImageSource::Archive { path, digest });
+    engine.create(&target).await;
+    let socket = folder.path().join("s");
+    tokio::spawn(serve_racing(tokio::net::UnixListener::bind(&socket).unwrap(), engine.socket.clone()));
+    let raced = DockerProvider::new(Endpoint::socket(&socket));
+    assert_eq!(raced.delete(&engine.context(), &engine.deletion(&target, None)).await, Ok(Deleted::Gone));
+    assert_eq!(engine.observe(&target).await, Observation::Absent);
 }
 
 on_both_engines!(
