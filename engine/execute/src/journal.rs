@@ -2,13 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use ksail_model::Digest;
 use ksail_plan::Plan;
 use ksail_records::{
-    Entry, Illegal, Lease, Outcome, OutcomeKind, SealedOperation, Snapshot, State, StateError, Writer,
+    Entry, Illegal, KeptPlan, Lease, Outcome, OutcomeKind, SealedOperation, Snapshot, State, StateError, Writer,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// The most requests in one group.
 const LARGEST_GROUP: usize = 4096;
@@ -18,6 +21,8 @@ const QUEUE: usize = 8192;
 const QUIET_TURNS: u32 = 3;
 /// How often they get a turn at most.
 const MOST_TURNS: u32 = 64;
+/// How many times a backend's linger a group waits at most while more keeps coming.
+const MOST_LINGERS: u32 = 5;
 
 /// Why something could not be recorded. Dispatch stops.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -66,7 +71,11 @@ impl Journal {
         let (requests, incoming) = mpsc::channel(QUEUE);
         let state = Arc::new(Mutex::new(Arc::new(state)));
         let lease = writer.lease();
-        let plan = writer.keeps_plans().then(|| Arc::clone(plan));
+        // Many megabytes of JSON for a large plan: made while calls are under way.
+        let plan = writer.keeps_plans().then(|| {
+            let plan = Arc::clone(plan);
+            (plan.digest.clone(), tokio::task::spawn_blocking(move || kept_plan(&plan)))
+        });
         let has_stopped = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn(run(writer, Arc::clone(&state), incoming, plan, Arc::clone(&has_stopped)));
         (Self { requests, state, lease, has_stopped }, task)
@@ -118,16 +127,20 @@ async fn run(
     mut writer: Box<dyn Writer>,
     state: Arc<Recorded>,
     mut incoming: mpsc::Receiver<Request>,
-    plan: Option<Arc<Plan>>,
+    mut plan: Option<(Digest, JoinHandle<Option<KeptPlan>>)>,
     has_stopped: Arc<AtomicBool>,
 ) -> Written {
+    let lingers = writer.lingers();
     while let Some(request) = incoming.recv().await {
         let mut group = Group::new(&state);
         group.take(request);
-        group.fill(&mut incoming).await;
+        group.fill(&mut incoming, lingers).await;
         let Group { first, entries, waiting, mut sealed, .. } = group;
-        if let Some(plan) = &plan {
-            sealed.iter_mut().for_each(|operation| operation.plan = kept_plan(plan));
+        for operation in &mut sealed {
+            // An operation that was killed is sealed too where another plan takes over.
+            if let Some((_, plan)) = plan.take_if(|(digest, _)| *digest == operation.header.plan_digest) {
+                operation.plan = plan.await.ok().flatten();
+            }
         }
         if let Err(error) = write(writer.as_mut(), &state, first, &entries, &sealed).await {
             has_stopped.store(true, Ordering::Release);
@@ -186,8 +199,22 @@ impl<'a> Group<'a> {
 
     /// Takes in what is there, and lets tasks that can run come to their next request, so that it shares the group: whoever
     /// was just told that its entry is durable, or what depends on one that was taken in, mostly has another one. It waits
-    /// for no timer and for no call that is under way.
-    async fn fill(&mut self, incoming: &mut mpsc::Receiver<Request>) {
+    /// for no call that is under way, and for time only where the backend asks for it.
+    async fn fill(&mut self, incoming: &mut mpsc::Receiver<Request>, lingers: Duration) {
+        let until = Instant::now() + lingers * MOST_LINGERS;
+        loop {
+            self.fill_at_once(incoming).await;
+            if self.requests >= LARGEST_GROUP || Instant::now() >= until {
+                return;
+            }
+            match tokio::time::timeout(lingers, incoming.recv()).await {
+                Ok(Some(request)) => self.take(request),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    async fn fill_at_once(&mut self, incoming: &mut mpsc::Receiver<Request>) {
         let mut quiet = 0;
         for _ in 0..MOST_TURNS {
             let before = self.requests;
@@ -247,10 +274,10 @@ async fn keep(writer: &mut dyn Writer, state: &Recorded, entries: Vec<Entry>, ke
 }
 
 /// What history keeps of a plan: all but the resources that do not change.
-fn kept_plan(plan: &Plan) -> Option<serde_json::Value> {
+fn kept_plan(plan: &Plan) -> Option<KeptPlan> {
     let mut kept = plan.clone();
     kept.nodes.retain(|_, node| node.action.is_change() || node.import.is_some() || node.moved_from.is_some());
-    serde_json::to_value(kept).ok()
+    KeptPlan::of(&kept).ok()
 }
 
 /// Takes in the entries of one request, or none of them.

@@ -258,6 +258,11 @@ pub trait Writer: Send {
         0
     }
 
+    /// How long a batch is to wait for more entries, where a write is a round trip.
+    fn lingers(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Whether the log has outgrown the snapshot, so that a checkpoint is due.
     fn wants_checkpoint(&self) -> bool;
 

@@ -9,6 +9,6 @@ mod state;
 
 pub use backend::{Backend, HeldLock, Lease, LeaseSeen, LockOwner, StateError, Stored, Writer};
 pub use entry::{Call, Edit, Entry, Intent, Outcome, OutcomeKind};
-pub use operation::{Change, OperationHeader, OperationKind, OperationResult, SealedOperation};
+pub use operation::{Change, KeptPlan, OperationHeader, OperationKind, OperationResult, SealedOperation};
 pub use snapshot::{FORMAT, OpenIntent, Snapshot};
 pub use state::{Illegal, State, concluded};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ksail_model::{Digest, Record, RecordKey, Value};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// What an operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +70,31 @@ pub struct Change {
     pub after: Option<Arc<Record>>,
 }
 
+/// A plan as the history keeps it: its JSON as it was written, which nobody but a reader has to understand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeptPlan(Arc<RawValue>);
+
+impl KeptPlan {
+    /// Writes a plan.
+    pub fn of(plan: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self(serde_json::value::to_raw_value(plan)?.into()))
+    }
+
+    /// Its JSON.
+    pub fn json(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl PartialEq for KeptPlan {
+    fn eq(&self, other: &Self) -> bool {
+        self.json() == other.json()
+    }
+}
+
+impl Eq for KeptPlan {}
+
 /// A sealed operation, as history keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedOperation {
@@ -91,5 +117,5 @@ pub struct SealedOperation {
     pub outputs_before: Option<BTreeMap<String, Value>>,
     /// What its plan would change, where the backend keeps plans. Only for people: nothing is computed from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<serde_json::Value>,
+    pub plan: Option<KeptPlan>,
 }

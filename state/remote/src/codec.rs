@@ -128,7 +128,7 @@ pub(crate) fn snapshot(header: Header, snapshot: &Snapshot, place: &str) -> Resu
 
 /// A sealed operation.
 pub(crate) fn operation(header: Header, operation: &SealedOperation, place: &str) -> Result<Bytes, StateError> {
-    let (raw, payload) = packed(operation, Compression::default()).map_err(|error| unwritable(place, &error))?;
+    let (raw, payload) = packed(operation, Compression::fast()).map_err(|error| unwritable(place, &error))?;
     Ok(encode(Header { kind: Kind::Operation, count: 1, ..header }, raw, &payload))
 }
 
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_a_changed_byte_is_noticed() {
         let entry = Entry::Seal { operation: "op".into(), result: ksail_records::OperationResult::Complete, at_ms: 9 };
-        let bytes = segment(header(), &[entry.clone()], "here").unwrap();
+        let bytes = segment(header(), std::slice::from_ref(&entry), "here").unwrap();
         let read = Object::open(&bytes, Kind::Segment, "here").unwrap();
         assert_eq!((read.header.segment, read.header.sequence, read.header.count), (3, 7, 1));
         assert_eq!(read.entries().unwrap(), [entry]);

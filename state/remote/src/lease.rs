@@ -103,6 +103,8 @@ struct Shared {
     ttl: Duration,
     /// Until when, by [`uptime`].
     valid_until: Mutex<Duration>,
+    /// The version of the object as we wrote it last.
+    version: Mutex<Option<Version>>,
     /// Why it is lost.
     lost: watch::Sender<Option<String>>,
 }
@@ -119,7 +121,8 @@ impl Shared {
         Record { format: FORMAT, holder: Some(holder), clean: false, nonce: nonce() }
     }
 
-    fn renewed(&self, asked: Duration) {
+    fn renewed(&self, asked: Duration, version: &Version) {
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version.clone());
         *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner) = asked + self.ttl;
     }
 
@@ -207,12 +210,20 @@ impl Drop for Held {
 
 async fn give_back(shared: &Shared, clean: bool) -> Result<(), StateError> {
     let remote = &shared.remote;
+    let mut known = shared.version.lock().unwrap_or_else(PoisonError::into_inner).take();
     for _ in 0..RELEASE_TRIES {
-        let Some((found, version)) = remote.get(LEASE).await? else { return Ok(()) };
-        if parse(remote, &found)?.holder.is_none_or(|holder| holder.writer != shared.writer) {
-            // Somebody else has it: there is nothing to give back.
-            return Ok(());
-        }
+        // Asked for only where a heartbeat that was cut off may have come in between.
+        let version = match known.take() {
+            Some(version) => version,
+            None => {
+                let Some((found, version)) = remote.get(LEASE).await? else { return Ok(()) };
+                if parse(remote, &found)?.holder.is_none_or(|holder| holder.writer != shared.writer) {
+                    // Somebody else has it: there is nothing to give back.
+                    return Ok(());
+                }
+                version
+            }
+        };
         let free = Record { format: FORMAT, holder: None, clean, nonce: nonce() };
         if remote.put_if_version(LEASE, &bytes(&free), &version).await?.is_some() {
             shared.lose("it was given back");
@@ -237,7 +248,7 @@ async fn beat(shared: Arc<Shared>, mut version: Version) {
         pause = match timeout(remaining, shared.remote.put_if_version(LEASE, &record, &version)).await {
             Ok(Ok(Some(renewed))) => {
                 version = renewed;
-                shared.renewed(asked);
+                shared.renewed(asked, &version);
                 shared.ttl / BEATS
             }
             Ok(Ok(None)) => {
@@ -261,6 +272,7 @@ pub(crate) async fn take(remote: &Arc<Remote>, owner: &LockOwner, wait: Duration
         writer: nonce(),
         ttl: remote.options.lease,
         valid_until: Mutex::new(Duration::ZERO),
+        version: Mutex::default(),
         lost: watch::Sender::new(None),
     };
     loop {
@@ -296,7 +308,7 @@ pub(crate) async fn take(remote: &Arc<Remote>, owner: &LockOwner, wait: Duration
             }
         };
         if let Some(version) = taken {
-            shared.renewed(asked);
+            shared.renewed(asked, &version);
             let shared = Arc::new(shared);
             let heartbeat = tokio::spawn(beat(Arc::clone(&shared), version));
             return Ok(Held { shared, heartbeat, after_clean, released: false });

@@ -1,6 +1,7 @@
 //! The one writer of a stack.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,13 +15,16 @@ use crate::lease::Held;
 use crate::log::{self, Log, Tail};
 use crate::rescue::{self, Fit, Rescue};
 
-/// A log smaller than this is never worth a checkpoint.
-pub const CHECKPOINT_FLOOR_BYTES: u64 = 1024 * 1024;
+/// A log smaller than this is never worth a checkpoint: packed it is some hundred KiB, in a few objects that are read at once.
+pub const CHECKPOINT_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
 /// A log this many times larger than the snapshot is worth a checkpoint. Both are counted as they unfold.
 pub const CHECKPOINT_RATIO: u64 = 2;
 /// How many calls are announced before their turn: as many as a quick provider makes in a round trip or two. Their intents share
 /// a segment; of a killed writer, as many are looked at again.
 const ANNOUNCED_AHEAD: usize = 2048;
+/// How long a segment waits for more entries. It is little beside a round trip, and saves one where what follows from an
+/// outcome comes a moment later.
+const LINGER: Duration = Duration::from_millis(2);
 /// So many segments after the last pack are packed when the lease is given back.
 const PACK_AT_RELEASE: usize = 32;
 /// So many are packed while an apply is at work.
@@ -58,13 +62,14 @@ pub(crate) struct RemoteWriter {
     settled: bool,
     /// A write of ours failed or was given up, and may still be on its way: whoever comes next must put a fence.
     failed: bool,
-    archived: bool,
+    /// The serial of the operation that went into the history last.
+    archived: Option<u64>,
 }
 
 impl RemoteWriter {
     pub(crate) fn new(remote: Arc<Remote>, held: Held) -> Self {
         let settled = held.after_clean;
-        Self { remote, held, open: None, lineage: None, rescue: None, settled, failed: false, archived: false }
+        Self { remote, held, open: None, lineage: None, rescue: None, settled, failed: false, archived: None }
     }
 
     fn header(&self, lineage: &str) -> Header {
@@ -179,6 +184,16 @@ impl RemoteWriter {
         open.old.extend(open.fences.drain(..over));
         if self.remote.delete(&open.old).await.is_ok() {
             open.old.clear();
+        }
+    }
+
+    /// Deletes what the history is to keep no longer.
+    async fn retain(&self) {
+        let retention = &self.remote.options.retention;
+        // There is no more than one operation a serial.
+        let may_be_over = |serial: u64| retention.age.is_some() || serial > retention.count as u64;
+        if self.archived.is_some_and(may_be_over) {
+            let _ = history::retain(&self.remote, retention).await;
         }
     }
 
@@ -310,9 +325,7 @@ impl Writer for RemoteWriter {
         self.failed = false;
         if open.tail.iter().rev().take_while(|tail| tail.to == tail.from + 1).count() >= PACK_AT_WORK {
             // A help for readers only: that it fails is not this write's failure.
-            if self.pack(&mut open).await.is_ok() {
-                self.forget(&mut open).await;
-            }
+            let _ = self.pack(&mut open).await;
         }
         self.open = Some(open);
         Ok(())
@@ -320,6 +333,10 @@ impl Writer for RemoteWriter {
 
     fn announces_ahead(&self) -> usize {
         ANNOUNCED_AHEAD
+    }
+
+    fn lingers(&self) -> Duration {
+        LINGER
     }
 
     fn wants_checkpoint(&self) -> bool {
@@ -361,7 +378,6 @@ impl Writer for RemoteWriter {
                 open.snapshot_raw =
                     codec::Object::open(&bytes, Kind::Snapshot, "").map_or(0, |object| object.header.raw);
                 open.tail_raw = 0;
-                self.forget(&mut open).await;
                 self.open = Some(open);
                 Ok(())
             }
@@ -379,7 +395,7 @@ impl Writer for RemoteWriter {
 
     async fn archive(&mut self, operation: &SealedOperation) -> Result<(), StateError> {
         self.held.check()?;
-        self.archived = true;
+        self.archived = Some(operation.serial);
         history::store(&self.remote, self.header(&operation.lineage), operation).await
     }
 
@@ -410,12 +426,10 @@ impl Writer for RemoteWriter {
         if let Some(mut open) = self.open.take().filter(|_| !self.failed) {
             // Helps for those who come next, none of which is worth an error now.
             let loose = open.tail.iter().rev().take_while(|tail| tail.to == tail.from + 1).count();
-            if loose >= PACK_AT_RELEASE && self.pack(&mut open).await.is_ok() {
-                self.forget(&mut open).await;
+            if loose >= PACK_AT_RELEASE {
+                let _ = self.pack(&mut open).await;
             }
-            if self.archived {
-                let _ = history::retain(&self.remote, &self.remote.options.retention).await;
-            }
+            tokio::join!(self.forget(&mut open), self.retain());
         }
         // A lease that cannot be given back expires.
         let _ = self.held.release(self.settled && !self.failed).await;

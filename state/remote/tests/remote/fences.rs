@@ -59,6 +59,8 @@ async fn a_fence_outlives_checkpoints_and_packs() {
     next.checkpoint(state.snapshot()).await.unwrap();
     append(&mut *next, &mut state, &[samples::created("x")]).await;
     next.checkpoint(state.snapshot()).await.unwrap();
+    // What is not needed any more is deleted now.
+    next.release().await.unwrap();
     let error = stale.append(2, &[samples::create("lost")]).await.unwrap_err();
     assert!(matches!(error, StateError::Rescued { .. }), "{error}");
     assert_eq!(machine.open(&store).read().await.unwrap().state.unwrap(), state);

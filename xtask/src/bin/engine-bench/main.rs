@@ -2,6 +2,7 @@
 //! kind that does nothing, plans, shows the plan, and applies it with durable state in a folder.
 
 mod compile;
+mod distant;
 mod kind;
 mod provider;
 mod report;

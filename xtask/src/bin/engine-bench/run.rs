@@ -16,11 +16,11 @@ use ksail_state_object::ObjectStoreObjects;
 use ksail_state_remote::{RemoteBackend, RemoteOptions};
 use ksail_views::text::{self, TextOptions};
 use object_store::memory::InMemory;
-use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use tokio_util::sync::CancellationToken;
 use xtask::graph::Graph;
 
 use crate::compile::compile;
+use crate::distant::Distant;
 use crate::kind::OneKind;
 use crate::provider::Nothing;
 use crate::report::{Lines, Report, written_bytes};
@@ -89,18 +89,9 @@ async fn go(arguments: &Run, started: Instant) -> Result<Report, Box<dyn Error>>
 /// The state: in a folder, or in a store in memory whose every request takes a round trip.
 fn backend(arguments: &Run) -> Arc<dyn Backend> {
     let Some(ms) = arguments.round_trip_ms else { return Arc::new(LocalBackend::new(arguments.state.clone())) };
-    let wait = Duration::from_millis(ms);
-    let config = ThrottleConfig {
-        wait_delete_per_call: wait,
-        wait_get_per_call: wait,
-        wait_list_per_call: wait,
-        wait_list_with_delimiter_per_call: wait,
-        wait_put_per_call: wait,
-        ..ThrottleConfig::default()
-    };
-    let store = Arc::new(ThrottledStore::new(InMemory::new(), config));
-    let objects = ObjectStoreObjects::new(store, "bench", "memory".to_owned());
-    Arc::new(RemoteBackend::new(Arc::new(objects), RemoteOptions::new(arguments.state.clone())))
+    let objects = ObjectStoreObjects::new(Arc::new(InMemory::new()), "bench", "memory".to_owned());
+    let store = Distant { objects, round_trip: Duration::from_millis(ms) };
+    Arc::new(RemoteBackend::new(Arc::new(store), RemoteOptions::new(arguments.state.clone())))
 }
 
 fn ms(since: Instant) -> f64 {
