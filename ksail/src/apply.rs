@@ -63,6 +63,7 @@ impl Platform {
     /// Applies a plan of this project's stack. The declarations are those of the plan: the file is not compiled again.
     pub async fn apply(&self, plan: Arc<Plan>, options: &ApplyOptions) -> Result<Applied, Error> {
         let place = self.place(&plan.header.stack)?;
+        place.secrets.share(place.backend.as_ref(), &plan).await?;
         place.secrets.check(&plan)?;
         // A state that cannot be read is told of by the apply itself.
         if let Ok(stored) = place.backend.read().await

@@ -51,6 +51,13 @@ impl Platform {
             self.check_own(&snapshot, &source.backend.place())?;
             let history = source.backend.history(usize::MAX).await?;
             copy(into.as_mut(), &snapshot, &history, &target.place()).await?;
+            if let Some(vault) = source.backend.vault().await? {
+                let kept = target.offer_vault(&vault).await?;
+                if kept != vault {
+                    let message = format!("there is another vault in {} already", target.place());
+                    return Err(Error::new(codes::FOREIGN, message, "name a place that has none; nothing was sealed"));
+                }
+            }
             let copied = target.read().await?.state.map(State::into_snapshot);
             // What retention drops there is the oldest.
             let kept = target.history(usize::MAX).await?;

@@ -112,6 +112,7 @@ impl Platform {
         let mut collisions = Vec::new();
         if mode != Mode::RefreshOnly {
             collisions = choose(&mut stack.graph, &snapshot, &stack.place.connector).await?;
+            stack.place.secrets.fetch(stack.place.backend.as_ref(), &stack.graph).await?;
             stack.place.secrets.fingerprint_graph(&mut stack.graph)?;
         }
         let header = PlanHeader {

@@ -129,10 +129,11 @@ impl Platform {
     pub(crate) fn place(&self, stack: &str) -> Result<StackPlace, Error> {
         let home = StateHome::of_project(&self.settings, &self.loaded.config.spec.state)?;
         let folder = home.folder(stack);
+        let backend = home.backend(&self.settings, stack)?;
         Ok(StackPlace {
-            backend: home.backend(&self.settings, stack)?,
             connector: Arc::new(Connectors::new(self.settings.clone(), folder.clone())),
-            secrets: Arc::new(SecretStore::new(self.settings.clone(), folder)),
+            secrets: Arc::new(SecretStore::new(self.settings.clone(), folder, backend.is_shared())),
+            backend,
         })
     }
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use ksail_execute::{ApplyError, Secrets};
 use ksail_model::{DeclaredGraph, Diagnostic, Path, Value};
-use ksail_plan::{Action, Plan};
+use ksail_plan::{Action, Plan, PlanNode};
 use ksail_provider::SecretText;
+use ksail_records::Backend;
 use ksail_secrets::{Identity, Resolver, SecretError, Vault};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -15,22 +16,72 @@ use crate::error::{Error, codes};
 use crate::settings::Settings;
 
 /// The name of the vault in the stack's folder.
-pub(crate) const VAULT: &str = "vault.age";
+const VAULT: &str = "vault.age";
+/// The name of what was read of a shared state's vault. A vault of our own, which may be beside it, is never overwritten.
+const SHARED_VAULT: &str = "vault.shared.age";
 
 /// Resolves secrets. The vault is opened, and at an apply made, when the first secret needs it.
 pub(crate) struct SecretStore {
     settings: Settings,
-    vault_path: PathBuf,
+    folder: PathBuf,
+    /// Whether the vault that counts is where the state is, and this machine has a copy.
+    is_shared: bool,
     vault: Mutex<Option<Vault>>,
 }
 
 impl SecretStore {
-    pub(crate) const fn new(settings: Settings, stack_folder: PathBuf) -> Self {
-        Self { settings, vault_path: stack_folder, vault: Mutex::new(None) }
+    pub(crate) const fn new(settings: Settings, folder: PathBuf, is_shared: bool) -> Self {
+        Self { settings, folder, is_shared, vault: Mutex::new(None) }
     }
 
     fn path(&self) -> PathBuf {
-        self.vault_path.join(VAULT)
+        self.folder.join(if self.is_shared { SHARED_VAULT } else { VAULT })
+    }
+
+    /// Brings the vault of a shared state here, where a plan compares secrets with it.
+    pub(crate) async fn fetch(&self, backend: &dyn Backend, graph: &DeclaredGraph) -> Result<(), Error> {
+        if self.is_shared && graph.declarations.values().any(|declaration| has_secrets(&declaration.spec)) {
+            self.take(backend).await?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a shared state has a vault before a plan with secrets is applied: all who use the state must tell a
+    /// changed secret by the same key.
+    pub(crate) async fn share(&self, backend: &dyn Backend, plan: &Plan) -> Result<(), Error> {
+        let uses =
+            |node: &PlanNode| node.declaration.as_ref().is_some_and(|declaration| has_secrets(&declaration.spec));
+        if !self.is_shared || !plan.nodes.values().any(uses) || self.take(backend).await? {
+            return Ok(());
+        }
+        let failed = |error| vault_error(&error);
+        let own = Vault::sealed(&self.folder.join(VAULT)).map_err(failed)?;
+        if let Some(own) = own {
+            Vault::keep(&self.path(), &own).map_err(failed)?;
+        }
+        self.with_vault(true, |_| Ok(())).map_err(failed)?;
+        let ours = Vault::sealed(&self.path()).map_err(failed)?.unwrap_or_default();
+        let theirs = backend.offer_vault(&ours).await?;
+        if theirs != ours {
+            // Another one was faster.
+            self.keep(&theirs)?;
+        }
+        Ok(())
+    }
+
+    /// Answers whether there is a vault.
+    async fn take(&self, backend: &dyn Backend) -> Result<bool, Error> {
+        let Some(sealed) = backend.vault().await? else { return Ok(false) };
+        let known = Vault::sealed(&self.path()).ok().flatten();
+        if known.as_ref() != Some(&sealed) {
+            self.keep(&sealed)?;
+        }
+        Ok(true)
+    }
+
+    fn keep(&self, sealed: &[u8]) -> Result<(), Error> {
+        *self.vault.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Vault::keep(&self.path(), sealed).map_err(|error| vault_error(&error))
     }
 
     /// The identity that opens the vault; a new one is made only together with a vault.
@@ -40,7 +91,7 @@ impl SecretStore {
         let file = self
             .settings
             .config_folder()
-            .map_or_else(|| self.vault_path.join("age.key"), |folder| Identity::file_below(&folder));
+            .map_or_else(|| self.folder.join("age.key"), |folder| Identity::file_below(&folder));
         match key {
             None if !make => Identity::load(&file),
             key => Identity::choose(key.as_ref(), &file),
@@ -52,7 +103,7 @@ impl SecretStore {
         make: bool,
         read: impl FnOnce(Option<&Vault>) -> Result<T, SecretError>,
     ) -> Result<T, SecretError> {
-        let mut vault = self.vault.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner);
         if vault.is_none() {
             if make {
                 *vault = Some(Vault::open_or_create(&self.path(), &self.identity(!self.path().exists())?)?);
@@ -79,7 +130,7 @@ impl SecretStore {
     pub(crate) fn fingerprint_graph(&self, graph: &mut DeclaredGraph) -> Result<(), Error> {
         for declaration in graph.declarations.values_mut() {
             // A secret that was only observed (a recovered state) has nothing to resolve.
-            if !declaration.spec.secrets().iter().any(|(_, secret)| !secret.parts.is_empty()) {
+            if !has_secrets(&declaration.spec) {
                 continue;
             }
             declaration.spec = self
@@ -127,8 +178,21 @@ impl SecretStore {
     }
 }
 
+/// Whether there are secrets to resolve.
+fn has_secrets(spec: &Value) -> bool {
+    spec.secrets().iter().any(|(_, secret)| !secret.parts.is_empty())
+}
+
 fn secret_error(address: &str, error: &SecretError) -> Error {
-    let diagnostic = Diagnostic::error(codes::SECRET, format!("a secret of {address} cannot be resolved: {error}"));
+    diagnosed(format!("a secret of {address} cannot be resolved: {error}"), error)
+}
+
+fn vault_error(error: &SecretError) -> Error {
+    diagnosed(format!("the vault of the shared state cannot be used: {error}"), error)
+}
+
+fn diagnosed(message: String, error: &SecretError) -> Error {
+    let diagnostic = Diagnostic::error(codes::SECRET, message);
     Error::Diagnostics(vec![match error.hint() {
         Some(hint) => diagnostic.hint(hint),
         None => diagnostic,

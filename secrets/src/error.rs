@@ -91,6 +91,12 @@ pub enum SecretError {
         /// Ours.
         known: u32,
     },
+    /// There is a vault, and no identity to open it with.
+    #[error("there is no age identity: KSAIL_AGE_KEY is not set, and {} is not there", path.display())]
+    NoIdentity {
+        /// Where the identity would be.
+        path: PathBuf,
+    },
     /// An identity cannot be understood.
     #[error("{origin} holds no usable age identity: {why}")]
     BadIdentity {
@@ -131,9 +137,11 @@ impl SecretError {
                 Some(format!("{name} was sealed where it was generated: bring the vault.age of that checkout here"))
             }
             Self::VaultMissing { .. } => Some("the first apply makes one".to_owned()),
-            Self::WrongIdentity { .. } => {
-                Some("set KSAIL_AGE_KEY to the identity that the vault was made with".to_owned())
-            }
+            Self::WrongIdentity { .. } | Self::NoIdentity { .. } => Some(
+                "set KSAIL_AGE_KEY to the identity that the vault was made with: age.key in the ksail folder of whoever \
+                 applied first"
+                    .to_owned(),
+            ),
             Self::VaultDamaged { path, .. } => Some(format!("restore {} from a copy", path.display())),
             Self::NewerVault { .. } => Some("use that newer ksail".to_owned()),
             Self::BadIdentity { .. } => Some("it is one line that begins with AGE-SECRET-KEY-1".to_owned()),

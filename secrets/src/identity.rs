@@ -83,7 +83,12 @@ impl Identity {
     pub fn load(path: &Path) -> Result<Self, SecretError> {
         let origin = IdentityOrigin::File(path.to_owned());
         let io = |source| SecretError::Io { doing: "read", path: path.to_owned(), source };
-        let bytes = files::read_bounded(path, IDENTITY_FILE_BYTES_MAX).map_err(io)?;
+        let bytes = match files::read_bounded(path, IDENTITY_FILE_BYTES_MAX) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(SecretError::NoIdentity { path: path.to_owned() });
+            }
+            bytes => bytes.map_err(io)?,
+        };
         let Some(text) = bytes.as_ref().and_then(|bytes| str::from_utf8(bytes).ok()) else {
             return Err(SecretError::BadIdentity { origin, why: "it is too long, or not text" });
         };
@@ -94,7 +99,7 @@ impl Identity {
     /// once both get the same key.
     pub fn load_or_create(path: &Path) -> Result<Self, SecretError> {
         match Self::load(path) {
-            Err(SecretError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            Err(SecretError::NoIdentity { .. }) => {}
             loaded => return loaded,
         }
         let key = x25519::Identity::generate();

@@ -114,6 +114,24 @@ impl Vault {
         }
     }
 
+    /// Keeps a sealed vault that came from elsewhere at this path, in place of what was there.
+    pub fn keep(path: &Path, sealed: &[u8]) -> Result<(), SecretError> {
+        if sealed.len() as u64 > VAULT_BYTES_MAX {
+            return Err(SecretError::VaultDamaged { path: path.to_owned(), why: "it is too large" });
+        }
+        files::write_whole(path, sealed, Existing::Replace)
+    }
+
+    /// A vault as it is sealed; `None` if there is none.
+    pub fn sealed(path: &Path) -> Result<Option<Vec<u8>>, SecretError> {
+        match files::read_bounded(path, VAULT_BYTES_MAX) {
+            Ok(Some(sealed)) => Ok(Some(sealed.to_vec())),
+            Ok(None) => Err(SecretError::VaultDamaged { path: path.to_owned(), why: "it is too large" }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(SecretError::Io { doing: "read", path: path.to_owned(), source }),
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

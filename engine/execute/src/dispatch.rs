@@ -200,7 +200,7 @@ impl Dispatch {
             match next {
                 Some(Ok(returned)) => self.take(returned),
                 // A task that panicked has an open intent; the next apply looks at it.
-                Some(Err(_)) => self.fatal = Some(JournalError::Stopped),
+                Some(Err(_)) => self.stop_for(JournalError::Stopped),
                 None => break,
             }
         }
@@ -214,6 +214,13 @@ impl Dispatch {
         self.progress.interrupted = (self.runner.abort.is_cancelled() && !self.stages.iter().all(is_over))
             || self.stages.iter().any(|stage| matches!(stage, Stage::Pending | Stage::Waiting));
         Ok(self.progress)
+    }
+
+    /// Nothing more can be recorded. The cause is told, not what only follows from it.
+    fn stop_for(&mut self, error: JournalError) {
+        if matches!(self.fatal, None | Some(JournalError::Stopped)) {
+            self.fatal = Some(error);
+        }
     }
 
     fn slots(&mut self, index: usize) -> &mut Slots {
@@ -376,7 +383,7 @@ impl Dispatch {
         let step = &self.plan.steps[index];
         let failure = match error {
             StepError::Journal(error) => {
-                self.fatal = Some(error);
+                self.stop_for(error);
                 return;
             }
             // Stopped before its call: as if it had not begun.

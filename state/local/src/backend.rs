@@ -7,9 +7,13 @@ use async_trait::async_trait;
 use ksail_records::{Backend, LockOwner, SealedOperation, StateError, Stored, Writer};
 use tokio::time::sleep;
 
+use crate::files::Durability;
 use crate::stored::{self, Found, JournalRead, Read};
 use crate::writer::LocalWriter;
 use crate::{files, history, lock};
+
+/// The vault, which the facade makes and reads.
+const VAULT: &str = "vault.age";
 
 /// How often the files are read again when checkpoints come in between.
 const READ_TRIES: u32 = 20;
@@ -94,6 +98,24 @@ impl Backend for LocalBackend {
     async fn history(&self, limit: usize) -> Result<Vec<SealedOperation>, StateError> {
         let folder = self.folder.clone();
         blocking(move || history::read(&folder, limit)).await
+    }
+
+    async fn vault(&self) -> Result<Option<Vec<u8>>, StateError> {
+        let path = self.folder.join(VAULT);
+        blocking(move || files::read_if_there(&path)).await
+    }
+
+    async fn offer_vault(&self, sealed: &[u8]) -> Result<Vec<u8>, StateError> {
+        let (folder, sealed) = (self.folder.clone(), sealed.to_owned());
+        blocking(move || {
+            files::make_folder(&folder)?;
+            if let Some(found) = files::read_if_there(&folder.join(VAULT))? {
+                return Ok(found);
+            }
+            files::replace(&folder.join(VAULT), Durability::Synced, |out| out.write_all(&sealed))?;
+            Ok(sealed)
+        })
+        .await
     }
 }
 

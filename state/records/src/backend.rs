@@ -237,6 +237,17 @@ pub trait Backend: Send + Sync {
 
     /// Sealed operations, newest first, at most `limit`.
     async fn history(&self, limit: usize) -> Result<Vec<SealedOperation>, StateError>;
+
+    /// Whether several machines use the same state, so that the vault must be where the state is.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// The vault that belongs to the state, as it is sealed; `None` if there is none.
+    async fn vault(&self) -> Result<Option<Vec<u8>>, StateError>;
+
+    /// Stores the sealed vault if there is none. Answers the one that is there afterwards.
+    async fn offer_vault(&self, sealed: &[u8]) -> Result<Vec<u8>, StateError>;
 }
 
 /// The one writer of a stack.

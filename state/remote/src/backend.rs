@@ -11,6 +11,7 @@ use ksail_records::{Backend, HeldLock, LockOwner, SealedOperation, StateError, S
 use crate::cache::Cache;
 use crate::clock::{WallClock, system_clock};
 use crate::history::Retention;
+use crate::keys::VAULT;
 use crate::rescue::Fit;
 use crate::retry::{Retries, Retrying};
 use crate::store::{Listed, Store, StoreError, StoreErrorKind, Version};
@@ -183,5 +184,26 @@ impl Backend for RemoteBackend {
 
     async fn history(&self, limit: usize) -> Result<Vec<SealedOperation>, StateError> {
         history::read(&self.remote, limit).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn vault(&self) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.remote.get(VAULT).await?.map(|(sealed, _)| sealed.to_vec()))
+    }
+
+    async fn offer_vault(&self, sealed: &[u8]) -> Result<Vec<u8>, StateError> {
+        // Every sealing has a nonce of its own: another one's bytes are never ours.
+        if self.remote.put_if_absent(VAULT, &Bytes::copy_from_slice(sealed)).await?.is_some() {
+            return Ok(sealed.to_vec());
+        }
+        let doing_without = || StateError::Unfit {
+            place: self.remote.place_of(VAULT),
+            why: "it was there and is gone".to_owned(),
+            hint: "somebody deletes objects of the state: look who, and run the same command again".to_owned(),
+        };
+        self.vault().await?.ok_or_else(doing_without)
     }
 }

@@ -6,6 +6,8 @@ pub(crate) const LOG: &str = "log/";
 pub(crate) const HISTORY: &str = "history/";
 /// The lease.
 pub(crate) const LEASE: &str = "lease";
+/// The vault, as it is sealed.
+pub(crate) const VAULT: &str = "vault.age";
 /// The mark that the state was moved. It sorts after all numbers.
 pub(crate) const MOVED: &str = "log/moved";
 

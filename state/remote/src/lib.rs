@@ -6,6 +6,7 @@
 //!   log/<N>-segment     the Nth batch of journal entries, stored only if absent; without entries it is a fence
 //!   log/<N>-pack-<M>    the segments from N up to M in one object; it takes the place of the loose ones
 //!   log/moved           the state was moved, and where to
+//!   vault.age           the vault, sealed for the team's identity; stored only if absent
 //!   lease               who writes; changed only by conditional writes
 //!   history/<serial>-<operation>   one object a sealed operation, with its plan
 //! ```

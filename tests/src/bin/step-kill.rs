@@ -100,6 +100,14 @@ impl Backend for Stepped {
     async fn history(&self, limit: usize) -> Result<Vec<SealedOperation>, StateError> {
         self.0.history(limit).await
     }
+
+    async fn vault(&self) -> Result<Option<Vec<u8>>, StateError> {
+        self.0.vault().await
+    }
+
+    async fn offer_vault(&self, sealed: &[u8]) -> Result<Vec<u8>, StateError> {
+        self.0.offer_vault(sealed).await
+    }
 }
 
 #[async_trait]

@@ -101,6 +101,32 @@ fn what_is_applied_here_is_known_there() {
     }
 }
 
+#[test]
+fn a_rotated_secret_is_told_on_every_machine_that_has_the_identity() {
+    for (place, endpoint) in places("secret") {
+        let mut project = project(&place, &endpoint);
+        let mirror = format!(
+            "  state:\n    lease: 2s\n  mirrors:\n    - host: private.example.com\n      port: {}\n      username: robot\n      password: ${{CANARY_TOKEN}}\n",
+            project.mirror_port("private.example.com")
+        );
+        project.declare(&[], &mirror);
+        project.set_env("CANARY_TOKEN", "one-of-them");
+        project.apply_first();
+        project.is_settled();
+        let mut other = elsewhere(&project, &place, &endpoint);
+        other.set_env("CANARY_TOKEN", "one-of-them");
+        let plan = ["plan", "--detailed-exitcode", "--refresh=false"];
+        // Without the identity a changed secret could not be told: that is said, and nothing is guessed.
+        other.run(&plan).code(1).says("KS0601").says("KSAIL_AGE_KEY");
+        other.set_env("KSAIL_AGE_KEY", &project.identity());
+        other.run(&plan).code(0).says("No changes");
+        other.set_env("CANARY_TOKEN", "another-one");
+        other.run(&plan).code(2).says("(sensitive value)").says_not("another-one").says_not("one-of-them");
+        project.is_settled();
+        project.run(&["destroy", "--auto-approve"]).code(0);
+    }
+}
+
 /// Starts an apply and waits until it is at work, so that it holds the lease.
 fn at_work(project: &Project) -> crate::support::project::Running {
     let running = project.start(&["apply", "--auto-approve"]);

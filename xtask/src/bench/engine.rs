@@ -9,7 +9,8 @@ use serde::Deserialize;
 use xtask::graph::{Graph, Shape};
 
 use super::measure::{Error, child};
-use super::results::{Case, Makespan, Sample, Stage};
+use super::results::{Case, Distant, Makespan, Sample, Stage, median};
+use super::{DISTANT_NODES, ROUND_TRIP_MS};
 
 /// The process that is measured, and where it works.
 pub(crate) struct Engine {
@@ -90,6 +91,19 @@ impl Engine {
         }
         case.round_over(began);
         Ok(())
+    }
+
+    /// Applies a graph with its state here and a round trip away, in turn.
+    pub(crate) fn distant(&self, shape: Shape, rounds: u32) -> Result<Distant, Error> {
+        let path = self.graph(shape, DISTANT_NODES)?;
+        let (mut local, mut distant) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            local.push(self.run(Stage::Apply, &path, &self.fresh_state()?, &[])?.taken.wall_ms);
+            let more = [format!("--round-trip-ms={ROUND_TRIP_MS}")];
+            distant.push(self.run(Stage::Apply, &path, &self.fresh_state()?, &more)?.taken.wall_ms);
+        }
+        let (local_ms, distant_ms) = (median(local).unwrap_or_default(), median(distant).unwrap_or_default());
+        Ok(Distant { shape, nodes: DISTANT_NODES, local_ms, distant_ms })
     }
 
     /// Applies a graph with simulated calls.

@@ -52,6 +52,12 @@ const MAKESPANS: [(Shape, usize, usize); 4] = [
     (Shape::Layered, 1_000, MANY_IN_FLIGHT),
 ];
 
+/// The size at which an apply is compared with one whose state is a round trip away.
+const DISTANT_NODES: usize = 10_000;
+
+/// How far away that state is, in milliseconds.
+const ROUND_TRIP_MS: u64 = 20;
+
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -92,6 +98,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     for (shape, nodes, parallelism) in MAKESPANS {
         say(&format!("makespan: {shape} {nodes}, {parallelism} in flight"));
         results.makespans.push(engine.makespan(shape, nodes, parallelism)?);
+    }
+    for shape in Shape::ALL {
+        say(&format!("state {ROUND_TRIP_MS} ms away: {shape} {DISTANT_NODES}"));
+        results.distant.push(engine.distant(shape, arguments.rounds)?);
     }
     ksail::measure(&root, &target, &work.join("ksail"), &mut results)?;
     results.targets = targets::judge(&results);

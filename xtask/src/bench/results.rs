@@ -176,6 +176,26 @@ impl Makespan {
     }
 }
 
+/// How long an apply took with its state here, and with its state a round trip away, from start to exit.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Distant {
+    /// The graph's shape.
+    pub(crate) shape: Shape,
+    /// The graph's size.
+    pub(crate) nodes: usize,
+    /// With its state in a folder, in milliseconds (median).
+    pub(crate) local_ms: f64,
+    /// With its state a round trip away, in milliseconds (median).
+    pub(crate) distant_ms: f64,
+}
+
+impl Distant {
+    /// How many times as long it takes.
+    pub(crate) fn ratio(&self) -> f64 {
+        self.distant_ms / self.local_ms
+    }
+}
+
 /// A target and how it came out.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Target {
@@ -204,6 +224,8 @@ pub(crate) struct Results {
     pub(crate) cases: Vec<Case>,
     /// With simulated calls.
     pub(crate) makespans: Vec<Makespan>,
+    /// With a remote state.
+    pub(crate) distant: Vec<Distant>,
     /// Times of commands of the binary `ksail` by name, in milliseconds (median).
     pub(crate) commands_ms: BTreeMap<String, f64>,
     /// Why commands were left out.

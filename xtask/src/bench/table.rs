@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use super::ROUND_TRIP_MS;
 use super::measure::Error;
-use super::results::{Case, Results, Stage, Tool};
+use super::results::{Case, Distant, Results, Stage, Tool};
 use super::targets::number;
 
 /// The page holds the table between these two lines.
@@ -57,6 +58,17 @@ fn write_all(text: &mut String, results: &Results) -> std::fmt::Result {
             time(Some(span.work_ms)),
             number(span.ratio())
         )?;
+    }
+    if !results.distant.is_empty() {
+        writeln!(
+            text,
+            "\n| apply, state {ROUND_TRIP_MS} ms away | state in a folder | state away | ratio |\n|---|---:|---:|---:|"
+        )?;
+    }
+    for distant in &results.distant {
+        let Distant { shape, nodes, local_ms, distant_ms } = distant;
+        let (local, away) = (time(Some(*local_ms)), time(Some(*distant_ms)));
+        writeln!(text, "| {shape} {nodes} | {local} | {away} | {} |", number(distant.ratio()))?;
     }
     if !results.commands_ms.is_empty() {
         writeln!(text, "\n| command | time |\n|---|---:|")?;

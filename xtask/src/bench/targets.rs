@@ -3,7 +3,7 @@
 use xtask::graph::Shape;
 
 use super::results::{Case, Results, Stage, Target, Tool};
-use super::{MANY_IN_FLIGHT, MANY_IN_FLIGHT_NODES};
+use super::{DISTANT_NODES, MANY_IN_FLIGHT, MANY_IN_FLIGHT_NODES, ROUND_TRIP_MS};
 
 /// How many times faster than terraform's an apply of [`COMPARED`] flat nodes is, at least.
 const APPLY_FASTER: f64 = 300.0;
@@ -36,6 +36,10 @@ const MAKESPAN: f64 = 1.05;
 
 /// Durable operations a second with [`MANY_IN_FLIGHT`], at least.
 const OPERATIONS: f64 = 10_000.0;
+
+/// How many times as long an apply of flat nodes takes at most where its state is a round trip away. Where nodes stand on each
+/// other no call can be made before what it stands on is durable, a round trip a layer.
+const DISTANT: f64 = 1.5;
 
 /// The longest times of commands, in milliseconds.
 pub(crate) const COMMANDS_MS: [(&str, f64); 2] =
@@ -81,6 +85,14 @@ pub(crate) fn judge(results: &Results) -> Vec<Target> {
         OPERATIONS,
         "",
         operations(results),
+    ));
+    let distant =
+        results.distant.iter().find(|distant| distant.shape == Shape::Flat).map(super::results::Distant::ratio);
+    targets.push(at_most(
+        format!("apply of {DISTANT_NODES} flat with its state {ROUND_TRIP_MS} ms away, of one with its state here"),
+        DISTANT,
+        "×",
+        distant,
     ));
     for (command, most) in COMMANDS_MS {
         targets.push(at_most(command.to_owned(), most, " ms", results.commands_ms.get(command).copied()));

@@ -188,6 +188,14 @@ impl Backend for Failing {
     async fn history(&self, limit: usize) -> Result<Vec<SealedOperation>, StateError> {
         self.inner.history(limit).await
     }
+
+    async fn vault(&self) -> Result<Option<Vec<u8>>, StateError> {
+        self.inner.vault().await
+    }
+
+    async fn offer_vault(&self, sealed: &[u8]) -> Result<Vec<u8>, StateError> {
+        self.inner.offer_vault(sealed).await
+    }
 }
 
 #[async_trait]

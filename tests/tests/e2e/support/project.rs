@@ -187,6 +187,11 @@ impl Project {
         self.home.path()
     }
 
+    /// The identity that opens the vault, as `KSAIL_AGE_KEY` takes it.
+    pub(crate) fn identity(&self) -> String {
+        fs::read_to_string(self.home().join("config/ksail/age.key")).expect("the identity")
+    }
+
     pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path().join(name), text).expect("a file of the project");
     }
