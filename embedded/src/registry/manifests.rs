@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use crate::digests;
-use crate::registry::storage::Manifest;
 
 /// An OCI image index, which also is the shape of a list of referrers.
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -16,6 +15,14 @@ pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.ma
 
 /// All that a client asks for when it wants a manifest of any kind.
 pub(crate) const ACCEPT: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
+
+/// A manifest as it was pushed.
+#[derive(Debug, Clone)]
+pub(crate) struct Manifest {
+    pub(crate) hex: String,
+    pub(crate) media_type: String,
+    pub(crate) bytes: Vec<u8>,
+}
 
 /// The media type that a manifest states or, where it states none, that its shape tells.
 pub(crate) fn media_type_of(bytes: &[u8]) -> Option<String> {

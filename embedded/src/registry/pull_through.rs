@@ -18,8 +18,9 @@ use crate::digests::{self, Hasher};
 use crate::durable::{self, blocking};
 use crate::registry::MAX_MANIFEST;
 use crate::registry::manifests;
+use crate::registry::manifests::Manifest;
 use crate::registry::reply::RegistryError;
-use crate::registry::storage::{Manifest, Storage};
+use crate::registry::storage::Storage;
 use crate::upstream::{Upstream, UpstreamError, bounded_body};
 
 /// How much is read at once from a file that is still being fetched, in bytes.

@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use futures::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 
+use super::manifests::Manifest;
 use super::reply::{RegistryError, Reply, reply};
-use super::storage::Manifest;
 use super::{MAX_BLOB, MAX_MANIFEST, Query, Registry, manifests, names};
 use crate::digests;
 use crate::durable::{self, blocking};

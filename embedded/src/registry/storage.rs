@@ -9,20 +9,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::manifests::{self, Manifest};
 use crate::{digests, durable};
 
 /// Uploads that nobody continued for so long are removed when the registry starts.
 const UPLOAD_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How deep the names of repositories nest at most when they are listed.
 const MAX_DEPTH: usize = 32;
-
-/// A manifest as it was pushed.
-#[derive(Debug, Clone)]
-pub(crate) struct Manifest {
-    pub(crate) hex: String,
-    pub(crate) media_type: String,
-    pub(crate) bytes: Vec<u8>,
-}
 
 /// A registry's content.
 #[derive(Debug, Clone)]
@@ -169,7 +162,7 @@ impl Storage {
         let Some(bytes) = durable::read(&self.blob_path(hex))? else { return Ok(None) };
         let media_type = match durable::read(&revision.join("media-type"))? {
             Some(text) => String::from_utf8_lossy(&text).into_owned(),
-            None => super::manifests::media_type_of(&bytes).unwrap_or_default(),
+            None => manifests::media_type_of(&bytes).unwrap_or_default(),
         };
         Ok(Some(Manifest { hex: hex.to_owned(), media_type, bytes }))
     }
@@ -193,7 +186,7 @@ impl Storage {
                 self.untag(name, &tag)?;
             }
         }
-        if let Some(subject) = super::manifests::subject_of(&manifest.bytes) {
+        if let Some(subject) = manifests::subject_of(&manifest.bytes) {
             let link = self.referrers_folder(name, &subject).join(hex);
             durable::remove(&link.join("link"))?;
         }

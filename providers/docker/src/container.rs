@@ -16,7 +16,7 @@ use crate::compare::same_where_fixed;
 use crate::observed::Observed;
 use crate::ownership::{Found, may_change, may_complete, may_delete};
 use crate::plan::{ContainerPlan, plan, restart_policy};
-use crate::wait::readiness;
+use crate::probe::readiness;
 
 /// How long a container may take to end by itself when it is stopped, in seconds; then it is killed.
 const STOP_SECONDS: i32 = 10;

@@ -1,9 +1,13 @@
-//! Whether something answers HTTP on this machine.
+//! Whether a container can be used: whether it runs, and answers HTTP on this machine.
 
 use std::time::Duration;
 
+use ksail_model::Readiness;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use crate::call::Call;
+use crate::observed::Observed;
 
 /// How long one answer may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -12,8 +16,23 @@ const FIRST_LINE: usize = 64;
 /// From this status on an answer says that the server is broken.
 const SERVER_ERROR: u16 = 500;
 
+/// Whether it can be used now. Health is asked for over HTTP where the engine's ports are on this machine; elsewhere a
+/// running process is ready.
+pub(crate) async fn readiness(call: &Call, kind: &str, observed: &Observed) -> Readiness {
+    if let Some(why) = observed.not_running() {
+        return Readiness::NotReady(why);
+    }
+    match observed.health(kind).filter(|_| call.session.local) {
+        None => Readiness::Ready,
+        Some((address, port, path)) => match healthy(&address, port, &path).await {
+            Ok(()) => Readiness::Ready,
+            Err(why) => Readiness::NotReady(why),
+        },
+    }
+}
+
 /// Asks once. The error is why it is not healthy, as a fragment.
-pub(crate) async fn healthy(address: &str, port: u16, path: &str) -> Result<(), String> {
+async fn healthy(address: &str, port: u16, path: &str) -> Result<(), String> {
     let status = match tokio::time::timeout(PROBE_TIMEOUT, status(address, port, path)).await {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => return Err(format!("http://{address}:{port}{path} does not answer: {error}")),

@@ -1,4 +1,4 @@
-//! Whether a container can be used, and waiting until it can.
+//! Waiting until a container can be used.
 
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use crate::call::Call;
 use crate::container::{find, inspect, list, seen};
 use crate::log_lines::{telling, withhold};
 use crate::observed::Observed;
-use crate::probe;
 
 /// The first and the longest pause between two looks.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
@@ -28,21 +27,6 @@ const LOG_LINES: usize = 100;
 const LOG_LINE_CHARACTERS: usize = 300;
 /// How long the engine may take to give the log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Whether it can be used now. Health is asked for over HTTP where the engine's ports are on this machine; elsewhere a
-/// running process is ready.
-pub(crate) async fn readiness(call: &Call, kind: &str, observed: &Observed) -> Readiness {
-    if let Some(why) = observed.not_running() {
-        return Readiness::NotReady(why);
-    }
-    match observed.health(kind).filter(|_| call.session.local) {
-        None => Readiness::Ready,
-        Some((address, port, path)) => match probe::healthy(&address, port, &path).await {
-            Ok(()) => Readiness::Ready,
-            Err(why) => Readiness::NotReady(why),
-        },
-    }
-}
 
 /// Waits until a container is ready; at the deadline, or where it can no longer become ready, tells why it is not.
 pub(crate) async fn wait(call: &Call, request: &WaitRequest) -> Result<Seen, CallError> {
