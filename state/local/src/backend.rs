@@ -8,6 +8,7 @@ use ksail_records::{Backend, LockOwner, SealedOperation, StateError, Stored, Wri
 use tokio::time::sleep;
 
 use crate::files::Durability;
+use crate::files::blocking;
 use crate::stored::{self, Found, JournalRead, Read};
 use crate::writer::LocalWriter;
 use crate::{files, history, lock};
@@ -31,22 +32,6 @@ impl LocalBackend {
     /// The state in this folder, `.ksail/<stack>`. Nothing is read or made yet; the first lock makes the folder.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
-    }
-}
-
-/// Runs file work off the runtime's own threads.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StateError> + Send + 'static,
-) -> Result<T, StateError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The runtime is shutting down and has not run the work.
-        Err(error) => Err(StateError::Io {
-            doing: "reach",
-            place: "the state's folder".to_owned(),
-            source: std::io::Error::other(error),
-        }),
     }
 }
 

@@ -170,6 +170,22 @@ pub(crate) fn has_name(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Runs file work off the runtime's own threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StateError> + Send + 'static,
+) -> Result<T, StateError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down and has not run the work.
+        Err(error) => Err(StateError::Io {
+            doing: "reach",
+            place: "the state's folder".to_owned(),
+            source: std::io::Error::other(error),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

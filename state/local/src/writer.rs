@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use ksail_records::{Entry, FORMAT, SealedOperation, Snapshot, StateError, Stored, Writer};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::backend::blocking;
+use crate::files::blocking;
 use crate::files::{self, Durability};
 use crate::history;
 use crate::journal::{self, Header};

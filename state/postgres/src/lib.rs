@@ -2,8 +2,11 @@
 //! writes by single statements.
 
 mod connection;
+mod errors;
 mod place;
+mod schema;
 mod table;
 
 pub use place::PostgresPlace;
-pub use table::{PostgresObjects, TABLE_DDL};
+pub use schema::TABLE_DDL;
+pub use table::PostgresObjects;

@@ -11,28 +11,13 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
-use crate::connection::{Connection, told};
+use crate::connection::Connection;
+use crate::errors::told;
 use crate::place::PostgresPlace;
-
-/// What makes the table. It is made at the first use, where that is allowed.
-pub const TABLE_DDL: &str = "\
-CREATE TABLE IF NOT EXISTS ksail_state (
-  stack text COLLATE \"C\" NOT NULL,
-  key text COLLATE \"C\" NOT NULL,
-  version bigserial NOT NULL,
-  modified timestamptz NOT NULL DEFAULT clock_timestamp(),
-  data bytea NOT NULL,
-  PRIMARY KEY (stack, key)
-);";
+use crate::schema::{TABLE_DDL, ddl_hint};
 
 /// The version of an object, and the server's time of day in milliseconds.
 const ANSWER: &str = "version, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms";
-
-pub(crate) fn ddl_hint() -> String {
-    format!(
-        "let somebody who may make tables run this in the database, and give you the rights that the guide names:\n{TABLE_DDL}"
-    )
-}
 
 /// The objects of one stack.
 pub struct PostgresObjects {

@@ -1,33 +1,17 @@
 //! Sealed operations, each with its plan: one object an operation.
 
-use std::time::Duration;
-
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use ksail_records::{SealedOperation, StateError};
 
-use crate::backend::Remote;
 use crate::codec::{self, Header, Kind, Object};
 use crate::keys::{self, HISTORY};
+use crate::remote::Remote;
+use crate::retention::Retention;
 
 /// Objects that are fetched at once.
 const FETCHES: usize = 16;
 /// How often an operation that is there already is written anew before somebody else must be at it.
 const STORE_TRIES: u32 = 3;
-
-/// How much of the history is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retention {
-    /// The newest so many operations.
-    pub count: usize,
-    /// Those that are not older than this, by the store's clock, counted from the newest; `None`: of any age.
-    pub age: Option<Duration>,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self { count: 1000, age: None }
-    }
-}
 
 /// Stores an operation. One that is sealed again after a kill takes the place of the first.
 pub(crate) async fn store(remote: &Remote, header: Header, operation: &SealedOperation) -> Result<(), StateError> {

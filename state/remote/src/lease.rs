@@ -17,10 +17,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::backend::Remote;
 use crate::clock::uptime;
 use crate::keys::LEASE;
 use crate::machine::Process;
+use crate::remote::Remote;
 use crate::store::Version;
 
 /// How many heartbeats fall into the length of a lease.

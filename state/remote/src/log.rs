@@ -7,9 +7,9 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use ksail_records::{Entry, SealedOperation, Snapshot, State, StateError};
 use tokio::time::sleep;
 
-use crate::backend::Remote;
 use crate::codec::{Header, Kind, Object};
 use crate::keys::{LOG, LogKey, MOVED};
+use crate::remote::Remote;
 use crate::store::{Listed, Version};
 
 /// Objects that are fetched at once.

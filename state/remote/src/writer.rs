@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ksail_records::{Entry, Lease, SealedOperation, Snapshot, StateError, Stored, Writer};
 
-use crate::backend::Remote;
 use crate::codec::{self, Header, Kind};
 use crate::history;
 use crate::keys::{self, MOVED};
 use crate::lease::Held;
 use crate::log::{self, Log, Tail};
+use crate::remote::Remote;
 use crate::rescue::{self, Fit, Rescue};
 
 /// A log smaller than this is never worth a checkpoint: packed it is some hundred KiB, in a few objects that are read at once.
