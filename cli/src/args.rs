@@ -134,6 +134,9 @@ pub(crate) struct ApplyFlags {
     /// Apply what is unaffected where something differs from the plan
     #[arg(long)]
     pub(crate) partial: bool,
+    /// Whether only a plan that deletes or replaces something needs a yes: so `ksail cluster create` and `update` do.
+    #[arg(skip)]
+    pub(crate) asks_for_losses_only: bool,
 }
 
 impl ApplyFlags {
