@@ -103,6 +103,19 @@ fn what_exists_and_is_not_ours_is_neither_taken_nor_touched_and_an_import_adopts
 }
 
 #[test]
+fn an_import_of_what_has_a_record_is_refused_by_name() {
+    let project = Project::applied();
+    for (address, id) in [("network/main", "users-net"), ("dev/volume/mirror-ghcr.io", "dev-mirror-ghcr.io")] {
+        let run = project.run(&["import", address, id, "--auto-approve"]).code(1).says("KS0204");
+        run.says(address).says("has a record already").says("ksail state rm").says_not("No changes");
+    }
+    assert_eq!(project.history().len(), 1);
+    // In the file the entry may stay.
+    project.declare(&["docker.io", "ghcr.io"], "  imports:\n    - to: network/main\n      id: users-net\n");
+    project.is_settled();
+}
+
+#[test]
 fn an_import_can_be_declared_and_one_of_nothing_is_blocked() {
     let project = Project::applied();
     project.engine().create_volume("by-hand");
