@@ -176,20 +176,20 @@ pub(super) async fn apply(
         abort: interrupts.abort.clone(),
         doing,
     };
-    let applied = platform.apply(plan, &options).await.map_err(super::failed(platform))?;
+    let applied = platform.apply(Arc::clone(&plan), &options).await.map_err(super::failed(platform))?;
     drop(options);
-    tell(global, &applied, again);
+    tell(global, &applied, &plan, again);
     Ok(applied.exit())
 }
 
-fn tell(global: &Global, applied: &Applied, again: &[&str]) {
+fn tell(global: &Global, applied: &Applied, plan: &Plan, again: &[&str]) {
     if global.is_json() {
         return;
     }
     let options = terminal::text_options(global);
     let mut command = vec!["ksail"];
     command.extend(again);
-    terminal::print(&events::final_summary(&applied.summary, &command, &options));
+    terminal::print(&events::final_summary(&applied.summary, plan, &command, &options));
     if applied.summary.ending == Ending::Complete && !global.quiet {
         terminal::print(&text::outputs(&outputs_of(&applied.summary.snapshot), &options));
     }
