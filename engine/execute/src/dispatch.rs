@@ -9,9 +9,9 @@ use ksail_plan::{Plan, StepDo};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::apply::{Apply, Failure, Skipped};
 use crate::event::Event;
 use crate::journal::{Journal, JournalError};
+use crate::request::{Apply, Failure, Skipped};
 use crate::sessions::{self, SessionKey, Sessions};
 use crate::step::{Called, News, StepError, StepRunner};
 

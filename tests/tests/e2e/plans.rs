@@ -51,6 +51,23 @@ fn a_partial_apply_of_a_stale_plan_does_the_unaffected_rest() {
 }
 
 #[test]
+fn a_plan_beside_another_state_names_that_and_not_the_ports() {
+    let project = Project::applied();
+    project.declare(&THREE, "");
+    plan_to(&project, "plan.json");
+    // Something has the port of the new mirror, as it would on another machine.
+    let _held = TcpListener::bind(("127.0.0.1", project.mirror_port("quay.io"))).unwrap();
+    let plan = project.path().join("plan.json");
+    let without = Project::empty(0);
+    std::fs::write(without.path().join("ksail.yaml"), project.read("ksail.yaml")).unwrap();
+    std::fs::copy(&plan, without.path().join("plan.json")).unwrap();
+    without.run(&["apply", "plan.json"]).code(4).says("KS0301").says("the state that it was made from is gone");
+    let other = Project::applied();
+    std::fs::copy(&plan, other.path().join("plan.json")).unwrap();
+    other.run(&["apply", "plan.json"]).code(4).says("is of lineage").says_not("port ");
+}
+
+#[test]
 fn a_used_plan_is_refused() {
     let project = Project::applied();
     project.declare(&THREE, "");
