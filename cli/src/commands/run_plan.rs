@@ -43,11 +43,11 @@ pub(super) fn show(global: &Global, platform: &Platform, planned: &Planned) {
     print_plan(global, &planned.plan);
 }
 
-/// Tells warnings, unless only what matters is wanted.
+/// Tells warnings; where only what matters is wanted, those alone that are of the state's health.
 pub(super) fn warn(global: &Global, platform: &Platform, warnings: &[Diagnostic]) {
-    if !global.quiet {
-        report::diagnostics(global, warnings, platform.texts());
-    }
+    let told: Vec<Diagnostic> =
+        warnings.iter().filter(|warning| !global.quiet || warning.code == codes::DAMAGED).cloned().collect();
+    report::diagnostics(global, &told, platform.texts());
 }
 
 /// Prints a plan.
