@@ -25,7 +25,6 @@ pub(crate) enum Format {
 #[command(
     name = "ksail",
     version = ksail::VERSION,
-    disable_version_flag = true,
     propagate_version = false,
     after_help = "`ksail COMMAND --help` tells more, with examples.",
     after_long_help = "Exit codes: 0 done, or nothing to do · 1 error · 2 `plan --detailed-exitcode`: there are changes · \
@@ -116,6 +115,11 @@ impl std::str::FromStr for Time {
     }
 }
 
+/// A number of calls.
+fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "it is a number from 1 on".to_owned())
+}
+
 /// Flags of commands that change something.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ApplyFlags {
@@ -123,7 +127,7 @@ pub(crate) struct ApplyFlags {
     #[arg(long, alias = "yes")]
     pub(crate) auto_approve: bool,
     /// Calls in flight, by provider
-    #[arg(long, value_name = "N", default_value = "10")]
+    #[arg(long, value_name = "N", default_value = "10", value_parser = at_least_one)]
     pub(crate) parallelism: NonZeroUsize,
     /// How long to wait for another's lock
     #[arg(long, value_name = "TIME", default_value = "0s")]
@@ -134,6 +138,9 @@ pub(crate) struct ApplyFlags {
     /// Apply what is unaffected where something differs from the plan
     #[arg(long)]
     pub(crate) partial: bool,
+    /// Whether only a plan that deletes or replaces something needs a yes: so `ksail cluster create` and `update` do.
+    #[arg(skip)]
+    pub(crate) asks_for_losses_only: bool,
 }
 
 impl ApplyFlags {
@@ -158,7 +165,7 @@ pub(crate) struct LockFlags {
 /// Which resources a plan is about.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PlanFlags {
-    /// Only this address or prefix, and what it needs
+    /// Only this address or prefix, and what it needs (in a destroy: what needs it)
     #[arg(long = "target", value_name = "ADDRESS")]
     pub(crate) targets: Vec<String>,
     /// All but this address or prefix, and what needs it

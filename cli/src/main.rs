@@ -18,7 +18,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are answers; a wrong command line is an error like any other, and 2 means changes.
-            let _ = error.print();
+            if error.use_stderr() && report::wants_json(std::env::args_os()) {
+                terminal::note(&report::json(&report::usage(&error)).to_string());
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };

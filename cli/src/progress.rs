@@ -20,7 +20,7 @@ pub(crate) fn sink(global: &Global, plan: &Plan, parallelism: usize) -> Arc<dyn 
     if global.is_json() {
         Arc::new(JsonLines)
     } else if global.quiet {
-        Arc::new(ksail::Silent)
+        Arc::new(Notes)
     } else if std::io::stderr().is_terminal() {
         Arc::new(Live::start(plan, parallelism))
     } else {
@@ -35,6 +35,17 @@ impl EventSink for JsonLines {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         terminal::print(&format!("{}\n", json::text(&event_json(&event, now_ms), false)));
+    }
+}
+
+/// Only what is out of the ordinary.
+struct Notes;
+
+impl EventSink for Notes {
+    fn event(&self, event: Event) {
+        if let Some(line) = event_line(&event).filter(|_| matches!(event, Event::Note { .. })) {
+            terminal::note(&line);
+        }
     }
 }
 

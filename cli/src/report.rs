@@ -1,10 +1,11 @@
 //! Errors and warnings for people and programs.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use ksail::{Diagnostic, Error, Exit, Severity, SourceFile};
+use ksail::{Diagnostic, Error, Exit, Severity, SourceFile, codes};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
 use serde_json::json;
 
@@ -63,6 +64,30 @@ pub(crate) fn json(diagnostic: &Diagnostic) -> serde_json::Value {
             "length": label.span.length, "text": label.text,
         })).collect::<Vec<_>>(),
     })
+}
+
+/// Whether a command line that could not be read asks for JSON.
+pub(crate) fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).take_while(|word| *word != "--").collect();
+    words.contains(&"--format=json") || words.windows(2).any(|pair| pair == ["--format", "json"])
+}
+
+/// What is wrong with a command line, as a diagnostic.
+pub(crate) fn usage(error: &clap::Error) -> Diagnostic {
+    let text = error.render().to_string();
+    let is_hint = |line: &&str| line.trim_start().starts_with("tip: ");
+    let message: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !is_hint(line))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let message = message.join(" ");
+    let hint = text.lines().find(is_hint).map(|line| line.trim_start().trim_start_matches("tip: ").to_owned());
+    let hint = hint.unwrap_or_else(|| "`ksail COMMAND --help` lists what it takes".to_owned());
+    Diagnostic::error(codes::USAGE, message.trim_start_matches("error: ")).hint(hint)
 }
 
 fn text(global: &Global, diagnostic: &Diagnostic, texts: &[SourceFile]) -> String {

@@ -43,11 +43,31 @@ fn short_help_fits_a_screen_and_long_help_has_examples() {
 
 #[test]
 fn version_is_told_for_people_and_programs() {
+    let flag = String::from_utf8(ksail(&["--version"]).stdout).unwrap();
+    assert_eq!(flag, format!("ksail {}\n", env!("CARGO_PKG_VERSION")));
     let text = ksail(&["version"]);
     assert!(text.status.success());
     assert_eq!(String::from_utf8(text.stdout).unwrap(), format!("ksail {}\n", env!("CARGO_PKG_VERSION")));
     let json: serde_json::Value = serde_json::from_slice(&ksail(&["version", "--format", "json"]).stdout).unwrap();
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn what_programs_ask_wrongly_is_told_as_json() {
+    for arguments in [
+        &["plan", "--tarjet", "x", "--format", "json"][..],
+        &["--format=json", "apply", "--parallelism", "0"],
+        &["state", "--format", "json"],
+    ] {
+        let output = ksail(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let told = String::from_utf8(output.stderr).unwrap();
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}"));
+        assert_eq!((&told["code"], &told["severity"]), (&"KS0702".into(), &"error".into()));
+        assert!(told["message"].as_str().unwrap().len() > 10 && told["hint"].is_string(), "{told}");
+    }
+    let zero = String::from_utf8(ksail(&["apply", "--parallelism", "0"]).stderr).unwrap();
+    assert!(zero.contains("a number from 1") && !zero.contains("non-zero"), "{zero}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ksail_execute::{Apply, Clock, EventSink, Limits, Summary, apply};
+use ksail_execute::{Apply, Clock, EventSink, Limits, Summary, apply, check_fit};
 use ksail_kinds::BuiltinKinds;
 use ksail_plan::Plan;
 use ksail_records::{Snapshot, State};
@@ -66,12 +66,14 @@ impl Platform {
         place.secrets.share(place.backend.as_ref(), &plan).await?;
         place.secrets.check(&plan)?;
         // A state that cannot be read is told of by the apply itself.
-        if let Ok(stored) = place.backend.read().await
-            && !options.partial
-        {
+        if let Ok(stored) = place.backend.read().await {
+            // Before the ports: a plan of another state has nothing to do with who holds them here.
+            check_fit(&plan, stored.state.as_ref().map(State::snapshot)).map_err(Error::Apply)?;
             let none = || Snapshot::empty(&plan.header.lineage, &plan.header.stack, None);
             let snapshot = stored.state.map_or_else(none, State::into_snapshot);
-            refuse_taken(&plan, &snapshot, &place.connector).await?;
+            if !options.partial {
+                refuse_taken(&plan, &snapshot, &place.connector).await?;
+            }
         }
         let summary = apply(Apply {
             plan,

@@ -277,7 +277,10 @@ fn state_diagnostic(error: &StateError) -> Diagnostic {
         }
         StateError::LockMismatch { .. } => (codes::LOCKED, "`ksail unlock` without an id tells who holds it"),
         StateError::OtherStack { .. } => (codes::OTHER_STATE, "check metadata.name, --environment and --state"),
-        StateError::Io { .. } => (codes::STATE_IO, "nothing was changed"),
+        StateError::Io { .. } => (
+            codes::STATE_IO,
+            "mend what the system says of it, or choose another place with --state, then run the same command again",
+        ),
     };
     Diagnostic::error(code, whole(error)).hint(hint)
 }

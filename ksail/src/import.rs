@@ -1,6 +1,7 @@
 //! Import: something that exists becomes ours, by a reviewed plan.
 
-use ksail_model::{Address, Selector};
+use ksail_model::{Address, RecordKey, Selector};
+use ksail_records::Snapshot;
 
 use crate::error::{Error, codes};
 use crate::plan::{PlanOptions, Planned, import};
@@ -11,6 +12,10 @@ impl Platform {
     pub async fn plan_import(&self, address: &str, id: &str, mut options: PlanOptions) -> Result<Planned, Error> {
         let stack = self.stack()?;
         let address = self.find_declared(&stack.graph, address)?;
+        let stored = stack.place.read(&stack.name, stack.environment.as_deref()).await?;
+        if let Some(state) = &stored.state {
+            refuse_recorded(state.snapshot(), &address, id)?;
+        }
         options.targets.push(Selector::parse(address.as_str()).map_err(bad_address)?);
         options.imports.push(import(address, id));
         self.plan_stack(stack, &options, None).await
@@ -25,6 +30,25 @@ impl Platform {
             Error::new(codes::NOT_FOUND, message, format!("declared are {}", known.join(", ")))
         })
     }
+}
+
+/// Refuses to import what has a record: the record says already what the address stands for. One that a killed import wrote is
+/// what the same command goes on with.
+fn refuse_recorded(snapshot: &Snapshot, address: &Address, id: &str) -> Result<(), Error> {
+    let Some(record) = snapshot.records.get(&RecordKey::current(address.clone())) else { return Ok(()) };
+    if snapshot.operation.as_ref().is_some_and(|open| open.id == record.operation) {
+        return Ok(());
+    }
+    let name = &record.declaration.identity.name;
+    let known = record.id.as_ref().filter(|known| *known != name).map(|known| format!(" ({known})"));
+    let message = format!(
+        "{id} cannot be imported as {address}: it has a record already, of {name}{}",
+        known.unwrap_or_default()
+    );
+    let hint = format!(
+        "to take {id} instead, let the record go first: `ksail state rm {address}`, which leaves {name} as it is"
+    );
+    Err(Error::new(codes::BAD_MOVE, message, hint))
 }
 
 /// An address that cannot be read.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ksail_compiler::format::Config;
 use ksail_compiler::{Loaded, Product, SourceFile, Sources, codes as compiler_codes, compile, load, validate};
 use ksail_model::{Code, DeclaredGraph, Diagnostic};
 use ksail_plan::Plan;
@@ -77,6 +78,19 @@ impl Platform {
         let sources = Sources { base, overlay: None, set: Vec::new(), environment: settings.environment.clone() };
         let loaded = load(&sources, &ProjectView(&settings));
         Ok(Self { settings, loaded, files: ConfigFiles { base: named, overlay: None } })
+    }
+
+    /// Judges the text of a file that is about to be written to the project's folder. Answers what was found, and the texts that
+    /// it points into; credentials in them are masked.
+    pub fn judge_new(settings: &Settings, file: SourceFile) -> (Vec<Diagnostic>, Vec<SourceFile>) {
+        let sources = Sources { base: file, overlay: None, set: Vec::new(), environment: None };
+        let loaded = load(&sources, &ProjectView(settings));
+        (validate(&loaded), loaded.texts)
+    }
+
+    /// The configuration. What is wrong in the files is left out of it.
+    pub const fn config(&self) -> &Config {
+        &self.loaded.config
     }
 
     /// The configuration's files.

@@ -185,7 +185,11 @@ fn choose_lineage(cluster: &str, found: &[Found], wanted: Option<&str>) -> Resul
     let told = || {
         lineages
             .iter()
-            .map(|(lineage, addresses)| format!("{lineage} ({} things, {} among them)", addresses.len(), addresses[0]))
+            .map(|(lineage, addresses)| match addresses.as_slice() {
+                [one] => format!("{lineage} (of {one})"),
+                [first, ..] => format!("{lineage} ({} things, {first} among them)", addresses.len()),
+                [] => (*lineage).to_owned(),
+            })
             .collect::<Vec<_>>()
             .join("; ")
     };

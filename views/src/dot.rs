@@ -1,10 +1,11 @@
-//! The graph of a plan: as DOT for Graphviz, and as a tree for terminals.
+//! The graph of a plan: as DOT for Graphviz, as a tree for terminals, and as JSON for programs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use ksail_model::{Condition, Declaration, Edge, RecordKey, Strength};
 use ksail_plan::{Action, Plan, PlanNode};
+use serde_json::{Value as Json, json};
 
 use crate::printable::{printable, quoted};
 use crate::words::sign;
@@ -77,6 +78,38 @@ pub fn graph_dot(plan: &Plan) -> String {
     }
     out.push_str("}\n");
     out
+}
+
+/// The plan's graph as JSON: `nodes` with what is done, and what each lives in; `edges` from each to what it needs, with the
+/// condition, whether it is soft, and whether it yields.
+pub fn graph_json(plan: &Plan) -> Json {
+    let nodes: Vec<Json> = plan
+        .nodes
+        .values()
+        .map(|node| {
+            json!({
+                "key": node.key.to_string(),
+                "kind": node.key.address.kind(),
+                "action": crate::json::action(node),
+                "host": host(plan, node).map(|host| host.to_string()),
+            })
+        })
+        .collect();
+    let edges: Vec<Json> = plan
+        .nodes
+        .values()
+        .flat_map(|node| edges(plan, node).map(move |(to, edge, yields)| (node, to, edge, yields)))
+        .map(|(node, to, edge, yields)| {
+            json!({
+                "from": node.key.to_string(),
+                "to": to.to_string(),
+                "condition": edge.condition.to_string(),
+                "soft": edge.strength == Strength::Soft,
+                "yields": yields,
+            })
+        })
+        .collect();
+    json!({ "nodes": nodes, "edges": edges })
 }
 
 fn draw(out: &mut String, node: &PlanNode, depth: usize) {

@@ -22,11 +22,11 @@ Examples:
 pub(crate) struct Arguments {
     /// A plan of `ksail plan --out`
     #[arg(value_name = "PLAN")]
-    plan: Option<PathBuf>,
+    pub(super) plan: Option<PathBuf>,
     #[command(flatten)]
-    select: PlanFlags,
+    pub(super) select: PlanFlags,
     #[command(flatten)]
-    flags: ApplyFlags,
+    pub(super) flags: ApplyFlags,
 }
 
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {

@@ -15,9 +15,9 @@ use crate::interrupt;
   ksail plan --destroy --out plan.json && ksail apply plan.json")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    select: PlanFlags,
+    pub(super) select: PlanFlags,
     #[command(flatten)]
-    flags: ApplyFlags,
+    pub(super) flags: ApplyFlags,
 }
 
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {

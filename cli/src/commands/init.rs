@@ -5,14 +5,15 @@ use std::io::Write as _;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
-use ksail::{Error, Exit, InitOptions, codes, init_files};
+use ksail::{Diagnostic, Error, Exit, InitOptions, Platform, SourceFile, codes, init_files};
 use ksail_compiler::format::Provider;
 use ksail_compiler::{gitignore_lines, name_from_folder};
+use serde_json::json;
 
 use super::Outcome;
 use crate::args::Global;
 use crate::report::Failure;
-use crate::terminal;
+use crate::{report, terminal};
 
 /// Where it runs.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -42,42 +43,69 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
+    let mut options = options(global, arguments.name.as_deref());
+    options.provider = match arguments.provider {
+        Where::Embedded => Provider::Embedded,
+        Where::Docker => Provider::Docker,
+    };
+    write(global, &options, arguments.force)
+}
+
+/// A new project of this name, or of the folder's.
+pub(super) fn options(global: &Global, name: Option<&str>) -> InitOptions {
+    let name = name.map(str::to_owned).unwrap_or_else(|| {
+        let whole = global.chdir.canonicalize().unwrap_or_else(|_| global.chdir.clone());
+        name_from_folder(&whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
+    });
+    InitOptions { name, ..InitOptions::default() }
+}
+
+/// Writes the project, if it validates.
+pub(super) fn write(global: &Global, options: &InitOptions, force: bool) -> Outcome {
     let folder = &global.chdir;
     let io = |doing: &'static str, path: &Path| {
         let path = path.to_owned();
         move |source| Failure::from(Error::Io { doing, path, source })
     };
-    fs::create_dir_all(folder).map_err(io("make", folder))?;
-    let name = arguments.name.clone().unwrap_or_else(|| {
-        let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-        name_from_folder(&whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
-    });
-    let provider = match arguments.provider {
-        Where::Embedded => Provider::Embedded,
-        Where::Docker => Provider::Docker,
-    };
-    let files = init_files(&InitOptions { name, provider, ..InitOptions::default() });
+    let files = init_files(options);
     let there: Vec<String> =
         files.iter().map(|(path, _)| path.clone()).filter(|path| folder.join(path).exists()).collect();
-    if !there.is_empty() && !arguments.force {
+    if !there.is_empty() && !force {
         let message = format!("{} is there already", there.join(", "));
         return Err(Error::new(codes::USAGE, message, "--force writes over it; -C names another folder").into());
     }
+    for (name, text) in &files {
+        let file = SourceFile { name: name.clone(), text: text.clone() };
+        let (found, texts) = Platform::judge_new(&global.settings(), file);
+        if found.iter().any(Diagnostic::is_error) {
+            return Err(Failure::from(Error::Diagnostics(found)).with_texts(&texts));
+        }
+        if !global.quiet {
+            report::diagnostics(global, &found, &texts);
+        }
+    }
+    fs::create_dir_all(folder).map_err(io("make", folder))?;
+    let mut written = Vec::new();
     for (path, text) in &files {
         let path = folder.join(path);
         fs::write(&path, text).map_err(io("write", &path))?;
         say(global, &format!("wrote {}", path.display()));
+        written.push(path.display().to_string());
     }
     let ignored = ignore_state(&folder.join(".gitignore")).map_err(io("write", &folder.join(".gitignore")))?;
     if ignored {
         say(global, &format!("{} now ignores .ksail/, where the state is kept", folder.join(".gitignore").display()));
+        written.push(folder.join(".gitignore").display().to_string());
+    }
+    if global.is_json() {
+        terminal::print_json(&json!({ "name": options.name, "wrote": written }));
     }
     say(global, "next: `ksail plan`, then `ksail apply`");
     Ok(Exit::Done)
 }
 
 fn say(global: &Global, text: &str) {
-    if !global.quiet {
+    if !global.quiet && !global.is_json() {
         terminal::note(text);
     }
 }

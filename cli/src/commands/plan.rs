@@ -10,7 +10,7 @@ use crate::args::{Global, PlanFlags};
 use crate::{interrupt, terminal};
 
 /// Show what an apply would do; takes no lock and writes nothing
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_long_help = "Examples:
   ksail plan
   ksail plan --out plan.json && ksail apply plan.json
@@ -18,19 +18,19 @@ use crate::{interrupt, terminal};
   ksail plan --target mirror --format json | conftest test -")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    flags: PlanFlags,
+    pub(super) flags: PlanFlags,
     /// Write the plan here, for `ksail apply FILE`
     #[arg(long, short, value_name = "FILE")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Exit with 2 where there are changes, drift included
     #[arg(long)]
-    detailed_exitcode: bool,
+    pub(super) detailed_exitcode: bool,
     /// Plan to destroy everything
     #[arg(long)]
-    destroy: bool,
+    pub(super) destroy: bool,
     /// Plan only to take into the state what is outside
     #[arg(long, conflicts_with_all = ["destroy", "replace"])]
-    refresh_only: bool,
+    pub(super) refresh_only: bool,
 }
 
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {

@@ -43,11 +43,11 @@ pub(super) fn show(global: &Global, platform: &Platform, planned: &Planned) {
     print_plan(global, &planned.plan);
 }
 
-/// Tells warnings, unless only what matters is wanted.
+/// Tells warnings; where only what matters is wanted, those alone that are of the state's health.
 pub(super) fn warn(global: &Global, platform: &Platform, warnings: &[Diagnostic]) {
-    if !global.quiet {
-        report::diagnostics(global, warnings, platform.texts());
-    }
+    let told: Vec<Diagnostic> =
+        warnings.iter().filter(|warning| !global.quiet || warning.code == codes::DAMAGED).cloned().collect();
+    report::diagnostics(global, &told, platform.texts());
 }
 
 /// Prints a plan.
@@ -90,7 +90,18 @@ pub(super) async fn review_and_apply(
         }
         return Ok(exit);
     }
-    if !flags.auto_approve && !approved(command)? {
+    let counts = plan.counts();
+    let loses = counts.delete + counts.replace > 0;
+    let is_asked = !flags.auto_approve && (loses || !flags.asks_for_losses_only);
+    if is_asked && flags.asks_for_losses_only && !terminal::can_ask() {
+        let message = format!(
+            "nobody can be asked, and the plan deletes {} and replaces {}: that needs --force or a plan file",
+            counts.delete, counts.replace
+        );
+        let hint = "look at the plan above, then run the same command again with --force";
+        return Err(Error::new(codes::NOT_APPROVED, message, hint).into());
+    }
+    if is_asked && !approved(command)? {
         terminal::note("nothing was changed");
         return Ok(Exit::Error);
     }
@@ -110,10 +121,11 @@ pub(super) async fn plan_and_apply(
     command: &'static str,
     interrupts: &Interrupts,
 ) -> Outcome {
+    let is_unreviewed = flags.auto_approve || (flags.asks_for_losses_only && !terminal::can_ask());
     for plans in 1.. {
         let planned = platform.plan(options).await.map_err(super::failed(platform))?;
         match review_and_apply(global, platform, planned, flags, command, interrupts).await {
-            Err(failure) if failure.exit == Exit::Stale && flags.auto_approve && plans < MOST_PLANS => {
+            Err(failure) if failure.exit == Exit::Stale && is_unreviewed && plans < MOST_PLANS => {
                 if !global.quiet {
                     terminal::note(
                         "something changed outside since the plan was made, and nothing was called: planning again",
@@ -164,20 +176,20 @@ pub(super) async fn apply(
         abort: interrupts.abort.clone(),
         doing,
     };
-    let applied = platform.apply(plan, &options).await.map_err(super::failed(platform))?;
+    let applied = platform.apply(Arc::clone(&plan), &options).await.map_err(super::failed(platform))?;
     drop(options);
-    tell(global, &applied, again);
+    tell(global, &applied, &plan, again);
     Ok(applied.exit())
 }
 
-fn tell(global: &Global, applied: &Applied, again: &[&str]) {
+fn tell(global: &Global, applied: &Applied, plan: &Plan, again: &[&str]) {
     if global.is_json() {
         return;
     }
     let options = terminal::text_options(global);
     let mut command = vec!["ksail"];
     command.extend(again);
-    terminal::print(&events::final_summary(&applied.summary, &command, &options));
+    terminal::print(&events::final_summary(&applied.summary, plan, &command, &options));
     if applied.summary.ending == Ending::Complete && !global.quiet {
         terminal::print(&text::outputs(&outputs_of(&applied.summary.snapshot), &options));
     }

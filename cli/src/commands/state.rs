@@ -111,11 +111,21 @@ async fn act(global: &Global, platform: &Platform, action: &Action) -> Outcome {
         }
         Action::Mv { from, to, lock } => {
             platform.state_mv(from, to, run_plan::lock_wait(lock)).await.map_err(failed)?;
-            say(global, &format!("{from} is {to} now; declare it so too, or the next plan makes it anew"));
+            say(
+                global,
+                &format!(
+                    "{from} is {to} now; declare it so too, or say so with spec.moved: else the next plan destroys what was moved, and has {from} blocked"
+                ),
+            );
         }
         Action::Rm { address, lock } => {
             let key = platform.state_rm(address, run_plan::lock_wait(lock)).await.map_err(failed)?;
-            say(global, &format!("{key} is forgotten; what it stood for is still there, and nobody's"));
+            say(
+                global,
+                &format!(
+                    "{key} is forgotten; what it stood for is still there, with the mark of this state: `ksail import` takes it up again"
+                ),
+            );
         }
         Action::History { limit } => history(global, platform, *limit).await?,
         Action::Locks => locks(global, platform).await?,
@@ -145,10 +155,15 @@ fn moved_text(moved: &Migrated) -> String {
     )
 }
 
+/// The locks that are held, as `state locks` and `unlock` tell them: a list of none or one.
+pub(super) fn lock_json(held: Option<&HeldLock>) -> serde_json::Value {
+    serde_json::to_value(held.into_iter().collect::<Vec<_>>()).unwrap_or_default()
+}
+
 async fn locks(global: &Global, platform: &Platform) -> Result<(), Failure> {
     let held = platform.state_lock().await.map_err(super::failed(platform))?;
     if global.is_json() {
-        terminal::print_json(&serde_json::to_value(held.iter().collect::<Vec<_>>()).unwrap_or_default());
+        terminal::print_json(&lock_json(held.as_ref()));
         return Ok(());
     }
     let Some(HeldLock { owner, lease }) = held else {

@@ -20,11 +20,15 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let platform = super::open(global)?;
-    let owner = super::block_on(platform.unlock(arguments.id.as_deref()))?.map_err(super::failed(&platform))?;
+    let held = super::block_on(async {
+        platform.unlock(arguments.id.as_deref()).await?;
+        platform.state_lock().await
+    })?
+    .map_err(super::failed(&platform))?;
     if global.is_json() {
-        terminal::print_json(&serde_json::to_value(&owner).unwrap_or_default());
+        terminal::print_json(&super::state::lock_json(held.as_ref()));
     } else {
-        terminal::print(&match owner {
+        terminal::print(&match held.map(|held| held.owner) {
             None => "the state is not locked\n".to_owned(),
             Some(owner) => {
                 format!("locked by {} ({}, pid {}), lock id {}\n", owner.who, owner.doing, owner.pid, owner.id)

@@ -24,6 +24,9 @@ macro_rules! words {
         }
 
         impl $name {
+            /// Every word.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
             /// The word as it stands in the file.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }

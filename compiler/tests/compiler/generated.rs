@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use ksail_compiler::{InitOptions, format::Provider, init_files, json_schema, reference_markdown};
+use ksail_compiler::{
+    InitOptions,
+    format::{MirrorEntry, Provider},
+    init_files, json_schema, reference_markdown,
+};
 
 use crate::world::{World, built, judged, sources};
 
@@ -30,9 +34,9 @@ fn the_reference_page_is_that_of_the_types() {
 #[test]
 fn a_new_project_validates_and_compiles() {
     for provider in [Provider::Embedded, Provider::Docker] {
-        for (local_registry, mirrors) in
-            [(true, vec!["docker.io".to_owned(), "r.example:5000".to_owned()]), (false, vec![])]
-        {
+        for (local_registry, mirrors) in [(true, vec!["docker.io", "r.example:5000"]), (false, vec![])] {
+            let mirror = |host: &&str| MirrorEntry { host: (*host).to_owned(), ..MirrorEntry::default() };
+            let mirrors = mirrors.iter().map(mirror).collect();
             let options = InitOptions { provider, local_registry, mirrors, ..InitOptions::default() };
             let files = init_files(&options);
             assert_eq!(files[0].0, "ksail.yaml");

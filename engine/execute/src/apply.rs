@@ -4,103 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ksail_model::{Address, Observation, RecordKey, Schemas, UnknownReason, Value};
+use ksail_model::{Address, Observation, RecordKey, UnknownReason};
 use ksail_plan::{
-    Action, LookItem, Mode, Observed, Plan, PlanNode, Resolution, SeenAt, StepDo, joined, resolve_open_intents,
-    seen_digest,
+    Action, LookItem, Mode, Observed, Plan, PlanNode, Resolution, SeenAt, StepDo, resolve_open_intents, seen_digest,
 };
-use ksail_provider::{CallContext, Connector};
+use ksail_provider::CallContext;
 use ksail_records::{
-    Backend, Edit, Entry, LockOwner, OperationHeader, OperationKind, OperationResult, OutcomeKind, Snapshot, State,
-    StateError, Writer,
+    Edit, Entry, OperationHeader, OperationKind, OperationResult, OutcomeKind, Snapshot, State, StateError, Writer,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::{Dispatch, Progress};
-use crate::event::{Ending, Event, EventSink};
+use crate::event::{Ending, Event};
+use crate::fit::{check_fit, is_resumed};
 use crate::journal::{Journal, JournalError};
-use crate::limits::{Clock, Limits, Secrets};
-use crate::look::Looker;
+use crate::look::{Looker, known_attributes};
+use crate::request::{Apply, Summary};
 use crate::sessions::Sessions;
-
-/// All that an apply needs. The engine reads nothing else.
-pub struct Apply {
-    /// The plan.
-    pub plan: Arc<Plan>,
-    /// Where the state is.
-    pub backend: Arc<dyn Backend>,
-    /// Opens provider sessions.
-    pub connector: Arc<dyn Connector>,
-    /// The kinds.
-    pub schemas: Arc<dyn Schemas>,
-    /// Resolves secrets.
-    pub secrets: Arc<dyn Secrets>,
-    /// The time of day.
-    pub clock: Arc<dyn Clock>,
-    /// Takes the events.
-    pub sink: Arc<dyn EventSink>,
-    /// The limits.
-    pub limits: Limits,
-    /// Who applies.
-    pub owner: LockOwner,
-    /// How long to wait for the lock.
-    pub lock_wait: Duration,
-    /// The id of the operation, should a new one begin.
-    pub operation: String,
-    /// Whether to apply what is unaffected where something differs from the plan.
-    pub partial: bool,
-    /// Cancelled: nothing new is begun, what is in flight finishes.
-    pub stop: CancellationToken,
-    /// Cancelled: calls in flight are cancelled too.
-    pub abort: CancellationToken,
-}
-
-/// A step that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// Whose.
-    pub key: RecordKey,
-    /// Which.
-    pub step: StepDo,
-    /// Why, without secrets.
-    pub message: String,
-    /// The next command.
-    pub hint: Option<String>,
-    /// Whether it is not known if it happened.
-    pub indeterminate: bool,
-}
-
-/// A step that was not done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    /// Whose.
-    pub key: RecordKey,
-    /// Which.
-    pub step: StepDo,
-    /// What it waited for.
-    pub by: RecordKey,
-    /// Why, as a fragment.
-    pub why: String,
-}
-
-/// What an apply did.
-#[derive(Debug, Clone)]
-pub struct Summary {
-    /// The operation.
-    pub operation: String,
-    /// How it ended.
-    pub ending: Ending,
-    /// Whether a killed operation went on.
-    pub resumed: bool,
-    /// Steps that were done, those of the killed operation included.
-    pub done: usize,
-    /// Steps that failed.
-    pub failed: Vec<Failure>,
-    /// Steps that were not done.
-    pub skipped: Vec<Skipped>,
-    /// The state afterwards.
-    pub snapshot: Snapshot,
-}
 
 /// Why an apply did not happen, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -170,54 +89,13 @@ async fn load(request: &Apply, writer: &mut dyn Writer) -> Result<State, ApplyEr
     for message in stored.warnings {
         request.sink.event(Event::Note { message });
     }
+    check_fit(&request.plan, stored.state.as_ref().map(State::snapshot))?;
     let Some(state) = stored.state else {
-        if !plan.new_state {
-            return Err(ApplyError::Stale(vec!["the state that it was made from is gone".to_owned()]));
-        }
         let snapshot = Snapshot::empty(&plan.lineage, &plan.stack, plan.environment.clone());
         writer.create(&snapshot).await?;
         return Ok(State::new(snapshot));
     };
-    check_fit(&request.plan, state.snapshot())?;
     Ok(state)
-}
-
-/// Whether the plan was made from this state.
-fn check_fit(plan: &Plan, snapshot: &Snapshot) -> Result<(), ApplyError> {
-    let header = &plan.header;
-    if header.lineage != snapshot.lineage {
-        return Err(ApplyError::Stale(vec![format!(
-            "it is of lineage {}, the state of {}",
-            header.lineage, snapshot.lineage
-        )]));
-    }
-    if header.stack != snapshot.stack || header.environment != snapshot.environment {
-        return Err(ApplyError::Stale(vec![format!(
-            "it is of stack {}, the state of {}",
-            header.stack, snapshot.stack
-        )]));
-    }
-    if is_resumed(plan, snapshot) {
-        return Ok(());
-    }
-    if let Some(last) = snapshot.last.as_ref().filter(|last| last.plan_digest == plan.digest) {
-        return Err(ApplyError::Used { operation: last.id.clone() });
-    }
-    if header.serial != snapshot.serial {
-        return Err(ApplyError::Stale(vec![format!(
-            "it was made from serial {}, the state has {}",
-            header.serial, snapshot.serial
-        )]));
-    }
-    Ok(())
-}
-
-/// Whether the operation under way is of this very plan: then it goes on.
-fn is_resumed(plan: &Plan, snapshot: &Snapshot) -> bool {
-    snapshot
-        .operation
-        .as_ref()
-        .is_some_and(|header| header.plan_digest == plan.digest && header.parent_serial == plan.header.serial)
 }
 
 async fn run(mut request: Apply, writer: Box<dyn Writer>, state: State) -> Result<Summary, ApplyError> {
@@ -611,11 +489,6 @@ const fn kind(mode: &Mode) -> OperationKind {
         Mode::Undo { .. } => OperationKind::Undo,
         Mode::Recover => OperationKind::Recover,
     }
-}
-
-/// The attributes of a recorded host.
-pub(crate) fn known_attributes(snapshot: &Snapshot, host: &RecordKey) -> Option<Value> {
-    snapshot.records.get(host).map(|record| joined(&record.fields, &record.attributes))
 }
 
 /// Whether a node cannot be looked at yet only because the killed operation had begun to make its host: the host's

@@ -9,9 +9,9 @@ use ksail_plan::{Plan, StepDo};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::apply::{Apply, Failure, Skipped};
 use crate::event::Event;
 use crate::journal::{Journal, JournalError};
+use crate::request::{Apply, Failure, Skipped};
 use crate::sessions::{self, SessionKey, Sessions};
 use crate::step::{Called, News, StepError, StepRunner};
 
@@ -192,7 +192,8 @@ impl Dispatch {
                 () = stop.cancelled(), if !heard => {
                     heard = true;
                     let running: usize = self.sessions.values().map(|slots| slots.calls + slots.waits).sum();
-                    let message = format!("interrupted: {running} steps in flight are finished, nothing new is begun");
+                    let steps = if running == 1 { "step in flight is" } else { "steps in flight are" };
+                    let message = format!("interrupted: {running} {steps} finished, nothing new is begun");
                     self.runner.event(Event::Note { message });
                     continue;
                 }

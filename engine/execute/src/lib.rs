@@ -6,14 +6,18 @@
 mod apply;
 mod dispatch;
 mod event;
+mod fit;
 mod journal;
 mod limits;
 mod look;
+mod request;
 mod sessions;
 mod step;
 
-pub use apply::{Apply, ApplyError, Failure, Skipped, Summary, apply};
+pub use apply::{ApplyError, apply};
 pub use event::{Ending, Event, EventSink, Silent};
+pub use fit::check_fit;
 pub use journal::JournalError;
 pub use limits::{Clock, Limits, NoSecrets, Secrets};
 pub use look::Looker;
+pub use request::{Apply, Failure, Skipped, Summary};

@@ -7,6 +7,7 @@ use futures::future::join_all;
 use ksail_model::{Observation, ProviderConfig, RecordKey, Scope, UnknownReason, Value};
 use ksail_plan::{LookItem, Observed, joined};
 use ksail_provider::{CallContext, CallError, CallErrorKind, Connector, Target};
+use ksail_records::Snapshot;
 
 use crate::sessions::{SessionKey, Sessions};
 
@@ -161,4 +162,9 @@ pub(crate) fn target(item: &LookItem) -> Target {
         spec: Some(item.spec.clone()),
         ownership: item.ownership,
     }
+}
+
+/// The attributes of a recorded host.
+pub(crate) fn known_attributes(snapshot: &Snapshot, host: &RecordKey) -> Option<Value> {
+    snapshot.records.get(host).map(|record| joined(&record.fields, &record.attributes))
 }

@@ -19,11 +19,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{Apply, Failure, known_attributes};
 use crate::event::{Event, EventSink};
 use crate::journal::{Journal, JournalError};
 use crate::limits::{Clock, Limits, Secrets};
-use crate::look::target;
+use crate::look::{known_attributes, target};
+use crate::request::{Apply, Failure};
 use crate::sessions::{SessionKey, Sessions, session_of};
 
 /// How long after its deadline a call that does not come back is given up.

@@ -586,12 +586,13 @@ fn notes(inputs: &Inputs<'_>, left_out: usize) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(operation) = &inputs.snapshot.operation {
         notes.push(format!(
-            "operation {} of {} has not been sealed: it is under way, or was killed; the next apply goes on from what is there",
+            "operation {} of {} has not been sealed: it is under way, or was interrupted or killed; the next apply goes on from what is there",
             operation.id, operation.who
         ));
     }
     if left_out > 0 {
-        notes.push(format!("{left_out} resources are left out by --target or --exclude"));
+        let are = if left_out == 1 { "resource is" } else { "resources are" };
+        notes.push(format!("{left_out} {are} left out by --target or --exclude"));
     }
     notes
 }

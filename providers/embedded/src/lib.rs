@@ -5,6 +5,7 @@
 //! folder sees to it that there is one at most.
 
 mod folder;
+mod holder;
 mod process;
 mod provider;
 mod talk;

@@ -13,6 +13,7 @@ use ksail_provider::{
 use tokio::sync::Mutex;
 
 use crate::folder::{self, EngineFile, FORMAT, FolderError};
+use crate::holder;
 use crate::process::{self, ProcessError};
 use crate::talk::{self, Answer};
 
@@ -375,7 +376,7 @@ impl Provider for EmbeddedProvider {
             let engines = folder::scan(&self.state);
             let mut taken = Vec::new();
             for port in ports.iter().copied().filter(|port| !process::is_free(*port)) {
-                let mut holder = "another process".to_owned();
+                let mut holder = holder::of(port).unwrap_or_else(|| "another process".to_owned());
                 if let Some((name, file)) = engines.iter().find(|(_, file)| file.port == port)
                     && matches!(talk::ask(port, &file.nonce).await, Answer::Ours { .. })
                 {

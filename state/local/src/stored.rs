@@ -75,7 +75,12 @@ struct FormatOnly {
 
 /// Where the state was moved to, if it was: an error for whoever wants to use it here.
 pub(crate) fn check_not_moved(folder: &Path) -> Result<(), StateError> {
-    match files::read_if_there(&folder.join(MOVED_FILE))? {
+    // It is the first file that is read: what keeps it from being read keeps the others too.
+    let of_folder = |error| match error {
+        StateError::Io { doing, source, .. } => StateError::Io { doing, place: folder.display().to_string(), source },
+        other => other,
+    };
+    match files::read_if_there(&folder.join(MOVED_FILE)).map_err(of_folder)? {
         None => Ok(()),
         Some(to) => Err(StateError::Moved {
             place: folder.display().to_string(),

@@ -4,6 +4,15 @@ use crate::support::project::{MIRRORS, Project};
 use crate::support::{ChosenPorts, free_port};
 
 #[test]
+fn a_port_that_another_environment_holds_names_its_engine() {
+    let project = Project::applied();
+    project.write("ksail.prod.yaml", "spec:\n  mirrors: []\n");
+    let registry = format!("port {} of dev/registry/local", project.registry_port);
+    let engine = project.engine_folder().display().to_string();
+    project.run(&["plan", "--environment", "prod"]).code(1).says("KS0205").says(&registry).says(&engine);
+}
+
+#[test]
 fn a_partial_environment_is_laid_over_and_a_complete_one_stands_alone() {
     let project = Project::quickstart();
     let (registry, quay) = (free_port(), free_port());

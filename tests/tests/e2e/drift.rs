@@ -92,13 +92,28 @@ fn what_exists_and_is_not_ours_is_neither_taken_nor_touched_and_an_import_adopts
         .code(3)
         .says("dev-mirror-quay.io exists and is not ours")
         .says("ksail import dev/volume/mirror-quay.io dev-mirror-quay.io");
-    project.run(&["apply", "--auto-approve"]).code(3);
+    project.run(&["plan", "--out", "plan.json"]).code(3);
+    let done = project.run(&["apply", "plan.json"]).code(3).says("Apply done in part").says_not("failed");
+    done.says("dev-mirror-quay.io exists and is not ours").says("2 blocked").says("resolve what blocks the rest");
     let labels = project.engine().volume("dev-mirror-quay.io").unwrap()["Labels"].clone();
     assert!(labels.is_null() || labels == json!({}), "{labels}");
 
     project.run(&["import", "volume/mirror-quay.io", "dev-mirror-quay.io", "--auto-approve"]).code(0).says("imported");
     project.apply();
     assert_eq!(project.engine().is_running("dev-mirror-quay.io"), Some(true));
+    project.is_settled();
+}
+
+#[test]
+fn an_import_of_what_has_a_record_is_refused_by_name() {
+    let project = Project::applied();
+    for (address, id) in [("network/main", "users-net"), ("dev/volume/mirror-ghcr.io", "dev-mirror-ghcr.io")] {
+        let run = project.run(&["import", address, id, "--auto-approve"]).code(1).says("KS0204");
+        run.says(address).says("has a record already").says("ksail state rm").says_not("No changes");
+    }
+    assert_eq!(project.history().len(), 1);
+    // In the file the entry may stay.
+    project.declare(&["docker.io", "ghcr.io"], "  imports:\n    - to: network/main\n      id: users-net\n");
     project.is_settled();
 }
 

@@ -44,9 +44,10 @@ fn interrupted(signals: u32, check: impl Fn(&Project, Running, i32)) {
 
 #[test]
 fn the_first_interrupt_finishes_what_is_in_flight() {
-    interrupted(1, |_, applying, engine| {
+    interrupted(1, |project, applying, engine| {
         signal(engine, Signal::CONT);
         applying.end().code(130).says("interrupted");
+        project.run(&["plan"]).says("was interrupted or killed");
     });
 }
 

@@ -14,6 +14,7 @@ mod kills;
 mod lifecycle;
 mod lost;
 mod plans;
+mod scripts;
 mod secrets;
 mod shared;
 mod state;

@@ -51,6 +51,23 @@ fn a_partial_apply_of_a_stale_plan_does_the_unaffected_rest() {
 }
 
 #[test]
+fn a_plan_beside_another_state_names_that_and_not_the_ports() {
+    let project = Project::applied();
+    project.declare(&THREE, "");
+    plan_to(&project, "plan.json");
+    // Something has the port of the new mirror, as it would on another machine.
+    let _held = TcpListener::bind(("127.0.0.1", project.mirror_port("quay.io"))).unwrap();
+    let plan = project.path().join("plan.json");
+    let without = Project::empty(0);
+    std::fs::write(without.path().join("ksail.yaml"), project.read("ksail.yaml")).unwrap();
+    std::fs::copy(&plan, without.path().join("plan.json")).unwrap();
+    without.run(&["apply", "plan.json"]).code(4).says("KS0301").says("the state that it was made from is gone");
+    let other = Project::applied();
+    std::fs::copy(&plan, other.path().join("plan.json")).unwrap();
+    other.run(&["apply", "plan.json"]).code(4).says("is of lineage").says_not("port ");
+}
+
+#[test]
 fn a_used_plan_is_refused() {
     let project = Project::applied();
     project.declare(&THREE, "");
@@ -161,8 +178,9 @@ fn a_locked_state_is_refused_with_its_holder_and_a_plan_says_what_is_under_way()
     project.run(&["apply", "plan.json", "--lock-timeout", "200ms"]).code(5);
     project.run(&["state", "rm", "mirror/ghcr.io"]).code(5);
     project.run(&["plan", "--refresh=false"]).says("is under way (pid ");
-    let owner = project.run(&["unlock", "--format", "json"]).code(0).json();
-    let id = owner["id"].as_str().unwrap();
+    let held = project.run(&["unlock", "--format", "json"]).code(0).json();
+    assert_eq!(held, project.run(&["state", "locks", "--format", "json"]).code(0).json());
+    let id = held[0]["id"].as_str().unwrap();
     project.run(&["unlock", "wrong"]).code(1).says("KS0401");
     let broken = project.run(&["unlock", id]);
     assert_ne!(broken.code, Some(0), "a lock whose holder lives is not broken: {broken}");
@@ -171,6 +189,10 @@ fn a_locked_state_is_refused_with_its_holder_and_a_plan_says_what_is_under_way()
     applying.end().code(0);
     waiting.end().code(4).says("KS0302");
     project.run(&["unlock"]).code(0).says("not locked");
+    for command in [&["unlock"][..], &["state", "locks"]] {
+        let held = project.run(&[command, &["--format", "json"]].concat()).code(0).json();
+        assert_eq!(held, serde_json::json!([]), "{command:?}");
+    }
 }
 
 #[test]
@@ -222,6 +244,11 @@ fn the_graph_is_dot_that_graphviz_reads() {
     assert_eq!(dot.matches('{').count(), dot.matches('}').count());
     assert!(dot.contains("\"dev/registry/local\""), "{dot}");
     project.run(&["graph", "--tree"]).code(0).says("dev/registry/local");
+    let json = project.run(&["graph", "--format", "json"]).code(0).json();
+    assert_eq!(json["nodes"].as_array().unwrap().len(), 9, "{json}");
+    assert_eq!(json["edges"].as_array().unwrap().len(), dot.matches(" -> ").count(), "{json}");
+    let registry = json["nodes"].as_array().unwrap().iter().find(|node| node["key"] == "dev/registry/local").unwrap();
+    assert_eq!((&registry["action"], &registry["host"]), (&"no-op".into(), &"dev/engine/main".into()));
     project.write("graph.dot", &dot);
     match std::process::Command::new("dot").arg("-Tsvg").arg(project.path().join("graph.dot")).output() {
         Ok(drawn) => assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr)),

@@ -60,6 +60,30 @@ fn a_move_by_hand_and_a_declared_one_keep_what_exists() {
 }
 
 #[test]
+fn what_an_edit_leaves_behind_is_said_as_the_next_plan_has_it() {
+    let project = Project::applied();
+    project
+        .run(&["state", "mv", "mirror/ghcr.io", "mirror/other"])
+        .code(0)
+        .says("destroys what was moved")
+        .says("blocked");
+    project.run(&["plan"]).code(3).says("dev/mirror/other will be destroyed").says("dev/mirror/ghcr.io is blocked");
+    project.run(&["state", "mv", "mirror/other", "mirror/ghcr.io"]).code(0);
+    project.run(&["state", "rm", "mirror/ghcr.io"]).code(0).says("with the mark of this state").says("ksail import");
+    project.run(&["plan", "--target", "mirror/docker.io"]).code(0).says("resources are left out");
+    project.run(&["plan", "--exclude", "mirror/ghcr.io"]).code(0).says("1 resource is left out");
+}
+
+#[test]
+fn a_place_of_the_state_that_is_no_folder_is_named_itself() {
+    let project = Project::quickstart();
+    std::fs::create_dir(project.path().join(".ksail")).unwrap();
+    std::fs::write(project.state(), "").unwrap();
+    let run = project.run(&["plan"]).code(1).says("KS0407").says(".ksail/dev");
+    run.says_not("moved");
+}
+
+#[test]
 fn what_is_removed_without_destroy_is_forgotten_and_stays() {
     let project = Project::applied();
     let removed = "  removed:\n    - from: mirror/ghcr.io\n      destroy: false\n    - from: volume/mirror-ghcr.io\n      destroy: false\n";
@@ -95,8 +119,10 @@ fn a_torn_last_line_is_told_and_the_next_apply_goes_on() {
     file.write_all(b"0123abcd {\"torn").unwrap();
     drop(file);
     project.run(&["plan", "--detailed-exitcode"]).code(0).says("KS0403").says("incomplete");
+    project.run(&["plan", "-q"]).code(0).says("KS0403");
     project.declare(&["docker.io"], "");
-    project.apply();
+    project.run(&["plan", "-q", "--out", "plan.json"]).code(0);
+    project.run(&["apply", "-q", "plan.json"]).code(0).says("journal.torn-1");
     project.is_settled();
 }
 

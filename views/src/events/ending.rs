@@ -2,17 +2,19 @@
 
 use ksail_execute::{Ending, Failure, Skipped, Summary};
 
+use ksail_plan::Plan;
+
 use super::line::{count, failure};
 use crate::page::{Page, Tone};
-use crate::text::{TextOptions, Verbosity};
+use crate::text::{self, TextOptions, Verbosity};
 use crate::words::{noun, shell_word};
 
 /// How many failures, and how many steps that were not begun, are named; the rest are counted.
 const MAX_NAMED: usize = 25;
 
-/// What an apply did: how it ended, what failed and why, what was not begun, and the next command. `command` is the one
-/// that was given, as a shell would take it (`ksail apply plan.out`).
-pub fn final_summary(summary: &Summary, command: &[&str], options: &TextOptions) -> String {
+/// What an apply did: how it ended, what failed and why, what was not begun, what its plan left blocked, and the next
+/// command. `command` is the one that was given, as a shell would take it (`ksail apply plan.out`).
+pub fn final_summary(summary: &Summary, plan: &Plan, command: &[&str], options: &TextOptions) -> String {
     let mut page = Page::new(options.color, options.width);
     for failed in summary.failed.iter().take(MAX_NAMED) {
         failure_lines(&mut page, failed);
@@ -24,13 +26,18 @@ pub fn final_summary(summary: &Summary, command: &[&str], options: &TextOptions)
         }
         more(&mut page, summary.skipped.len(), "not begun");
     }
+    let blocked = plan.counts().blocked;
+    if summary.ending == Ending::Partial {
+        text::blocked::blocked(&mut page, plan, options.verbosity);
+    }
     page.gap();
     let mut line = match summary.ending {
         Ending::Complete => format!("Apply complete: {} done", count(summary.done, "step")),
         Ending::Partial => format!("Apply done in part: {} done", count(summary.done, "step")),
         Ending::Interrupted => format!("Apply interrupted: {} done", count(summary.done, "step")),
     };
-    for (number, what) in [(summary.failed.len(), "failed"), (summary.skipped.len(), "not begun")] {
+    for (number, what) in [(summary.failed.len(), "failed"), (summary.skipped.len(), "not begun"), (blocked, "blocked")]
+    {
         if number > 0 {
             line.push_str(&format!(", {number} {what}"));
         }
@@ -70,6 +77,12 @@ fn next(summary: &Summary, command: &[&str]) -> Option<String> {
         Ending::Interrupted => Some(format!("`{command}` goes on where this stopped; what is done stays done")),
         Ending::Partial if summary.failed.iter().any(|failed| failed.indeterminate) => {
             Some("what is done stays done; `ksail plan` looks at what came of the rest".to_owned())
+        }
+        Ending::Partial if summary.failed.is_empty() && summary.skipped.is_empty() => Some(
+            "what is done stays done; resolve what blocks the rest, then `ksail plan` shows what remains".to_owned(),
+        ),
+        Ending::Partial if summary.failed.is_empty() => {
+            Some("what is done stays done; `ksail plan` shows what remains".to_owned())
         }
         Ending::Partial => {
             Some("what is done stays done; put right what failed, then `ksail plan` shows what remains".to_owned())

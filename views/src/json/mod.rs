@@ -17,6 +17,7 @@ use ksail_model::{Schemas, Value};
 use ksail_plan::{Action, Explanation, Plan};
 use serde_json::{Map, Value as Json};
 
+pub(crate) use self::own::action;
 use self::values::object;
 use crate::mask::Mask;
 use crate::printable::is_hostile;

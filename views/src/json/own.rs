@@ -84,7 +84,8 @@ const fn on(why: &Blocked) -> Option<&RecordKey> {
     }
 }
 
-const fn action(node: &PlanNode) -> &'static str {
+/// What is done to a node, as a word.
+pub(crate) const fn action(node: &PlanNode) -> &'static str {
     match node.action {
         Action::NoOp => "no-op",
         Action::Create => "create",

@@ -3,8 +3,8 @@
 use ksail_model::RecordKey;
 use ksail_plan::{Action, Blocked, Plan};
 
-use super::{Verbosity, View};
-use crate::page::Tone;
+use super::Verbosity;
+use crate::page::{Page, Tone};
 use crate::words;
 
 /// How many resources are named beneath one reason, unless all is wanted.
@@ -33,49 +33,44 @@ fn groups(plan: &Plan) -> Vec<Group<'_>> {
     groups
 }
 
-impl View<'_> {
-    pub(super) fn blocked(&mut self) {
-        let groups = groups(self.plan);
-        if groups.is_empty() {
-            return;
+/// Names all that is blocked, with its reasons and what resolves them.
+pub(crate) fn blocked(page: &mut Page, plan: &Plan, verbosity: Verbosity) {
+    let groups = groups(plan);
+    if groups.is_empty() {
+        return;
+    }
+    page.gap();
+    page.line(&[(Tone::Strong, "Blocked, until someone looks at it:")]);
+    for group in groups {
+        if verbosity > Verbosity::Quiet {
+            page.gap();
         }
-        self.page.gap();
-        self.page.line(&[(Tone::Strong, "Blocked, until someone looks at it:")]);
-        for group in groups {
-            if self.verbosity > Verbosity::Quiet {
-                self.page.gap();
+        let hint = match group.members.as_slice() {
+            [(key, why)] => {
+                let text = format!("{} is blocked: {}", words::subject(key), words::blocked(why));
+                page.prose("  ! ", Tone::Warn, &text);
+                words::blocked_hint(key, why)
             }
-            let hint = match group.members.as_slice() {
-                [(key, why)] => {
-                    let text = format!("{} is blocked: {}", words::subject(key), words::blocked(why));
-                    self.page.prose("  ! ", Tone::Warn, &text);
-                    words::blocked_hint(key, why)
-                }
-                members => {
-                    let text = format!("{} resources are blocked: {}", members.len(), group.reason);
-                    self.page.prose("  ! ", Tone::Warn, &text);
-                    self.members(members);
-                    group.hint
-                }
-            };
-            if let Some(hint) = hint {
-                self.page.prose("    hint: ", Tone::Plain, &hint);
+            members => {
+                let text = format!("{} resources are blocked: {}", members.len(), group.reason);
+                page.prose("  ! ", Tone::Warn, &text);
+                name(page, members, verbosity);
+                group.hint
             }
+        };
+        if let Some(hint) = hint {
+            page.prose("    hint: ", Tone::Plain, &hint);
         }
     }
+}
 
-    fn members(&mut self, members: &[(&RecordKey, &Blocked)]) {
-        let most = if self.verbosity == Verbosity::Verbose { usize::MAX } else { MOST_NAMED };
-        for (key, why) in members.iter().take(most) {
-            let own = words::blocked_alone(why).map(|own| format!(" ({own})")).unwrap_or_default();
-            self.page.prose("      ", Tone::Plain, &format!("{}{own}", words::subject(key)));
-        }
-        if members.len() > most {
-            self.page.prose(
-                "      ",
-                Tone::Faint,
-                &format!("and {} more, which --verbose names", members.len() - most),
-            );
-        }
+fn name(page: &mut Page, members: &[(&RecordKey, &Blocked)], verbosity: Verbosity) {
+    let most = if verbosity == Verbosity::Verbose { usize::MAX } else { MOST_NAMED };
+    for (key, why) in members.iter().take(most) {
+        let own = words::blocked_alone(why).map(|own| format!(" ({own})")).unwrap_or_default();
+        page.prose("      ", Tone::Plain, &format!("{}{own}", words::subject(key)));
+    }
+    if members.len() > most {
+        page.prose("      ", Tone::Faint, &format!("and {} more, which --verbose names", members.len() - most));
     }
 }

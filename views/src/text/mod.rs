@@ -1,6 +1,6 @@
 //! A plan for people, in the form that users of Terraform know.
 
-mod blocked;
+pub(crate) mod blocked;
 mod explanation;
 mod fields;
 mod outputs;
@@ -59,7 +59,7 @@ pub fn plan(plan: &Plan, schemas: &dyn Schemas, options: &TextOptions) -> String
     view.drift();
     view.resolutions();
     view.resources();
-    view.blocked();
+    blocked::blocked(&mut view.page, plan, options.verbosity);
     view.yielded();
     view.outputs();
     view.notes();

@@ -215,9 +215,17 @@ fn the_summary_names_what_failed_and_the_next_command() {
     let mut unknown = partial.clone();
     unknown.failed[0].indeterminate = true;
     unknown.skipped = many;
+    let plan = samples::first_apply();
     let texts: Vec<String> = [summary(Ending::Complete), partial, unknown, summary(Ending::Interrupted)]
         .iter()
-        .map(|summary| final_summary(summary, &command, &options))
+        .map(|summary| final_summary(summary, &plan, &command, &options))
         .collect();
     insta::assert_snapshot!("summary", texts.join("----\n"));
+}
+
+#[test]
+fn the_summary_names_what_is_blocked_where_nothing_failed() {
+    let plan = samples::everything_else();
+    let said = final_summary(&summary(Ending::Partial), &plan, &["ksail", "apply"], &TextOptions::default());
+    insta::assert_snapshot!("summary_blocked", said);
 }
