@@ -314,6 +314,10 @@ impl Situation<'_> {
                     }
                     // Another of ours bears the name, and gives it up before.
                     None if self.name_is_freed(seen) => self.creation(Reason::Declared, self.seen_at()).into(),
+                    // The way back from a record that was removed is the record.
+                    _ if ours && matches!(self.mode, Mode::Undo { .. }) => {
+                        self.adoption(wanted, seen, None, Reason::Imported)
+                    }
                     _ if crate::planner::is_read(wanted) => self.adoption(wanted, seen, None, Reason::Declared),
                     _ if ours => self.blocked(Blocked::Unrecorded { name: wanted.identity.name.clone() }).into(),
                     _ => {

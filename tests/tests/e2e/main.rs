@@ -18,3 +18,4 @@ mod secrets;
 mod shared;
 mod state;
 mod tls;
+mod undo;
