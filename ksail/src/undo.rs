@@ -1,11 +1,12 @@
 //! Undo: a plan of the declarations as they were before an operation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ksail_kinds::BuiltinKinds;
-use ksail_model::{DeclaredGraph, Record, Schemas as _, Secret, Value};
-use ksail_plan::Mode;
-use ksail_records::SealedOperation;
+use ksail_model::{Address, DeclaredGraph, Move, Origin, Record, Removal, Schemas as _, Secret, Value};
+use ksail_plan::{Action, Mode, Plan};
+use ksail_records::{Change, OperationKind, SealedOperation, Snapshot};
 
 use crate::error::{Error, codes};
 use crate::plan::{PlanOptions, Planned};
@@ -51,24 +52,14 @@ impl Platform {
         };
         let undone: Vec<SealedOperation> = history.into_iter().take(upto + 1).collect();
         let snapshot = state.into_snapshot();
-        let mut records = snapshot.records.clone();
-        for change in undone.iter().flat_map(|operation| &operation.changes) {
-            match &change.before {
-                Some(record) => records.insert(change.key.clone(), Arc::clone(record)),
-                None => records.remove(&change.key),
-            };
+        if let Some(recovery) = undone.iter().find(|operation| began_a_state(operation)) {
+            return Err(Error::new(
+                codes::NOT_FOUND,
+                format!("operation {} rebuilt a lost state: what was before it is not known", recovery.header.id),
+                "`ksail state history` lists what came after it and can be undone; `ksail destroy` plans to destroy everything",
+            ));
         }
-        let outputs = undone.iter().rev().find_map(|operation| operation.outputs_before.clone());
-        let graph = DeclaredGraph {
-            declarations: records
-                .into_iter()
-                .filter(|(key, _)| key.deposed.is_none())
-                .map(|(key, record)| (key.address.clone(), declaration_again(&record)))
-                .collect(),
-            providers: snapshot.providers.clone(),
-            outputs: outputs.unwrap_or_else(|| snapshot.outputs.clone()),
-            ..DeclaredGraph::default()
-        };
+        let graph = graph_before(&undone, &snapshot);
         let oldest = undone.last().map(|operation| operation.header.id.clone()).unwrap_or_default();
         let stack = Stack {
             graph,
@@ -79,13 +70,99 @@ impl Platform {
             place,
         };
         let mut planned = self.plan_stack(stack, options, Some((Mode::Undo { operation: oldest }, None))).await?;
-        planned.plan.notes.extend(losses(&undone));
+        let losses = losses(&undone, &planned.plan);
+        planned.plan.notes.extend(losses);
         planned.plan.notes.push(format!(
             "{} still says what is undone: revert it too, or the next apply brings it back",
             self.files.base.display()
         ));
         Ok(Undo { planned, undone })
     }
+}
+
+/// Whether an operation rebuilt a state where there was none.
+fn began_a_state(operation: &SealedOperation) -> bool {
+    operation.header.kind == OperationKind::Recover && operation.header.parent_serial == 0
+}
+
+/// The declarations as they were before all of the operations, which are the last ones, the newest first.
+fn graph_before(undone: &[SealedOperation], snapshot: &Snapshot) -> DeclaredGraph {
+    let mut records = snapshot.records.clone();
+    let mut graph = DeclaredGraph {
+        providers: snapshot.providers.clone(),
+        outputs: undone
+            .iter()
+            .rev()
+            .find_map(|operation| operation.outputs_before.clone())
+            .unwrap_or_else(|| snapshot.outputs.clone()),
+        ..DeclaredGraph::default()
+    };
+    for operation in undone {
+        for change in &operation.changes {
+            match &change.before {
+                Some(record) => records.insert(change.key.clone(), Arc::clone(record)),
+                None => records.remove(&change.key),
+            };
+        }
+        let moves: Vec<Move> = operation.changes.iter().filter_map(|change| moved_back(change, operation)).collect();
+        let came = operation.changes.iter().filter(|change| change.before.is_none() && change.key.deposed.is_none());
+        for change in came.filter(|change| moves.iter().all(|step| step.from != change.key.address)) {
+            // What it is now counts: an adopted thing that was made anew since is ours.
+            let now = snapshot.records.get(&change.key);
+            if was_there_before(operation, change, now.map(Arc::as_ref)) {
+                let from = change.key.address.clone();
+                graph.removed.push(Removal { from, destroy: false, origin: origin(operation) });
+            }
+        }
+        graph.moved.extend(moves);
+    }
+    graph.declarations = records
+        .into_iter()
+        .filter(|(key, _)| key.deposed.is_none())
+        .map(|(key, record)| (key.address.clone(), declaration_again(&record)))
+        .collect();
+    // A record may name what the state had forgotten before it: that is outside, and nobody's business.
+    let declared: BTreeSet<Address> = graph.declarations.keys().cloned().collect();
+    for declaration in graph.declarations.values_mut() {
+        declaration.edges.retain(|edge| declared.contains(&edge.to));
+    }
+    // What an earlier operation had, and a later one lost and took in again, is declared.
+    graph.removed.retain(|removal| !graph.declarations.contains_key(&removal.from));
+    graph
+}
+
+/// Whether a resource that the operation brought into the state existed outside before it, so that the way back is to forget it:
+/// what was imported, what was recovered by its mark, and what an edit or an undo took up again.
+fn was_there_before(operation: &SealedOperation, change: &Change, now: Option<&Record>) -> bool {
+    let taken_in = match operation.header.kind {
+        OperationKind::Recover | OperationKind::Edit => true,
+        OperationKind::Undo => change.after.as_ref().is_some_and(|after| after.operation != operation.header.id),
+        OperationKind::Apply | OperationKind::Destroy | OperationKind::Refresh => false,
+    };
+    taken_in || now.or(change.after.as_deref()).is_some_and(|record| record.adopted)
+}
+
+/// The way back of a move, told by the address that it led to: the same thing was at another one before.
+fn moved_back(change: &Change, operation: &SealedOperation) -> Option<Move> {
+    let (None, Some(there)) = (&change.before, &change.after) else { return None };
+    let is_same = |here: &Record| {
+        here.id == there.id
+            && here.generation == there.generation
+            && here.declaration.identity == there.declaration.identity
+            && here.declaration.provider == there.declaration.provider
+            && here.declaration.address.kind() == there.declaration.address.kind()
+    };
+    let left = operation.changes.iter().find(|other| {
+        other.key.deposed.is_none()
+            && other.after.is_none()
+            && other.before.as_deref().is_some_and(is_same)
+            && change.key.deposed.is_none()
+    })?;
+    Some(Move { from: change.key.address.clone(), to: left.key.address.clone(), origin: origin(operation) })
+}
+
+fn origin(operation: &SealedOperation) -> Origin {
+    Origin::State { what: format!("before operation {}", operation.header.id).into() }
 }
 
 /// The declaration of a record, as something to declare again: a secret is the one that its reference gives now.
@@ -99,11 +176,15 @@ fn declaration_again(record: &Record) -> ksail_model::Declaration {
 }
 
 /// What no plan brings back: data of what was deleted or made anew, and the old values of rotated secrets.
-fn losses(undone: &[SealedOperation]) -> Vec<String> {
+fn losses(undone: &[SealedOperation], plan: &Plan) -> Vec<String> {
     let mut notes = Vec::new();
     for change in undone.iter().flat_map(|operation| &operation.changes) {
         let Some(before) = &change.before else { continue };
-        let gone = change.after.as_ref().is_none_or(|after| after.generation != before.generation);
+        let gone = match &change.after {
+            Some(after) => after.generation != before.generation,
+            // What was only forgotten, or has another address, is still there.
+            None => plan.nodes.get(&change.key).is_some_and(|node| node.action == Action::Create),
+        };
         let holds = BuiltinKinds.schema(change.key.address.kind()).and_then(|schema| schema.holds_data);
         if let Some(what) = holds.filter(|_| gone) {
             notes.push(format!("{} comes back empty: {what} is lost", change.key));

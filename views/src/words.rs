@@ -108,8 +108,11 @@ pub(crate) fn blocked(why: &Blocked) -> String {
     match why {
         Blocked::Unknown { reason } => format!("what is outside is unknown: {reason}"),
         Blocked::Dependency { on } => format!("{on}, which it needs, is blocked"),
-        Blocked::NotOurs { owner: None, name } => format!("{name} exists and is not ours"),
-        Blocked::NotOurs { owner: Some(owner), name } => format!("{name} exists and belongs to {owner}"),
+        Blocked::NotOurs { owner: None, name, recorded: true } => {
+            format!("{name} is not the one that the state records: it carries no mark")
+        }
+        Blocked::NotOurs { owner: None, name, .. } => format!("{name} exists and is not ours"),
+        Blocked::NotOurs { owner: Some(owner), name, .. } => format!("{name} exists and belongs to {owner}"),
         Blocked::Unrecorded { name } => {
             format!("{name} exists and carries the mark of this state, which has no record of it")
         }
@@ -123,7 +126,18 @@ pub(crate) fn blocked_hint(key: &RecordKey, why: &Blocked) -> Option<String> {
     Some(match why {
         Blocked::Unknown { reason } => unknown_hint(reason),
         Blocked::Dependency { .. } => return None,
-        Blocked::NotOurs { owner: None, name } => {
+        Blocked::NotOurs { owner: Some(_), recorded: true, .. } => {
+            let address = shell_word(key.address.as_str());
+            format!("destroy it with the state that it belongs to, or give ours up with `ksail state rm {address}`")
+        }
+        Blocked::NotOurs { owner: None, name, recorded: true } => {
+            let (address, name) = (shell_word(key.address.as_str()), shell_word(name));
+            format!(
+                "remove it, and `ksail apply` makes ours again; or give ours up with `ksail state rm {address}`, and take it \
+                 over with `ksail import {address} {name}` where nobody else manages it"
+            )
+        }
+        Blocked::NotOurs { owner: None, name, .. } => {
             format!("take it over with `ksail import {} {}`, or give it another name", shell_word(key.address.as_str()), shell_word(name))
         }
         Blocked::Unrecorded { name } => {
@@ -145,6 +159,20 @@ pub(crate) fn blocked_hint(key: &RecordKey, why: &Blocked) -> Option<String> {
 pub(crate) fn blocked_together(why: &Blocked) -> (String, Option<String>) {
     match why {
         Blocked::Dependency { on } => (format!("{on}, which they need, is blocked"), None),
+        Blocked::NotOurs { owner: Some(_), recorded: true, .. } => (
+            "what exists by their names belongs to another state".to_owned(),
+            Some(
+                "destroy it with the state that it belongs to, or give ours up with `ksail state rm ADDRESS`".to_owned(),
+            ),
+        ),
+        Blocked::NotOurs { owner: None, recorded: true, .. } => (
+            "what exists by their names is not what the state records".to_owned(),
+            Some(
+                "remove it, and `ksail apply` makes ours again; or give ours up with `ksail state rm ADDRESS`, and take over \
+                 with `ksail import ADDRESS NAME` what nobody else manages"
+                    .to_owned(),
+            ),
+        ),
         Blocked::NotOurs { owner: None, .. } => (
             "what exists by their names is not ours".to_owned(),
             Some("take one over with `ksail import ADDRESS NAME`, or give it another name".to_owned()),
@@ -176,8 +204,8 @@ pub(crate) fn blocked_together(why: &Blocked) -> (String, Option<String>) {
 /// What is to be said of one of several that are blocked for the same reason, as a fragment.
 pub(crate) fn blocked_alone(why: &Blocked) -> Option<String> {
     match why {
-        Blocked::NotOurs { owner: None, name } | Blocked::Unrecorded { name } => Some(name.clone()),
-        Blocked::NotOurs { owner: Some(owner), name } => Some(format!("{name} belongs to {owner}")),
+        Blocked::NotOurs { owner: None, name, .. } | Blocked::Unrecorded { name } => Some(name.clone()),
+        Blocked::NotOurs { owner: Some(owner), name, .. } => Some(format!("{name} belongs to {owner}")),
         Blocked::NothingToImport { id } => Some(id.clone()),
         Blocked::Unknown { .. } | Blocked::Dependency { .. } | Blocked::Refused { .. } => None,
     }

@@ -249,6 +249,9 @@ impl Situation<'_> {
                 Judged { node, drift: Some(self.deleted_drift(record, DriftResponse::Agrees)) }
             }
             Sight::Present(seen) => {
+                if let Some(why) = self.in_place_of_ours(record, seen) {
+                    return self.blocked(why).into();
+                }
                 let mut node = self.node(Action::Delete, reason, self.seen_at());
                 node.before = Some(joined(&seen.fields, &seen.attributes));
                 node.loses = self.loses();
@@ -262,6 +265,20 @@ impl Situation<'_> {
                 node.into()
             }
         }
+    }
+
+    /// Why nothing is done to what was seen in the place of what is recorded: it carries another lineage's mark, or none
+    /// although ours was made with one. What was adopted never had a mark, and what is shared or read is not known by one.
+    fn in_place_of_ours(&self, record: &Record, seen: &Seen) -> Option<Blocked> {
+        let is_ours = match &seen.mark {
+            Some(mark) => mark.lineage == self.lineage,
+            None => record.adopted,
+        };
+        if is_ours || record.declaration.ownership != Ownership::Owned {
+            return None;
+        }
+        let name = record.declaration.identity.name.clone();
+        Some(Blocked::NotOurs { owner: owner_of(seen), name, recorded: true })
     }
 
     fn loses(&self) -> Option<String> {
@@ -297,12 +314,15 @@ impl Situation<'_> {
                     }
                     // Another of ours bears the name, and gives it up before.
                     None if self.name_is_freed(seen) => self.creation(Reason::Declared, self.seen_at()).into(),
+                    // The way back from a record that was removed is the record.
+                    _ if ours && matches!(self.mode, Mode::Undo { .. }) => {
+                        self.adoption(wanted, seen, None, Reason::Imported)
+                    }
                     _ if crate::planner::is_read(wanted) => self.adoption(wanted, seen, None, Reason::Declared),
                     _ if ours => self.blocked(Blocked::Unrecorded { name: wanted.identity.name.clone() }).into(),
                     _ => {
-                        let owner =
-                            seen.mark.as_ref().map(|mark| format!("lineage {} ({})", mark.lineage, mark.address));
-                        self.blocked(Blocked::NotOurs { owner, name: wanted.identity.name.clone() }).into()
+                        let name = wanted.identity.name.clone();
+                        self.blocked(Blocked::NotOurs { owner: owner_of(seen), name, recorded: false }).into()
                     }
                 }
             }
@@ -433,12 +453,8 @@ impl Situation<'_> {
             }
             Sight::ByRecord(how) => self.compared(wanted, record, &record.fields, None, how).into(),
             Sight::Present(seen) => {
-                let foreign = seen.mark.as_ref().filter(|mark| mark.lineage != self.lineage);
-                if let Some(mark) = foreign.filter(|_| record.declaration.ownership == Ownership::Owned) {
-                    let owner = Some(format!("lineage {} ({})", mark.lineage, mark.address));
-                    return self
-                        .blocked(Blocked::NotOurs { owner, name: record.declaration.identity.name.clone() })
-                        .into();
+                if let Some(why) = self.in_place_of_ours(record, seen) {
+                    return self.blocked(why).into();
                 }
                 let node = self.compared(wanted, record, &seen.fields, Some(seen), self.seen_at());
                 let changed: Vec<&Path> = node.changes.iter().map(|change| &change.path).collect();
@@ -667,6 +683,9 @@ impl Situation<'_> {
                 Judged { node, drift: Some(self.deleted_drift(record, DriftResponse::Accepted)) }
             }
             Sight::Present(seen) => {
+                if let Some(why) = self.in_place_of_ours(record, seen) {
+                    return Some(self.blocked(why).into());
+                }
                 let mut node = untouched(self.key, record, self.moved_from.clone());
                 node.seen = self.seen_at();
                 node.after = Some(joined(&seen.fields, &seen.attributes));
@@ -714,6 +733,11 @@ impl Situation<'_> {
         })?;
         Some(Drift { key: self.key.clone(), deleted: false, changes, response: worst })
     }
+}
+
+/// Whose a thing is, where its mark tells.
+fn owner_of(seen: &Seen) -> Option<String> {
+    seen.mark.as_ref().map(|mark| format!("lineage {} ({})", mark.lineage, mark.address))
 }
 
 /// Whether two declarations have the same edges; where they came from does not count.

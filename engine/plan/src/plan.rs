@@ -111,6 +111,9 @@ pub enum Blocked {
         owner: Option<String>,
         /// The thing's name outside.
         name: String,
+        /// Whether the state has a record of a thing of ours, in whose place this one is.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        recorded: bool,
     },
     /// A thing of its identity exists and carries the mark of this state, which has no record of it (`state rm`, `state mv`).
     Unrecorded {

@@ -19,3 +19,4 @@ mod secrets;
 mod shared;
 mod state;
 mod tls;
+mod undo;

@@ -105,7 +105,10 @@ fn plan_with(s: &str) -> Plan {
         node("dev/config/e", Action::NoOp),
         node("dev/config/f", Action::Blocked { why: refused }),
         node("dev/config/g", Action::Blocked { why: unreachable }),
-        node("dev/config/h", Action::Blocked { why: Blocked::NotOurs { owner: None, name: s.to_owned() } }),
+        node(
+            "dev/config/h",
+            Action::Blocked { why: Blocked::NotOurs { owner: None, name: s.to_owned(), recorded: false } },
+        ),
     ]);
     plan.drift = vec![Drift {
         key: samples::key("dev/config/b"),

@@ -360,7 +360,7 @@ pub(crate) fn everything_else() -> Plan {
         read,
         blocked("prod/engine/main", Blocked::Unknown { reason: unreachable }),
         blocked("prod/network/main", Blocked::Dependency { on: key("prod/engine/main") }),
-        blocked("prod/network/taken", Blocked::NotOurs { owner: None, name: "taken".to_owned() }),
+        blocked("prod/network/taken", Blocked::NotOurs { owner: None, name: "taken".to_owned(), recorded: false }),
         blocked("prod/volume/x", Blocked::NothingToImport { id: "vol-9".to_owned() }),
     ]);
     plan.drift = vec![

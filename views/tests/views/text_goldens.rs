@@ -77,7 +77,7 @@ fn no_sensitive_value_is_shown() {
 
 #[test]
 fn names_in_commands_are_one_word() {
-    let taken = ksail_plan::Blocked::NotOurs { owner: None, name: "x; rm -rf 'y'".to_owned() };
+    let taken = ksail_plan::Blocked::NotOurs { owner: None, name: "x; rm -rf 'y'".to_owned(), recorded: false };
     let plan = samples::plan_of([samples::node(
         "dev/volume/x",
         ksail_plan::Action::Blocked { why: taken },

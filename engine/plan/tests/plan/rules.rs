@@ -459,7 +459,28 @@ fn a_foreign_lineage_took_it_over() {
     bench.see(&key("thing/a"), |seen| {
         seen.mark = Some(Mark { lineage: "other".to_owned(), ..mark(&address("thing/a"), 1) });
     });
-    bench.check("thing/a: blocked (not_ours a lineage other (dev/thing/a))");
+    let blocked = "thing/a: blocked (not_ours a lineage other (dev/thing/a) true)";
+    bench.check(blocked);
+    bench.mode = Mode::RefreshOnly;
+    bench.check(blocked);
+    bench.destroy().check(blocked);
+}
+
+#[test]
+fn what_stands_in_the_place_of_ours_without_a_mark_is_not_ours() {
+    let mut bench = Bench::applied([declared("thing/a", json!({"size": 1}))]);
+    bench.see(&key("thing/a"), |seen| seen.mark = None);
+    let blocked = "thing/a: blocked (not_ours a true)";
+    bench.check(blocked);
+    bench.clone().drift("thing/a", "size", json!(2)).check(blocked);
+    bench.clone().declare([]).check(blocked);
+    bench.mode = Mode::RefreshOnly;
+    bench.check(blocked);
+    bench.destroy().check(blocked);
+    // It is given up all the same.
+    bench.mode = Mode::Apply;
+    bench.removed("thing/a", false);
+    assert_eq!(bench.plan().counts().forget, 1, "{}", bench.shown());
 }
 
 #[test]
