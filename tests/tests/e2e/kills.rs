@@ -180,13 +180,14 @@ impl<W: World> Storm<'_, W> {
             self.world.project().run(&target.command()).code(0);
             self.check(target, true, "the end, without kills");
         }
-        println!(
-            "{} real cuts in the middle of an operation, {} before or after one, {} runs, {} s",
+        ksail_test_real::tell(&format!(
+            "{}: {} real cuts in the middle of an operation, {} before or after one, {} runs, {} s",
+            std::thread::current().name().unwrap_or("kills"),
             self.cuts,
             self.early,
             self.runs,
             began.elapsed().as_secs()
-        );
+        ));
     }
 }
 
