@@ -9,6 +9,7 @@ use ksail_provider::{CallError, Connector, HostSession, Provider};
 use ksail_provider_docker::{DockerProvider, Endpoint};
 use ksail_provider_embedded::EmbeddedProvider;
 
+use crate::logged::Logged;
 use crate::settings::Settings;
 
 /// The providers of this build.
@@ -48,12 +49,16 @@ impl Connector for Connectors {
         config: &ProviderConfig,
         host: Option<&HostSession>,
     ) -> Result<Arc<dyn Provider>, CallError> {
-        match config.kind.as_str() {
-            "docker" => Ok(Arc::new(self.docker(config, host)?)),
-            "embedded" => Ok(Arc::new(EmbeddedProvider::new(self.settings.program.clone(), self.state_folder.clone()))),
+        let inner: Arc<dyn Provider> = match config.kind.as_str() {
+            "docker" => Arc::new(self.docker(config, host)?),
+            "embedded" => Arc::new(EmbeddedProvider::new(self.settings.program.clone(), self.state_folder.clone())),
             other => {
-                Err(CallError::refused(format!("provider {name} is of kind {other}, which this ksail does not know")))
+                let message = format!("provider {name} is of kind {other}, which this ksail does not know");
+                return Err(CallError::refused(message));
             }
-        }
+        };
+        let session = host.map_or_else(|| name.to_owned(), |host| format!("{name} in {}", host.address));
+        tracing::debug!(session, "session opened");
+        Ok(Arc::new(Logged { session, inner }))
     }
 }

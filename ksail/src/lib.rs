@@ -9,6 +9,7 @@ mod commit;
 mod connector;
 mod error;
 mod import;
+mod logged;
 mod migrate;
 mod names;
 mod outputs;

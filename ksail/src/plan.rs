@@ -151,6 +151,8 @@ impl Platform {
             inputs.previews = &previews;
             plan = make_plan(&inputs)?;
         }
+        let (counts, steps) = (plan.counts(), plan.steps.len());
+        tracing::debug!(digest = %plan.digest.short(), serial = plan.header.serial, steps, ?counts, "planned");
         refuse_collisions(&plan, collisions)?;
         if let Some(owner) = stack.place.backend.lock_owner().await.ok().flatten() {
             let who = match owner.pid {

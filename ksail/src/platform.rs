@@ -56,6 +56,7 @@ impl Platform {
         check_environment(settings.environment.as_deref())?;
         let (sources, files) = read_sources(&settings)?;
         let loaded = load(&sources, &ProjectView(&settings));
+        tracing::debug!(layers = %loaded.layering, found = loaded.diagnostics.len(), "configuration loaded");
         Ok(Self { settings, loaded, files })
     }
 
@@ -128,6 +129,16 @@ impl Platform {
     pub(crate) fn stack(&self) -> Result<Stack, Error> {
         let product = Product { version: VERSION.to_owned() };
         let compiled = compile(&self.loaded, &ProjectView(&self.settings), &product).map_err(Error::Diagnostics)?;
+        tracing::debug!(
+            stack = compiled.stack,
+            resources = compiled.graph.declarations.len(),
+            warnings = compiled.warnings.len(),
+            "configuration compiled"
+        );
+        for declaration in compiled.graph.declarations.values() {
+            let host = declaration.host.as_ref().map(ToString::to_string).unwrap_or_default();
+            tracing::trace!(address = %declaration.address, host, edges = declaration.edges.len(), "declared");
+        }
         let place = self.place(&compiled.stack)?;
         Ok(Stack {
             graph: compiled.graph,
@@ -191,7 +202,21 @@ fn check_environment(name: Option<&str>) -> Result<(), Error> {
 impl StackPlace {
     /// Reads the state; it must be of this stack and environment.
     pub(crate) async fn read(&self, stack: &str, environment: Option<&str>) -> Result<Stored, Error> {
+        let began = std::time::Instant::now();
         let stored = self.backend.read().await?;
+        let (place, took) = (self.backend.place(), began.elapsed());
+        match stored.state.as_ref().map(ksail_records::State::snapshot) {
+            None => tracing::debug!(place, ?took, "no state here"),
+            Some(snapshot) => tracing::debug!(
+                place,
+                ?took,
+                lineage = snapshot.lineage,
+                serial = snapshot.serial,
+                records = snapshot.records.len(),
+                open = snapshot.open.len(),
+                "state read"
+            ),
+        }
         if let Some(state) = &stored.state {
             let snapshot = state.snapshot();
             if snapshot.stack != stack || snapshot.environment.as_deref() != environment {

@@ -81,6 +81,7 @@ fn read_text(path: &Path, named: &Path) -> Result<SourceFile, Error> {
         return Err(Error::new(codes::IO, message, "is it the right file?"));
     }
     let text = fs::read_to_string(path).map_err(io)?;
+    tracing::debug!(path = %path.display(), bytes = text.len(), "configuration read");
     Ok(SourceFile { name: named.display().to_string(), text })
 }
 

@@ -1,8 +1,6 @@
 //! Writers of a shared state as real processes, stopped past their lease and continued, killed, and with clocks that are an
 //! hour off: what one was told is durable is there, once; and no two were ever told of the same place in the log.
 
-#![expect(clippy::print_stdout, reason = "counts, and what did not run, are for people")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,6 +11,7 @@ use ksail_records::Backend as _;
 use ksail_state_object::S3Place;
 use ksail_state_postgres::{PostgresObjects, PostgresPlace};
 use ksail_state_remote::{RemoteBackend, RemoteOptions, Store};
+use ksail_test_real::{tell, variable};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The writers, with how far their clocks are ahead.
@@ -27,13 +26,7 @@ const SECONDS: u64 = 20;
 const END: Duration = Duration::from_secs(60);
 
 fn real(name: &str) -> Option<String> {
-    let found = std::env::var(name).ok().filter(|value| !value.is_empty());
-    if found.is_none() {
-        let required = std::env::var("KSAIL_REQUIRE_REAL").is_ok_and(|value| value == "1");
-        assert!(!required, "KSAIL_REQUIRE_REAL=1, and {name} is not set");
-        println!("not run: {name} is not set (testbed/state.sh up; testbed/state.sh env)");
-    }
-    found
+    variable(name, "testbed/state.sh up; testbed/state.sh env")
 }
 
 fn start(url: &str, endpoint: &str, folder: &Path, writer: usize) -> Child {
@@ -94,7 +87,7 @@ fn torture(url: &str, endpoint: &str, store: Arc<dyn Store>) {
         assert!(status.success(), "w{writer} ended with {status}:\n{}", errors());
     }
     let acked = verify(folder.path(), store);
-    println!("{url}: {acked} entries by {} writers, {stops} stopped, {kills} killed", WRITERS.len());
+    tell(&format!("{url}: {acked} entries by {} writers, {stops} stopped, {kills} killed", WRITERS.len()));
     assert!(acked > 20, "the writers hardly got a turn: {acked} entries");
 }
 

@@ -1,10 +1,9 @@
 //! A process of the same library dies at every single step of an apply and of a destroy; one more apply converges.
 
-#![expect(clippy::print_stdout, reason = "the number of real cuts is told")]
-
 use std::path::Path;
 use std::process::{Command, Output};
 
+use ksail_test_real::tell;
 use tempfile::TempDir;
 
 /// More steps than any of these applies has.
@@ -60,20 +59,20 @@ fn resumes(folder: &Path, goal: &str, what: &str) {
 
 #[test]
 fn the_first_apply() {
-    println!("first apply: {} real cuts", cuts(&[], "first", false));
+    tell(&format!("first apply: {} real cuts", cuts(&[], "first", false)));
 }
 
 #[test]
 fn a_change_with_replacements_and_a_move() {
-    println!("change: {} real cuts", cuts(&["first"], "changed", false));
+    tell(&format!("change: {} real cuts", cuts(&["first"], "changed", false)));
 }
 
 #[test]
 fn the_same_plan_again() {
-    println!("change, resumed: {} real cuts", cuts(&["first"], "changed", true));
+    tell(&format!("change, resumed: {} real cuts", cuts(&["first"], "changed", true)));
 }
 
 #[test]
 fn a_destroy() {
-    println!("destroy: {} real cuts", cuts(&["first"], "destroy", false));
+    tell(&format!("destroy: {} real cuts", cuts(&["first"], "destroy", false)));
 }

@@ -147,7 +147,7 @@ fn approved(command: &str) -> Result<bool, Failure> {
         let hint = match command {
             "apply" => "`ksail plan --out FILE`, then `ksail apply FILE`; or `ksail apply --auto-approve`".to_owned(),
             "destroy" => {
-                "`ksail plan --destroy --out FILE`, then `ksail apply FILE`; or `ksail destroy --auto-approve`"
+                "`ksail plan --destroy --out FILE`, then `ksail apply FILE`; or `ksail destroy --auto-approve` (`ksail cluster delete --force`)"
                     .to_owned()
             }
             other => format!("look at the plan above, then run `ksail {other}` again with --auto-approve"),

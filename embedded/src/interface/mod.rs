@@ -28,7 +28,10 @@ pub(crate) const MIN_API_VERSION: (u32, u32) = (1, 41);
 
 /// Answers a request on the socket.
 pub(crate) async fn handle(engine: Arc<Engine>, request: Request<Body>) -> Response<Body> {
+    // The path alone: a query may hold filters, and headers credentials.
+    let (method, path, began) = (request.method().clone(), request.uri().path().to_owned(), std::time::Instant::now());
     let mut reply = route(&engine, request).await.unwrap_or_else(ApiError::into_response);
+    tracing::debug!(%method, path, status = reply.status().as_u16(), took = ?began.elapsed(), "answered");
     let headers = reply.headers_mut();
     headers.insert("Api-Version", HeaderValue::from_static("1.47"));
     headers.insert("Ostype", HeaderValue::from_static("linux"));

@@ -117,7 +117,7 @@ async fn what_was_answered_survives_kills_and_nothing_half_made_does() {
         }
         killer.await.unwrap();
     }
-    println!("{rounds} kills");
+    ksail_test_real::tell(&format!("{rounds} kills of an engine under load"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,7 +205,7 @@ async fn a_long_path_gets_a_short_private_socket_and_the_socket_ends_it() {
             engine.task.await.unwrap().unwrap();
         }
         Err(error) => {
-            println!("not asked to end by its socket: curl is absent ({error})");
+            ksail_test_real::did_not_run(&format!("curl, which asks it to end by its socket, is absent ({error})"));
             engine.stop().await;
         }
     }

@@ -1,7 +1,5 @@
 //! The embedded engine as clients see it: bollard, plain HTTP, the `docker` client and `skopeo`.
 
-#![expect(clippy::print_stdout, reason = "a test that does not run says why")]
-
 mod harness;
 mod interface;
 mod life;

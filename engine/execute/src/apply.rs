@@ -12,6 +12,8 @@ use ksail_provider::CallContext;
 use ksail_records::{
     Edit, Entry, OperationHeader, OperationKind, OperationResult, OutcomeKind, Snapshot, State, StateError, Writer,
 };
+use tokio::time::Instant;
+use tracing::debug;
 
 use crate::dispatch::{Dispatch, Progress};
 use crate::event::{Ending, Event};
@@ -71,7 +73,15 @@ fn told(findings: &[String]) -> String {
 /// After a kill at any instruction, applying the same plan goes on from what is there; applying another one first
 /// resolves what is open.
 pub async fn apply(request: Apply) -> Result<Summary, ApplyError> {
-    let mut writer = request.backend.lock(&request.owner, request.lock_wait).await?;
+    let (place, began) = (request.backend.place(), Instant::now());
+    let mut writer = match request.backend.lock(&request.owner, request.lock_wait).await {
+        Ok(writer) => writer,
+        Err(error) => {
+            debug!(place, took = ?began.elapsed(), %error, "lock not taken");
+            return Err(error.into());
+        }
+    };
+    debug!(place, took = ?began.elapsed(), id = request.owner.id, lease = writer.lease().is_some(), "lock taken");
     match load(&request, writer.as_mut()).await {
         Ok(state) => run(request, writer, state).await,
         Err(error) => {
@@ -137,6 +147,7 @@ async fn run(mut request: Apply, writer: Box<dyn Writer>, state: State) -> Resul
         return Err(result.err().unwrap_or_else(|| JournalError::Stopped.into()));
     };
     let released = writer.release().await;
+    debug!(place, is_released = released.is_ok(), "lock given back");
     let Finished { operation, ending, resumed, progress } = result?;
     if lapsed && ending == Ending::Interrupted {
         let why = "calls in flight were cancelled, and nothing more was begun".to_owned();
@@ -182,12 +193,17 @@ impl Run {
             BTreeSet::new()
         };
         let differing = self.verify(&touched).await;
+        debug!(resumed, done = done.len(), differing = differing.len(), "looked again before the first call");
+        for (key, why) in &differing {
+            debug!(%key, why, "differs from the plan");
+        }
         if !differing.is_empty() && !self.request.partial {
             return Err(ApplyError::Stale(
                 differing.iter().map(|(key, why)| format!("{key} {why}")).collect::<Vec<_>>(),
             ));
         }
         let operation = self.begin(resumed).await?;
+        debug!(operation, resumed, steps = plan.steps.len(), "operation begins");
         if resumed {
             self.finish_beginning().await?;
         }
@@ -254,6 +270,7 @@ impl Run {
             self.begin(false).await?;
         }
         for resolution in resolutions {
+            debug!(key = %resolution.outcome.key, outcome = kind_of(&resolution.outcome.kind), "open call resolved");
             let what = match &resolution.outcome.kind {
                 OutcomeKind::Applied { .. } => "its interrupted call had succeeded".to_owned(),
                 OutcomeKind::Deleted => "its interrupted deletion had succeeded".to_owned(),

@@ -7,11 +7,12 @@ use std::time::Duration;
 use ksail_model::Digest;
 use ksail_plan::Plan;
 use ksail_records::{
-    Entry, Illegal, KeptPlan, Lease, Outcome, OutcomeKind, SealedOperation, Snapshot, State, StateError, Writer,
+    Edit, Entry, Illegal, KeptPlan, Lease, Outcome, OutcomeKind, SealedOperation, Snapshot, State, StateError, Writer,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tracing::{debug, trace};
 
 /// The most requests in one group.
 const LARGEST_GROUP: usize = 4096;
@@ -280,6 +281,23 @@ fn kept_plan(plan: &Plan) -> Option<KeptPlan> {
     KeptPlan::of(&kept).ok()
 }
 
+/// An entry for the log: what it is and whose, without values.
+fn told(entry: &Entry) -> String {
+    match entry {
+        Entry::Begin(header) => format!("begin {}", header.id),
+        Entry::Intent(intent) => format!("intent {:?} {}", intent.call, intent.key),
+        Entry::Outcome(outcome) => format!("outcome {}", outcome.key),
+        Entry::Edit(edit) => match edit.as_ref() {
+            Edit::Put { key, .. } => format!("put {key}"),
+            Edit::Forget { key } => format!("forget {key}"),
+            Edit::Depose { address } => format!("depose {address}"),
+            Edit::Move { from, to } => format!("move {from} to {to}"),
+            _ => "edit".to_owned(),
+        },
+        Entry::Seal { operation, result, .. } => format!("seal {operation} as {result:?}"),
+    }
+}
+
 /// Takes in the entries of one request, or none of them.
 fn take_in(state: &mut State, entries: &[Entry]) -> Result<Vec<SealedOperation>, Illegal> {
     let mut sealed = Vec::new();
@@ -315,11 +333,24 @@ async fn write(
     // History first: a kill between the two leaves the operation unsealed, and sealing it again writes the same file.
     for operation in sealed {
         writer.archive(operation).await?;
+        debug!(operation = operation.header.id, serial = operation.serial, "operation archived");
     }
-    writer.append(first, entries).await?;
+    let began = Instant::now();
+    let appended = writer.append(first, entries).await;
+    let took = began.elapsed();
+    match &appended {
+        Ok(()) => debug!(first, entries = entries.len(), ?took, "journal group durable"),
+        Err(error) => debug!(first, entries = entries.len(), ?took, %error, "journal group not written"),
+    }
+    for entry in entries {
+        trace!(entry = told(entry), "journaled");
+    }
+    appended?;
     if writer.wants_checkpoint() {
+        let began = Instant::now();
         let state = Arc::clone(&state.lock().unwrap_or_else(PoisonError::into_inner));
         writer.checkpoint(state.snapshot()).await?;
+        debug!(took = ?began.elapsed(), "checkpoint written");
     }
     Ok(())
 }

@@ -132,13 +132,22 @@ impl Call {
         let mut pauses =
             ExponentialBuilder::default().with_min_delay(READ_PAUSE).with_max_times(READ_TRIES - 1).build();
         loop {
+            let began = Instant::now();
             let reply =
                 guard(&self.context, self.deadline, request()).await.map_err(|stop| self.stopped(what, &stop))?;
+            let took = began.elapsed();
             let error = match reply {
-                Ok(value) => return Ok(Some(value)),
-                Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+                Ok(value) => {
+                    tracing::trace!(what, place = self.place(), ?took, "looked");
+                    return Ok(Some(value));
+                }
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
+                    tracing::trace!(what, place = self.place(), ?took, "looked: it is not there");
+                    return Ok(None);
+                }
                 Err(error) => error,
             };
+            tracing::debug!(what, place = self.place(), ?took, error = self.redact(&cause(&error)), "look failed");
             let again = match &error {
                 Error::DockerResponseServerError { status_code, .. } => *status_code == 429 || *status_code >= 500,
                 Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => false,
@@ -185,9 +194,17 @@ impl Call {
             return Err(Failed::Error(self.stopped(what, &Stop::Cancelled)));
         }
         let before = self.sent.swap(true, Ordering::Relaxed);
+        let began = Instant::now();
         let reply = guard(&self.context, self.deadline, request)
             .await
             .map_err(|stop| Failed::Error(self.stopped(what, &stop)))?;
+        let took = began.elapsed();
+        match &reply {
+            Ok(_) => tracing::debug!(what, place = self.place(), ?took, "changed"),
+            Err(error) => {
+                tracing::debug!(what, place = self.place(), ?took, error = self.redact(&cause(error)), "change failed");
+            }
+        }
         reply.map_err(|error| match &error {
             Error::DockerResponseServerError { status_code, message } => {
                 // It was answered, so nothing of it is in flight any more.

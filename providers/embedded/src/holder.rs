@@ -1,48 +1,52 @@
 //! Who holds a port of this machine, where the system tells: so that "in use" names an engine of another environment, of another
 //! state, or the program to end.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 /// What listening sockets are called in the kernel's table.
 const LISTENING: &str = "0A";
 
-/// Who listens on a loopback port, if the system tells and lets us look.
-pub(crate) fn of(port: u16) -> Option<String> {
-    let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+/// Who listens on these ports of this machine, as far as the system tells and lets us look. All processes are looked at, once.
+pub(crate) fn of(ports: &[u16]) -> BTreeMap<u16, String> {
+    if ports.is_empty() {
+        return BTreeMap::new();
+    }
+    let mut wanted: BTreeMap<String, u16> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| std::fs::read_to_string(table).ok())
-        .flat_map(|table| listeners(&table, port))
+        .flat_map(|table| listeners(&table, ports))
         .collect();
-    if sockets.is_empty() {
-        return None;
+    let mut found = BTreeMap::new();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let pid = process.file_name().to_string_lossy().into_owned();
+        if wanted.is_empty() {
+            break;
+        }
+        if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        let descriptors = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        for target in descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok()) {
+            if let Some(port) = target.to_str().and_then(|target| wanted.remove(target)) {
+                let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+                found.insert(port, name(&line, &pid));
+            }
+        }
     }
-    let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    processes
-        .filter(|process| process.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
-        .find(|process| holds(&process.path(), &sockets))
-        .map(|process| {
-            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-            name(&line, &process.file_name().to_string_lossy())
-        })
+    found
 }
 
-/// The sockets in the kernel's table that listen on a port, as descriptors name them.
-fn listeners(table: &str, port: u16) -> Vec<String> {
-    let wanted = format!(":{port:04X}");
+/// The sockets in the kernel's table that listen on one of the ports, as descriptors name them.
+fn listeners(table: &str, ports: &[u16]) -> Vec<(String, u16)> {
     let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     lines
-        .filter(|fields| fields.get(1).is_some_and(|local| local.ends_with(&wanted)))
         .filter(|fields| fields.get(3) == Some(&LISTENING))
-        .filter_map(|fields| fields.get(9).map(|inode| format!("socket:[{inode}]")))
+        .filter_map(|fields| {
+            let port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
+            ports.contains(&port).then(|| fields.get(9).map(|inode| (format!("socket:[{inode}]"), port)))?
+        })
         .collect()
-}
-
-fn holds(process: &Path, sockets: &[String]) -> bool {
-    let Ok(descriptors) = std::fs::read_dir(process.join("fd")) else { return false };
-    descriptors
-        .flatten()
-        .filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok())
-        .any(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
 }
 
 /// A process in words, by its command line. Of that only the program is told: the rest may hold what is not for others.
@@ -70,10 +74,10 @@ mod tests {
     fn a_listener_is_found_by_its_port() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let said = of(port).unwrap();
-        assert!(said.ends_with(&format!("(pid {})", std::process::id())), "{said}");
+        let said = of(&[port]);
+        assert!(said[&port].ends_with(&format!("(pid {})", std::process::id())), "{said:?}");
         drop(listener);
-        assert_eq!(of(port), None);
+        assert!(of(&[port]).is_empty());
     }
 
     #[test]
@@ -81,8 +85,8 @@ mod tests {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
                      0: 0100007F:13BA 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1\n   \
                      1: 0100007F:13BA 0100007F:CAFE 01 00000000:00000000 00:00000000 00000000     0        0 222 1\n";
-        assert_eq!(listeners(table, 5050), ["socket:[111]"]);
-        assert!(listeners(table, 5051).is_empty());
+        assert_eq!(listeners(table, &[5049, 5050]), [("socket:[111]".to_owned(), 5050)]);
+        assert!(listeners(table, &[5051]).is_empty());
     }
 
     #[test]

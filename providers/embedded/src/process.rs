@@ -132,6 +132,7 @@ fn spawn(program: &Path, folder: &Path, port: u16) -> Result<tokio::process::Chi
         .process_group(0)
         .kill_on_drop(false)
         .spawn()
+        .inspect(|child| tracing::debug!(folder = %folder.display(), port, pid = child.id(), "engine started"))
         .map_err(failed)
 }
 
@@ -155,6 +156,7 @@ pub(crate) async fn stop(folder: &Path) -> Result<(), ProcessError> {
     if !probe.is_held() {
         return Ok(());
     }
+    tracing::debug!(folder = %folder.display(), "engine asked to end");
     await_end(folder, &probe).await
 }
 

@@ -375,8 +375,12 @@ impl Provider for EmbeddedProvider {
         bounded(context, false, async {
             let engines = folder::scan(&self.state);
             let mut taken = Vec::new();
-            for port in ports.iter().copied().filter(|port| !process::is_free(*port)) {
-                let mut holder = holder::of(port).unwrap_or_else(|| "another process".to_owned());
+            let busy: Vec<u16> = ports.iter().copied().filter(|port| !process::is_free(*port)).collect();
+            let asked = busy.clone();
+            // Where it cannot be told, it is another process.
+            let mut holders = tokio::task::spawn_blocking(move || holder::of(&asked)).await.unwrap_or_default();
+            for port in busy {
+                let mut holder = holders.remove(&port).unwrap_or_else(|| "another process".to_owned());
                 if let Some((name, file)) = engines.iter().find(|(_, file)| file.port == port)
                     && matches!(talk::ask(port, &file.nonce).await, Answer::Ours { .. })
                 {

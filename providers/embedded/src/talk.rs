@@ -41,6 +41,12 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str
 
 /// Asks a port of this machine who is there.
 pub(crate) async fn ask(port: u16, nonce: &str) -> Answer {
+    let answer = ask_page(port, nonce).await;
+    tracing::trace!(port, ?answer, "asked who listens");
+    answer
+}
+
+async fn ask_page(port: u16, nonce: &str) -> Answer {
     let connected = tokio::time::timeout(ANSWER_TIMEOUT, TcpStream::connect(("127.0.0.1", port))).await;
     let stream = match connected {
         Ok(Ok(stream)) => stream,

@@ -80,6 +80,32 @@ fn events_are_json_a_line() {
 }
 
 #[test]
+fn the_log_tells_what_an_operator_looks_for() {
+    let mut project = Project::quickstart();
+    project.set_env("KSAIL_LOG", "trace");
+    let run = project.apply_first();
+    for text in [
+        "configuration read path=./ksail.yaml",
+        "configuration compiled stack=\"dev\" resources=9",
+        "no state here",
+        "lock taken",
+        "lock given back",
+        "journal group durable",
+        "journaled entry=\"intent Create dev/registry/local\"",
+        "method=\"create\" what=dev/registry/local",
+        "method=\"observe\"",
+        "what=\"create registry `dev-local-registry`\"",
+        "engine started",
+    ] {
+        assert!(run.err.contains(text), "`{text}` is missing in {run}");
+    }
+    let log = std::fs::read_to_string(project.engine_folder().join("engine.log")).unwrap();
+    assert!(log.contains("answered method=POST path=\"/containers/create\" status=201"), "{log}");
+    project.unset_env("KSAIL_LOG");
+    project.run(&["plan"]).code(0).says_not("DEBUG");
+}
+
+#[test]
 fn version_help_and_completion_answer() {
     let project = Project::empty(0);
     project.run(&["version"]).code(0).says(env!("CARGO_PKG_VERSION"));

@@ -99,6 +99,7 @@ fn the_docker_example_lives_is_lost_recovered_and_destroyed_to_nothing() {
     unprotect(&project);
     project.run(&["destroy", "--auto-approve"]).code(0);
     assert_eq!(engine.addresses(&cluster), [""; 0]);
+    assert_eq!(engine.owner_tags(&cluster), [""; 0]);
 }
 
 #[test]
@@ -120,6 +121,7 @@ fn a_cluster_whose_name_begins_with_anothers_is_left_alone() {
     unprotect(&second);
     second.run(&["destroy", "--auto-approve"]).code(0);
     assert_eq!(engine.addresses(&long), [""; 0]);
+    assert_eq!([engine.owner_tags(&short), engine.owner_tags(&long)].concat(), [""; 0]);
 }
 
 #[test]

@@ -157,6 +157,9 @@ impl<W: World> Storm<'_, W> {
         let cluster = self.world.cluster();
         let found = self.world.outside().map(|engine| engine.addresses(cluster)).unwrap_or_default();
         assert_eq!(found, target.addresses(cluster), "{context}");
+        // Registries and mirrors share one image, which a cluster holds once or not at all.
+        let owners = self.world.outside().map(|engine| engine.owner_tags(cluster)).unwrap_or_default();
+        assert_eq!(owners.len(), usize::from(target != Target::Nothing), "{owners:?}\n{context}");
         if target == Target::Nothing {
             let listed = self.world.project().run(&["state", "list"]);
             assert_eq!(listed.out, "", "{context}\n{listed}");
@@ -180,13 +183,14 @@ impl<W: World> Storm<'_, W> {
             self.world.project().run(&target.command()).code(0);
             self.check(target, true, "the end, without kills");
         }
-        println!(
-            "{} real cuts in the middle of an operation, {} before or after one, {} runs, {} s",
+        ksail_test_real::tell(&format!(
+            "{}: {} real cuts in the middle of an operation, {} before or after one, {} runs, {} s",
+            std::thread::current().name().unwrap_or("kills"),
             self.cuts,
             self.early,
             self.runs,
             began.elapsed().as_secs()
-        );
+        ));
     }
 }
 
@@ -277,6 +281,20 @@ fn kills_on_the_embedded_engine_lose_nothing() {
         within: Duration::from_millis(80),
     };
     storm.rage(kills(KILLS));
+}
+
+#[test]
+fn a_tag_that_a_kill_would_leave_on_an_image_is_seen() {
+    let project = Project::applied();
+    let engine = project.engine();
+    let held = engine.owner_tags("dev");
+    assert_eq!(held.len(), 1, "{held:?}");
+    let (name, tag) = held[0].rsplit_once(':').expect("a tag");
+    let orphan = format!("/images/{}/tag?repo={name}/c&tag={tag}", held[0]);
+    let (status, answer) = engine.call("POST", &orphan, &Value::Null);
+    assert_eq!(status, 201, "{answer}");
+    assert_eq!(engine.owner_tags("dev").len(), 2);
+    assert!(engine.owner_tags("de").is_empty() && engine.owner_tags("image").is_empty());
 }
 
 struct Docker {

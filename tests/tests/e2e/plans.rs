@@ -137,7 +137,7 @@ fn a_killed_plan_goes_on_with_the_same_command() {
         assert_eq!(history[0]["result"], "complete");
         project.is_settled();
     }
-    println!("{cuts} of 12 applies were cut");
+    ksail_test_real::tell(&format!("a killed plan: {cuts} of 12 applies were cut"));
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn the_graph_is_dot_that_graphviz_reads() {
     project.write("graph.dot", &dot);
     match std::process::Command::new("dot").arg("-Tsvg").arg(project.path().join("graph.dot")).output() {
         Ok(drawn) => assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr)),
-        Err(error) => println!("not drawn: graphviz is not here ({error})"),
+        Err(error) => ksail_test_real::tell(&format!("not drawn: graphviz is not here ({error})")),
     }
 }
 

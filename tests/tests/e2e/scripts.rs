@@ -49,7 +49,7 @@ fn a_script_of_a_ksail_user_runs() {
     project.run(&["cluster", "update", "--force"]).code(0);
     assert_eq!(project.engine().is_running("dev-mirror-registry.k8s.io"), None);
     project.run(&["cluster", "create", "--ttl", "1h"]).code(1).says("KS0702").says("destroy");
-    project.run(&["cluster", "delete"]).code(1).says("KS0304").says("--auto-approve");
+    project.run(&["cluster", "delete"]).code(1).says("KS0304").says("cluster delete --force");
     project.run(&["cluster", "delete", "--force", "--delete-storage"]).code(0).says("Apply complete");
     assert!(project.engine_pids().is_empty());
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ksail_test_real::{tell, variable};
 use rustix::process::Signal;
 
 use crate::support::engine::http;
@@ -16,13 +17,7 @@ const BUCKET: &str = "ksail-e2e-state";
 const ROUNDS: u32 = 6;
 
 fn real(name: &str) -> Option<String> {
-    let found = std::env::var(name).ok().filter(|value| !value.is_empty());
-    if found.is_none() {
-        let required = std::env::var("KSAIL_REQUIRE_REAL").is_ok_and(|value| value == "1");
-        assert!(!required, "KSAIL_REQUIRE_REAL=1, and {name} is not set");
-        println!("not run: {name} is not set (testbed/state.sh up; testbed/state.sh env)");
-    }
-    found
+    variable(name, "testbed/state.sh up; testbed/state.sh env")
 }
 
 fn unique(what: &str) -> String {
@@ -248,7 +243,7 @@ fn answers_that_are_lost_or_late_or_wrong_cost_only_time() {
         project.run(&["plan", "--detailed-exitcode"]).code(0);
     }
     proxy.choose(|_, _| Fault::None);
-    println!("{} faults", proxy.faults());
+    tell(&format!("{} faults of the store in {ROUNDS} rounds", proxy.faults()));
     let ids: Vec<String> = project.history().iter().map(|operation| operation["operation"].to_string()).collect();
     let mut once = ids.clone();
     once.sort_unstable();

@@ -6,7 +6,6 @@ use std::process::Command;
 use ksail_views::json;
 use serde_json::Value as Json;
 
-use crate::real::missing;
 use crate::samples::{self, TestKinds};
 
 pub(crate) fn rendered() -> Vec<(&'static str, Json)> {
@@ -56,12 +55,12 @@ fn nothing_to_do_is_not_applyable() {
 #[test]
 fn the_library_of_other_tools_reads_it() {
     if Command::new("go").arg("version").output().is_err() {
-        return missing("go is not installed");
+        return ksail_test_real::did_not_run("go is not installed");
     }
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/terraform-json");
     let modules = Command::new("go").args(["mod", "download"]).current_dir(&module).output().expect("go runs");
     if !modules.status.success() {
-        return missing("the Go modules cannot be had");
+        return ksail_test_real::did_not_run("the Go modules cannot be had");
     }
     let folder = tempfile::tempdir().expect("a folder");
     let files: Vec<_> = rendered()

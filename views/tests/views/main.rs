@@ -4,7 +4,6 @@ mod event_goldens;
 mod graph_goldens;
 mod json_goldens;
 mod properties;
-mod real;
 mod samples;
 mod terraform;
 mod text_goldens;

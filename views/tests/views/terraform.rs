@@ -11,7 +11,6 @@ use std::process::{Command, Output};
 use serde_json::Value as Json;
 
 use crate::json_goldens::rendered;
-use crate::real::missing;
 
 /// Older ones lack some of the keys.
 const OLDEST_MINOR: u32 = 11;
@@ -184,13 +183,13 @@ fn terraform_types(folder: &Path) -> Types {
 fn each_key_is_one_of_terraforms_with_its_type() {
     let Ok(version) = Command::new("terraform").args(["version", "-json"]).env_remove("TF_CLI_CONFIG_FILE").output()
     else {
-        return missing("terraform is not installed");
+        return ksail_test_real::did_not_run("terraform is not installed");
     };
     let version: Json = serde_json::from_slice(&version.stdout).expect("JSON");
     let version = version["terraform_version"].as_str().expect("a version");
     let minor = version.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0);
     if version.starts_with("0.") || minor < OLDEST_MINOR {
-        return missing("terraform is older than the one whose plan JSON this is");
+        return ksail_test_real::did_not_run("terraform is older than the one whose plan JSON this is");
     }
     let folder = tempfile::tempdir().expect("a folder");
     let mut theirs = terraform_types(folder.path());

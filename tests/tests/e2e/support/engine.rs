@@ -12,6 +12,8 @@ use serde_json::Value;
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(60);
 /// The mark that says whose something is, and which.
+/// Where the tags are by which images are held, for images carry no labels of ours.
+const OWNERS: &str = "ksail.io/owner/";
 const LINEAGE: &str = "dev.ksail.lineage";
 const ADDRESS: &str = "dev.ksail.address";
 
@@ -144,6 +146,30 @@ impl Engine {
         take("container", &self.get("/containers/json?all=1"));
         take("network", &self.get("/networks"));
         take("volume", &self.get("/volumes")["Volumes"]);
+        found.sort();
+        found
+    }
+
+    /// The tags by which this cluster holds images, claims on images that are yet to come included.
+    pub(crate) fn owner_tags(&self, cluster: &str) -> Vec<String> {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let escaped: String = cluster
+            .bytes()
+            .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("_{byte:02x}") })
+            .collect();
+        let images = self.get("/images/json?all=1");
+        let tags = images
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|image| image["RepoTags"].as_array().into_iter().flatten());
+        let mut found: Vec<String> = tags
+            .filter_map(Value::as_str)
+            .filter(|tag| {
+                tag.strip_prefix(OWNERS).is_some_and(|path| path.split('/').nth(1) == Some(&format!("x{escaped}")))
+            })
+            .map(str::to_owned)
+            .collect();
         found.sort();
         found
     }

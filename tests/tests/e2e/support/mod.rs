@@ -4,6 +4,7 @@ pub(crate) mod engine;
 pub(crate) mod project;
 pub(crate) mod proxy;
 
+pub(crate) use ksail_test_real::did_not_run;
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -104,14 +105,6 @@ pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
     if let Some(pid) = rustix::process::Pid::from_raw(pid) {
         let _ = rustix::process::kill_process(pid, signal);
     }
-}
-
-/// Says why a test did not run; where everything is required to run, that is a failure.
-#[track_caller]
-pub(crate) fn did_not_run(why: &str) {
-    let required = std::env::var("KSAIL_REQUIRE_REAL").is_ok_and(|value| value == "1");
-    assert!(!required, "KSAIL_REQUIRE_REAL=1, and {why}");
-    println!("did not run: {why}");
 }
 
 /// The socket of the real engine that the tests may use; says why, if there is none.
