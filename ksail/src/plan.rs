@@ -156,7 +156,7 @@ impl Platform {
                 0 => "another process works on this state".to_owned(),
                 pid => format!("{} of {} is under way (pid {pid})", owner.doing, owner.who),
             };
-            plan.notes.push(format!("{who}: what this plan shows may be out of date soon"));
+            plan.add_notes([format!("{who}: what this plan shows may be out of date soon")]);
         }
         Ok(Planned { plan, warnings })
     }

@@ -82,7 +82,7 @@ impl Platform {
         let snapshot = known.unwrap_or_else(|| Snapshot::empty(&lineage, &stack.name, stack.environment.clone()));
         let mut planned = self.plan_stack(stack, &options, Some((Mode::Recover, Some(snapshot)))).await?;
         refuse_more(&planned, &search.asleep)?;
-        planned.plan.notes.push(note(&search.asleep));
+        planned.plan.add_notes([note(&search.asleep)]);
         Ok(Recovery { planned, lineage, asleep: search.asleep.into_iter().collect() })
     }
 

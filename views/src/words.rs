@@ -1,7 +1,7 @@
 //! Actions, reasons and blockages in words.
 
 use ksail_model::{Ownership, RecordKey, UnknownReason};
-use ksail_plan::{Action, Blocked, Drift, DriftResponse, PlanNode, Reason, Resolution, StepDo};
+use ksail_plan::{Action, Blocked, Drift, DriftResponse, PlanNode, Reason, RecordChange, Resolution, StepDo};
 use ksail_records::OutcomeKind;
 
 use crate::page::Tone;
@@ -101,6 +101,25 @@ pub(crate) fn reason(reason: &Reason) -> Option<String> {
         Reason::Interrupted => "a killed operation left it half-done".to_owned(),
         Reason::OutsideForces { why } => format!("it cannot be changed in place: {why}"),
     })
+}
+
+/// What the state says otherwise from now on, as a fragment.
+pub(crate) fn record_change(change: &RecordChange) -> String {
+    let switch = |on: &bool| if *on { "on" } else { "off" };
+    fn list<T: ToString>(items: &[T]) -> String {
+        let texts: Vec<String> = items.iter().map(T::to_string).collect();
+        if texts.is_empty() { "nothing".to_owned() } else { texts.join(", ") }
+    }
+    match change {
+        RecordChange::Protection { before, after } => format!("protection: {} → {}", switch(before), switch(after)),
+        RecordChange::CreateBeforeDestroy { before, after } => {
+            format!("create before destroy: {} → {}", switch(before), switch(after))
+        }
+        RecordChange::Ignored { before, after } => format!("ignored fields: {} → {}", list(before), list(after)),
+        RecordChange::Needs { before, after } => format!("needs: {} → {}", list(before), list(after)),
+        RecordChange::Seen { attributes } => format!("seen otherwise than recorded: {}", list(attributes)),
+        RecordChange::Ready => "as it shall be, after it was on the way".to_owned(),
+    }
 }
 
 /// Why a node is blocked, as a fragment.

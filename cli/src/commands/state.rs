@@ -236,7 +236,7 @@ fn show(global: &Global, record: &Record) {
     lines.extend(record.scope.iter().map(|scope| format!("scope       {scope}")));
     lines.extend(declaration.host.iter().map(|host| format!("lives in    {host}")));
     lines.extend(declaration.edges.iter().map(|edge| format!("needs       {} ({})", edge.to, edge.condition)));
-    if declaration.lifecycle.protect {
+    if declaration.lifecycle.is_protected() {
         lines.push("protected   yes".to_owned());
     }
     lines.extend(

@@ -12,7 +12,7 @@ use ksail_records::concluded;
 
 use crate::classify::{HostState, Judged, Situation, judge};
 use crate::graph::{Needs, order};
-use crate::plan::{Action, Blocked, Drift, DriftResponse, Mode, PLAN_FORMAT, Plan, PlanNode, Reason};
+use crate::plan::{Action, Blocked, Drift, DriftResponse, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode, Reason};
 use crate::select::left_out;
 use crate::steps::steps;
 use crate::{Inputs, Observed, PlanError, Resolution, resolve_open_intents};
@@ -72,6 +72,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         yielded: order.yielded,
         providers: providers(inputs),
         outputs: inputs.declared.outputs.clone(),
+        outputs_before: inputs.snapshot.outputs.clone(),
         notes: notes(inputs, left_out.len()),
     };
     plan.digest = digest_of(&plan);
@@ -229,7 +230,13 @@ impl Planner<'_, '_> {
             .and_then(|host| self.nodes.get(host))
             .map(|node| (node, self.host_state(node, record.map(Arc::as_ref))));
         let lost_host = host.clone().filter(|host| !self.is_in_plan(host));
-        let wanted = declared.map(|declaration| self.resolved(declaration));
+        let wanted = declared.map(|declaration| {
+            let mut wanted = self.resolved(declaration);
+            if let Some(record) = record {
+                wanted.lifecycle = wanted.lifecycle.over(&record.declaration.lifecycle);
+            }
+            wanted
+        });
         let import = declared
             .and_then(|declaration| self.inputs.declared.imports.iter().find(|import| import.to == declaration.address))
             .map(|import| import.id.as_str());
@@ -561,9 +568,10 @@ fn refuse_protected(nodes: &BTreeMap<RecordKey, PlanNode>) -> Result<(), PlanErr
     let lost: Vec<(RecordKey, String)> = nodes
         .values()
         .filter(|node| {
-            // While there is a declaration its word counts: what was protected can be given up by saying so.
+            // While there is a declaration its word counts: what was protected can be given up by saying so. Where it says
+            // nothing, it carries what is recorded.
             let declaration = node.declaration.as_ref().or(node.record.as_ref().map(|record| &record.declaration));
-            declaration.is_some_and(|declaration| declaration.lifecycle.protect)
+            declaration.is_some_and(|declaration| declaration.lifecycle.is_protected())
         })
         // What is gone with its host already is not lost by the plan.
         .filter(|node| !node.with_host || host_of(node).is_none_or(|host| ends(nodes, &host)))
@@ -604,22 +612,30 @@ fn content_digest(inputs: &Inputs<'_>) -> Digest {
     Digest::of(&(declarations, &inputs.declared.providers, removed, moved, imports))
 }
 
-/// The digest of a plan, computed anew from its content: it differs from [`Plan::digest`] where a file was changed.
+/// The digest of a plan, computed anew from all of its content: it differs from [`Plan::digest`] where a file was changed,
+/// be it only in what is shown of it. When a plan was made does not count.
 pub fn digest_of(plan: &Plan) -> Digest {
-    let header = &plan.header;
-    let nodes: Vec<_> = plan
-        .nodes
-        .values()
-        .map(|node| {
-            let wanted = node.declaration.as_ref().map(Declaration::digest);
-            let seen = (&node.seen, &node.scope, node.generation);
-            let becomes = (&node.import, &node.moved_from, &node.refreshed, node.with_host);
-            (&node.key, &node.action, wanted, seen, becomes, &node.changes)
-        })
-        .collect();
+    let header = PlanHeader { made_ms: 0, ..plan.header.clone() };
+    // By name, so that no part is left out.
+    let Plan {
+        format,
+        header: _,
+        content_digest,
+        digest: _,
+        nodes,
+        steps,
+        drift,
+        resolutions,
+        yielded,
+        providers,
+        outputs,
+        outputs_before,
+        notes,
+    } = plan;
+    let nodes: Vec<&PlanNode> = nodes.values().collect();
     Digest::of(&(
-        (&header.lineage, &header.stack, &header.environment, header.serial, &header.mode),
-        (&plan.content_digest, nodes, &plan.steps, &plan.resolutions, &plan.providers),
+        (format, &header, content_digest, nodes, steps, drift),
+        (resolutions, yielded, providers, outputs, outputs_before, notes),
     ))
 }
 
