@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ksail_execute::{Apply, Clock, EventSink, Limits, Summary, apply};
+use ksail_execute::{Apply, Clock, Event, EventSink, Limits, Summary, apply};
 use ksail_kinds::BuiltinKinds;
 use ksail_plan::Plan;
 use ksail_records::{Snapshot, State};
@@ -64,6 +64,10 @@ impl Platform {
     pub async fn apply(&self, plan: Arc<Plan>, options: &ApplyOptions) -> Result<Applied, Error> {
         let place = self.place(&plan.header.stack)?;
         place.secrets.check(&plan)?;
+        if let Some(aside) = self.make_room(&plan, options.lock_wait).await? {
+            let message = format!("the state that was begun beside the lost one is kept in {aside}");
+            options.sink.event(Event::Note { message });
+        }
         // A state that cannot be read is told of by the apply itself.
         if let Ok(stored) = place.backend.read().await
             && !options.partial

@@ -132,6 +132,9 @@ pub(crate) fn blocked(why: &Blocked) -> String {
         }
         Blocked::NotOurs { owner: None, name, .. } => format!("{name} exists and is not ours"),
         Blocked::NotOurs { owner: Some(owner), name, .. } => format!("{name} exists and belongs to {owner}"),
+        Blocked::OtherState { of } => {
+            format!("{of} belongs to another state of this cluster, and a second one is not begun beside it")
+        }
         Blocked::Unrecorded { name } => {
             format!("{name} exists and carries the mark of this state, which has no record of it")
         }
@@ -139,6 +142,10 @@ pub(crate) fn blocked(why: &Blocked) -> String {
         Blocked::NothingToImport { id } => format!("there is nothing to import with the id {id}"),
     }
 }
+
+/// What resolves that there is another state of the cluster.
+const OTHER_STATE_HINT: &str = "if that state was lost, run `ksail state recover`; if it is elsewhere, use it (--state, KSAIL_STATE, \
+     spec.state), or give this cluster another name";
 
 /// What resolves a blockage, with the command where there is one.
 pub(crate) fn blocked_hint(key: &RecordKey, why: &Blocked) -> Option<String> {
@@ -159,6 +166,7 @@ pub(crate) fn blocked_hint(key: &RecordKey, why: &Blocked) -> Option<String> {
         Blocked::NotOurs { owner: None, name, .. } => {
             format!("take it over with `ksail import {} {}`, or give it another name", shell_word(key.address.as_str()), shell_word(name))
         }
+        Blocked::OtherState { .. } => OTHER_STATE_HINT.to_owned(),
         Blocked::Unrecorded { name } => {
             format!("take it up again with `ksail import {} {}`", shell_word(key.address.as_str()), shell_word(name))
         }
@@ -204,6 +212,7 @@ pub(crate) fn blocked_together(why: &Blocked) -> (String, Option<String>) {
                     .to_owned(),
             ),
         ),
+        Blocked::OtherState { .. } => (blocked(why), Some(OTHER_STATE_HINT.to_owned())),
         Blocked::Unrecorded { .. } => (
             "they exist and carry the mark of this state, which has no record of them".to_owned(),
             Some("take all of them up again with `ksail state recover`, or one with `ksail import ADDRESS NAME`".to_owned()),
@@ -226,7 +235,9 @@ pub(crate) fn blocked_alone(why: &Blocked) -> Option<String> {
         Blocked::NotOurs { owner: None, name, .. } | Blocked::Unrecorded { name } => Some(name.clone()),
         Blocked::NotOurs { owner: Some(owner), name, .. } => Some(format!("{name} belongs to {owner}")),
         Blocked::NothingToImport { id } => Some(id.clone()),
-        Blocked::Unknown { .. } | Blocked::Dependency { .. } | Blocked::Refused { .. } => None,
+        Blocked::Unknown { .. } | Blocked::Dependency { .. } | Blocked::OtherState { .. } | Blocked::Refused { .. } => {
+            None
+        }
     }
 }
 

@@ -115,6 +115,12 @@ pub enum Blocked {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         recorded: bool,
     },
+    /// There is no state yet, and a thing of this cluster belongs to another one: that was lost, or is elsewhere, and a second
+    /// one is not begun beside it.
+    OtherState {
+        /// What belongs to the other state.
+        of: RecordKey,
+    },
     /// A thing of its identity exists and carries the mark of this state, which has no record of it (`state rm`, `state mv`).
     Unrecorded {
         /// The thing's name outside.

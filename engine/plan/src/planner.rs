@@ -49,6 +49,9 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         }
     }
     let Planner { mut nodes, mut drift, .. } = planner;
+    if inputs.header.new_state && inputs.header.mode == Mode::Apply {
+        begin_nothing_beside_another_state(inputs, &mut nodes);
+    }
     close_over_blocked(&mut nodes);
     settle_replacement_order(&order.keys, &mut nodes);
     refuse_protected(&nodes)?;
@@ -394,6 +397,22 @@ impl Planner<'_, '_> {
     }
 }
 
+/// A first plan that meets things of this cluster with another lineage's mark makes nothing at all: whatever it made would
+/// begin a second state, and then the first one would not count as lost any more.
+fn begin_nothing_beside_another_state(inputs: &Inputs<'_>, nodes: &mut BTreeMap<RecordKey, PlanNode>) {
+    let is_of_this_cluster = |key: &RecordKey| {
+        let seen = inputs.observations.get(key).and_then(|observed| observed.observation.seen());
+        seen.and_then(|seen| seen.mark.as_ref()).is_some_and(|mark| mark.address.cluster() == key.address.cluster())
+    };
+    let met = nodes.values().find(|node| {
+        matches!(node.action, Action::Blocked { why: Blocked::NotOurs { .. } }) && is_of_this_cluster(&node.key)
+    });
+    let Some(of) = met.map(|node| node.key.clone()) else { return };
+    for node in nodes.values_mut().filter(|node| node.action.is_change() || node.import.is_some()) {
+        leave(node, Blocked::OtherState { of: of.clone() });
+    }
+}
+
 /// What is to be deleted waits for the deletion of all that needs it; where that is blocked, so is this. And what is to
 /// change stands on what is not blocked. Each of the two may bring about the other, until nothing more is to be blocked.
 fn close_over_blocked(nodes: &mut BTreeMap<RecordKey, PlanNode>) {
@@ -447,7 +466,12 @@ fn remembered_generations(records: &Records) -> BTreeMap<&Address, u32> {
 
 /// Nothing is done to a node, because of another.
 fn block(node: &mut PlanNode, on: RecordKey) {
-    node.action = Action::Blocked { why: Blocked::Dependency { on } };
+    leave(node, Blocked::Dependency { on });
+}
+
+/// Nothing is done to a node.
+fn leave(node: &mut PlanNode, why: Blocked) {
+    node.action = Action::Blocked { why };
     node.reason = Reason::None;
     node.changes.clear();
     node.after = None;

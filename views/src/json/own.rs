@@ -71,6 +71,7 @@ const fn kind_of(why: &Blocked) -> &'static str {
         Blocked::Unknown { .. } => "unknown",
         Blocked::Dependency { .. } => "dependency",
         Blocked::NotOurs { .. } => "not-ours",
+        Blocked::OtherState { .. } => "other-state",
         Blocked::Unrecorded { .. } => "unrecorded",
         Blocked::Refused { .. } => "refused",
         Blocked::NothingToImport { .. } => "nothing-to-import",
@@ -79,7 +80,7 @@ const fn kind_of(why: &Blocked) -> &'static str {
 
 const fn on(why: &Blocked) -> Option<&RecordKey> {
     match why {
-        Blocked::Dependency { on } => Some(on),
+        Blocked::Dependency { on } | Blocked::OtherState { of: on } => Some(on),
         _ => None,
     }
 }

@@ -496,6 +496,29 @@ fn a_foreign_lineage_took_it_over() {
 }
 
 #[test]
+fn a_first_plan_begins_nothing_beside_another_state_of_its_cluster() {
+    let mut bench = Bench::new([
+        declared("thing/a", json!({})),
+        declared("thing/s", json!({})).with(|declaration| declaration.ownership = Ownership::Shared),
+    ]);
+    let there = declared("thing/a", json!({}));
+    bench.put(&key("thing/a"), there, 1);
+    bench.snapshot.records.clear();
+    bench.see(&key("thing/a"), |seen| seen.mark.as_mut().unwrap().lineage = "lost".to_owned());
+    bench.check(
+        "thing/a: blocked (not_ours a lineage lost (dev/thing/a))
+         thing/s: blocked (other_state thing/a)",
+    );
+    // A namesake of another cluster stands in nobody's way but its own.
+    let mut other = bench.clone();
+    other.see(&key("thing/a"), |seen| seen.mark.as_mut().unwrap().address = address("other/thing/a"));
+    assert_eq!((other.plan().counts().create, other.plan().counts().blocked), (1, 1), "{}", other.shown());
+    // And with a state of its own it goes on.
+    bench.snapshot.serial = 1;
+    assert_eq!(bench.plan().counts().create, 1, "{}", bench.shown());
+}
+
+#[test]
 fn what_stands_in_the_place_of_ours_without_a_mark_is_not_ours() {
     let mut bench = Bench::applied([declared("thing/a", json!({"size": 1}))]);
     bench.see(&key("thing/a"), |seen| seen.mark = None);
