@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ksail_model::{
-    Address, Declaration, Digest, Edge, KindSchema, Observation, Ownership, Record, RecordKey, Reference,
+    Address, Declaration, Digest, Edge, ForceOn, KindSchema, Observation, Ownership, Record, RecordKey, Reference,
     UnknownReason, Value,
 };
 use ksail_records::concluded;
@@ -13,7 +13,7 @@ use ksail_records::concluded;
 use crate::classify::{HostState, Judged, Situation, judge};
 use crate::graph::{Needs, order};
 use crate::plan::{Action, Blocked, Drift, DriftResponse, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode, Reason};
-use crate::select::left_out;
+use crate::select::{excluded, left_out};
 use crate::steps::steps;
 use crate::{Inputs, Observed, PlanError, Resolution, resolve_open_intents};
 
@@ -27,28 +27,46 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         inputs.declared.declarations.keys().cloned().map(RecordKey::current).chain(records.keys().cloned()).collect();
     let needs: BTreeMap<RecordKey, Needs<'_>> =
         keys.iter().map(|key| (key.clone(), needs_of(key, inputs, &records))).collect();
-    let left_out = left_out(&needs, &records, inputs.options, inputs.header.mode == Mode::Destroy)?;
+    let destroys = inputs.header.mode == Mode::Destroy;
+    let mut left_out = left_out(&needs, &records, inputs.options, destroys)?;
     let order = order(&needs).map_err(PlanError::Cycle)?;
 
-    let resolved = resolutions.iter().map(|resolution| &resolution.outcome.key).collect();
-    let mut planner = Planner {
-        inputs,
-        records: &records,
-        moved: &moved,
-        remembered: remembered_generations(&records),
-        freed: freed_names(inputs, &records, &left_out),
-        resolved,
-        nodes: BTreeMap::new(),
-        drift: Vec::new(),
-    };
-    for key in &order.keys {
-        if left_out.contains(key) {
-            planner.leave_out(key);
-        } else {
-            planner.judge(key)?;
+    let resolved: BTreeSet<&RecordKey> = resolutions.iter().map(|resolution| &resolution.outcome.key).collect();
+    // Each round but the last brings at least one resource in that was left out.
+    let (mut nodes, mut drift) = loop {
+        let mut planner = Planner {
+            inputs,
+            records: &records,
+            moved: &moved,
+            remembered: remembered_generations(&records),
+            freed: freed_names(inputs, &records, &left_out),
+            resolved: resolved.clone(),
+            nodes: BTreeMap::new(),
+            drift: Vec::new(),
+        };
+        for key in &order.keys {
+            if left_out.contains(key) {
+                planner.leave_out(key);
+            } else {
+                planner.judge(key)?;
+            }
         }
-    }
-    let Planner { mut nodes, mut drift, .. } = planner;
+        let Planner { mut nodes, drift, .. } = planner;
+        let torn = torn_from(&nodes, &needs, &left_out);
+        let excluded = if torn.is_empty() { BTreeSet::new() } else { excluded(&needs, inputs.options, destroys) };
+        let (kept, pulled): (Vec<_>, Vec<_>) = torn.into_iter().partition(|(_, holder)| excluded.contains(holder));
+        if pulled.is_empty() {
+            for (key, holder) in kept {
+                if let Some(node) = nodes.get_mut(&key) {
+                    leave(node, cannot_be_left_out(&holder));
+                }
+            }
+            break (nodes, drift);
+        }
+        for (_, holder) in pulled {
+            left_out.remove(&holder);
+        }
+    };
     if inputs.header.new_state && inputs.header.mode == Mode::Apply {
         begin_nothing_beside_another_state(inputs, &mut nodes);
     }
@@ -379,7 +397,7 @@ impl Planner<'_, '_> {
     fn replaced_dependency(&self, edges: &[Edge]) -> Option<RecordKey> {
         edges
             .iter()
-            .filter(|edge| edge.on_replace == ksail_model::ForceOn::Replace)
+            .filter(|edge| edge.on_replace == ForceOn::Replace)
             .map(|edge| RecordKey::current(edge.to.clone()))
             .find(|key| {
                 self.nodes.get(key).is_some_and(|node| {
@@ -410,6 +428,33 @@ fn begin_nothing_beside_another_state(inputs: &Inputs<'_>, nodes: &mut BTreeMap<
     let Some(of) = met.map(|node| node.key.clone()) else { return };
     for node in nodes.values_mut().filter(|node| node.action.is_change() || node.import.is_some()) {
         leave(node, Blocked::OtherState { of: of.clone() });
+    }
+}
+
+/// What is left out although something that it cannot outlive is made anew: the one, and what stands on it.
+fn torn_from(
+    nodes: &BTreeMap<RecordKey, PlanNode>,
+    needs: &BTreeMap<RecordKey, Needs<'_>>,
+    left_out: &BTreeSet<RecordKey>,
+) -> Vec<(RecordKey, RecordKey)> {
+    let mut torn = Vec::new();
+    for holder in left_out.iter().filter(|holder| nodes.get(*holder).is_some_and(|node| !node.action.is_change())) {
+        for edge in needs.get(holder).map(|needs| needs.edges).unwrap_or_default() {
+            let key = RecordKey::current(edge.to.clone());
+            let is_made_anew =
+                nodes.get(&key).is_some_and(|node| matches!(node.action, Action::Replace { .. }) && !node.with_host);
+            if is_made_anew && edge.on_replace == ForceOn::Replace {
+                torn.push((key, holder.clone()));
+            }
+        }
+    }
+    torn
+}
+
+fn cannot_be_left_out(holder: &RecordKey) -> Blocked {
+    Blocked::Refused {
+        message: format!("{holder} is on it, cannot outlive it, and is left out"),
+        hint: Some(format!("take {holder} out of --exclude, or leave both as they are")),
     }
 }
 

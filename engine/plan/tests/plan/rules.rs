@@ -343,6 +343,31 @@ fn replace_on_request_and_what_cannot_outlive_it() {
     bench.replace("thing/none").check("error: --replace thing/none selects no resource");
 }
 
+#[test]
+fn a_target_brings_what_cannot_outlive_its_replacement() {
+    let chain = [
+        declared("thing/a", json!({"size": 1})),
+        declared("thing/b", json!({})).dies_with("thing/a"),
+        declared("thing/c", json!({})).dies_with("thing/b").needs("thing/d"),
+        declared("thing/d", json!({})).needs("thing/a"),
+    ];
+    let mut bench = Bench::applied(chain);
+    let steps = ["Delete c", "Delete b", "Delete a", "Create a", "Create b", "Create c"];
+    let mut requested = bench.clone();
+    requested.target("thing/a").replace("thing/a");
+    assert_eq!(steps_of(&requested.plan()), steps, "{}", requested.shown());
+    // Also where a change forces it.
+    bench.declared.declarations.get_mut(&address("thing/a")).unwrap().spec = json!({"size": 2}).into();
+    bench.target("thing/a");
+    assert_eq!(steps_of(&bench.plan()), steps, "{}", bench.shown());
+    // What is excluded stays out, and so nothing is done to what it stands on.
+    bench.options.targets.clear();
+    bench.exclude("thing/c");
+    let plan = bench.plan();
+    assert_eq!((plan.steps.len(), plan.counts().blocked), (0, 2), "{}", shown(&plan));
+    assert!(shown(&plan).contains("thing/c is on it, cannot outlive it, and is left out"), "{}", shown(&plan));
+}
+
 fn line() -> Bench {
     Bench::new([
         declared("thing/a", json!({"x": 1})),
