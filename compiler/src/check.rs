@@ -16,10 +16,10 @@ use crate::tree::{Data, Entry, Meaning, Node, Place, Texts, meaning};
 /// Checks a tree. The answer has only what is right.
 pub(crate) fn check(texts: &Texts, project: &dyn Project, root: Node) -> Checked {
     let place = root.place;
-    let mut checker = Checker { texts, project, diagnostics: Vec::new(), broken: Vec::new() };
+    let mut checker = Checker { texts, project, diagnostics: Vec::new(), broken: Vec::new(), needed: Vec::new() };
     let tree = checker.visit(root, &ROOT, &Path::root());
     let tree = tree.unwrap_or(Node { data: Data::Map(Vec::new()), place, env: None });
-    Checked { tree, diagnostics: checker.diagnostics, broken: checker.broken }
+    Checked { tree, diagnostics: checker.diagnostics, broken: checker.broken, needed: checker.needed }
 }
 
 /// What a check finds.
@@ -28,6 +28,8 @@ pub(crate) struct Checked {
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// Where something was taken out.
     pub(crate) broken: Vec<Path>,
+    /// The variables of credentials, each with the place that needs it.
+    pub(crate) needed: Vec<(Path, String)>,
 }
 
 struct Checker<'a> {
@@ -35,6 +37,7 @@ struct Checker<'a> {
     project: &'a dyn Project,
     diagnostics: Vec<Diagnostic>,
     broken: Vec<Path>,
+    needed: Vec<(Path, String)>,
 }
 
 /// The text of a scalar after its variables are expanded.
@@ -283,11 +286,28 @@ impl Checker<'_> {
                 }
             }
         };
+        if outcome.is_ok() {
+            self.note_variables(text, kind, path);
+        }
         match outcome {
             Ok(text) => Some(Node { data: Data::Scalar { text, plain: false }, ..node }),
             Err(refusal) => {
                 self.report(refused(refusal, kind, path), node.place, "", path);
                 None
+            }
+        }
+    }
+
+    /// Notes which variables a credential needs: they are looked up only where a plan needs the credential.
+    fn note_variables(&mut self, text: &str, kind: CredentialPlace, path: &Path) {
+        let (user, password) = match kind {
+            CredentialPlace::Secret | CredentialPlace::Username => (text, None),
+            CredentialPlace::Userinfo => url_parts(text).userinfo.unwrap_or_default(),
+        };
+        for piece in [Some(user), password].into_iter().flatten().flat_map(pieces) {
+            let Piece::Variable { name, .. } = piece else { continue };
+            if !self.needed.iter().any(|(at, known)| at == path && *known == name) {
+                self.needed.push((path.clone(), name));
             }
         }
     }

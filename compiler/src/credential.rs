@@ -95,19 +95,6 @@ fn outside_references(text: &str) -> Vec<bool> {
     outside
 }
 
-/// The variables that a credential needs.
-pub(crate) fn variables(value: &Value) -> Vec<&str> {
-    let Value::Secret(secret) = value else { return Vec::new() };
-    secret
-        .parts
-        .iter()
-        .filter_map(|part| match part {
-            SecretPart::Env(name) => Some(name.as_str()),
-            _ => None,
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

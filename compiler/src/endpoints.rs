@@ -11,7 +11,10 @@ pub(crate) enum RegistryPlace {
     /// On this machine: it is made. The port, if it is given.
     Local { port: Option<u16>, has_credentials: bool },
     /// Elsewhere: it is used as it is.
-    Remote,
+    Remote {
+        /// `host[:port][/path]`, without scheme and credentials.
+        address: String,
+    },
 }
 
 /// Hosts that are this machine.
@@ -25,7 +28,7 @@ pub(crate) fn registry_place(text: &str) -> Result<RegistryPlace, String> {
     Ok(if LOCAL_HOSTS.contains(&host) {
         RegistryPlace::Local { port, has_credentials: parts.userinfo.is_some() }
     } else {
-        RegistryPlace::Remote
+        RegistryPlace::Remote { address: parts.rest.trim_end_matches('/').to_owned() }
     })
 }
 
@@ -108,7 +111,9 @@ mod tests {
         assert_eq!(registry_place("localhost:5050"), local(Some(5050)));
         assert_eq!(registry_place("127.0.0.1/x"), local(None));
         assert_eq!(registry_place("[::1]:5000"), local(Some(5000)));
-        assert_eq!(registry_place("user:${T}@ghcr.io/org/repo"), Ok(RegistryPlace::Remote));
+        let remote = |address: &str| Ok(RegistryPlace::Remote { address: address.to_owned() });
+        assert_eq!(registry_place("user:${T}@ghcr.io/org/repo"), remote("ghcr.io/org/repo"));
+        assert_eq!(registry_place("https://r.example:5000/"), remote("r.example:5000"));
         assert!(registry_place("localhost:99999").is_err());
         assert!(registry_place("localhost:x").is_err());
     }
@@ -134,7 +139,7 @@ mod tests {
         let mut mirror = MirrorEntry { host: "a".into(), upstream: Some("u:${T}@b".into()), ..MirrorEntry::default() };
         let read = upstream(&mirror).unwrap();
         assert_eq!(read.username, Value::from("u"));
-        assert_eq!(credential::variables(&read.password), ["T"]);
+        assert_eq!(read.password, Value::Secret(ksail_model::Secret::env("T")));
         mirror.username = Some("v".into());
         assert!(upstream(&mirror).is_err());
     }

@@ -33,6 +33,8 @@ pub struct Loaded {
     pub(crate) tree: Node,
     pub(crate) sources: Texts,
     pub(crate) broken: Vec<Path>,
+    /// The variables of credentials, each with the place that needs it.
+    pub(crate) needed: Vec<(Path, String)>,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -52,7 +54,7 @@ pub fn load(sources: &Sources, project: &dyn Project) -> Loaded {
     for argument in &sources.set {
         loader.set(&mut root, argument);
     }
-    let Checked { tree, mut diagnostics, mut broken } = check::check(&loader.texts, project, root);
+    let Checked { tree, mut diagnostics, mut broken, needed } = check::check(&loader.texts, project, root);
     loader.diagnostics.append(&mut diagnostics);
     if loader.diagnostics.iter().any(|diagnostic| diagnostic.code == codes::SYNTAX) {
         broken.push(Path::root());
@@ -76,6 +78,7 @@ pub fn load(sources: &Sources, project: &dyn Project) -> Loaded {
         tree,
         sources: loader.texts,
         broken,
+        needed,
     };
     loaded.origins = loaded.collect_origins();
     loaded

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ksail_execute::{Apply, Clock, EventSink, Limits, Summary, apply, check_fit};
+use ksail_execute::{Apply, Clock, Event, EventSink, Limits, Summary, apply, check_fit};
 use ksail_kinds::BuiltinKinds;
 use ksail_plan::Plan;
 use ksail_records::{Snapshot, State};
@@ -65,6 +65,10 @@ impl Platform {
         let place = self.place(&plan.header.stack)?;
         place.secrets.share(place.backend.as_ref(), &plan).await?;
         place.secrets.check(&plan)?;
+        if let Some(aside) = self.make_room(&plan, options.lock_wait).await? {
+            let message = format!("the state that was begun beside the lost one is kept in {aside}");
+            options.sink.event(Event::Note { message });
+        }
         // A state that cannot be read is told of by the apply itself.
         if let Ok(stored) = place.backend.read().await {
             // Before the ports: a plan of another state has nothing to do with who holds them here.

@@ -98,13 +98,16 @@ impl Platform {
         let stored = stack.place.read(&stack.name, stack.environment.as_deref()).await?;
         let mut warnings = std::mem::take(&mut stack.warnings);
         warnings.extend(stored.warnings.iter().map(|text| Diagnostic::warning(crate::codes::DAMAGED, text.clone())));
-        let new_state = stored.state.is_none();
         let (mode, replaced) = match mode {
             Some((mode, snapshot)) => (mode, snapshot),
             None if options.destroy => (Mode::Destroy, None),
             None if options.refresh == Refresh::Only => (Mode::RefreshOnly, None),
             None => (Mode::Apply, None),
         };
+        // A state that a recovery is to take the place of does not count.
+        let begins =
+            |state: &ksail_records::State| replaced.as_ref().is_some_and(|new| new.lineage != state.snapshot().lineage);
+        let new_state = stored.state.as_ref().is_none_or(begins);
         let snapshot = replaced
             .or_else(|| stored.state.map(ksail_records::State::into_snapshot))
             .unwrap_or_else(|| Snapshot::empty(new_id(), &stack.name, stack.environment.clone()));
@@ -159,7 +162,7 @@ impl Platform {
                 0 => "another process works on this state".to_owned(),
                 pid => format!("{} of {} is under way (pid {pid})", owner.doing, owner.who),
             };
-            plan.notes.push(format!("{who}: what this plan shows may be out of date soon"));
+            plan.add_notes([format!("{who}: what this plan shows may be out of date soon")]);
         }
         Ok(Planned { plan, warnings })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ksail_compiler::format::Config;
 use ksail_compiler::{Loaded, Product, SourceFile, Sources, codes as compiler_codes, compile, load, validate};
-use ksail_model::{Code, DeclaredGraph, Diagnostic};
+use ksail_model::{Code, DeclaredGraph, Diagnostic, Origin, Path};
 use ksail_plan::Plan;
 use ksail_provider::Connector;
 use ksail_records::{Backend, LockOwner, Stored};
@@ -18,7 +18,8 @@ use crate::settings::{Settings, VERSION, new_id, now_ms};
 use crate::state_place::StateHome;
 
 /// What the file says of resources by their addresses is judged against what it declares.
-const LIFECYCLE_CODES: [Code; 4] = [
+const LIFECYCLE_CODES: [Code; 5] = [
+    compiler_codes::NOT_ALLOWED_TOGETHER,
     compiler_codes::MATCHES_NOTHING,
     compiler_codes::CANNOT_COEXIST,
     compiler_codes::NOT_DECLARED,
@@ -109,9 +110,17 @@ impl Platform {
         &self.loaded.texts
     }
 
-    /// Judges the file alone, with what its rules for the life of resources come to.
+    /// Judges the file alone, with the place that it names for the state, and with what its rules for the life of resources
+    /// come to.
     pub fn validate(&self) -> Vec<Diagnostic> {
         let mut found = validate(&self.loaded);
+        if let Err(error) = StateHome::check_spec(&self.settings, &self.loaded.config.spec.state) {
+            let path = Path::key("spec").child_key("state").child_key("path");
+            found.extend(error.diagnostics().into_iter().map(|diagnostic| match self.loaded.origin(&path) {
+                Origin::File { file, span } | Origin::Overlay { file, span } => diagnostic.at(file, span, ""),
+                _ => diagnostic,
+            }));
+        }
         if found.iter().any(Diagnostic::is_error) {
             return found;
         }

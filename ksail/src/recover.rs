@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use ksail_kinds::{EngineSpec, Spec as _};
 use ksail_model::{
-    Address, Condition, Declaration, DeclaredGraph, Edge, ForceOn, Lifecycle, Mark, Origin, Origins, RecordKey,
-    Selector, Strength, Value,
+    Address, Condition, Declaration, DeclaredGraph, Edge, ForceOn, Lifecycle, Mark, Origin, Origins, Ownership,
+    RecordKey, Selector, Strength, Value,
 };
-use ksail_plan::{Action, Mode, joined};
+use ksail_plan::{Action, Mode, Plan, joined};
 use ksail_provider::{CallContext, CallError, Connector, HostSession, Owned};
-use ksail_records::{Snapshot, State};
+use ksail_records::{Snapshot, State, StateError};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, codes};
@@ -32,6 +32,9 @@ pub struct Recovery {
     pub lineage: String,
     /// Hosts that this plan brings back. Once it is applied, another recovery finds what they hold.
     pub asleep: Vec<Address>,
+    /// Whether this plan only releases what a state that was begun beside the lost one holds. Once it is applied, another
+    /// recovery takes up the lineage.
+    pub releases: bool,
 }
 
 /// A thing that carries a mark, with how it was reached.
@@ -54,10 +57,21 @@ impl Platform {
     /// none is named) is taken into a state of that lineage. Nothing outside changes, but that a host that does not run is
     /// brought back, for only then it tells what it holds: see [`Recovery::asleep`]. What differs from the file is for the next
     /// plan.
+    ///
+    /// Where a state was begun beside the lost one and holds nothing but what is shared, `lineage` must name the lost one:
+    /// that state's plan of destruction comes first ([`Recovery::releases`]), and the apply of the second puts it aside.
     pub async fn plan_recovery(&self, lineage: Option<&str>, options: &PlanOptions) -> Result<Recovery, Error> {
         let mut stack = self.stack()?;
         let known = stack.place.backend.read().await.ok().and_then(|stored| stored.state).map(State::into_snapshot);
         let mut search = self.find_marked(&stack).await?;
+        let known = match known {
+            Some(known) => match beside(&stack, &known, &search.found, lineage)? {
+                Beside::No => Some(known),
+                Beside::Empty => None,
+                Beside::HoldsShared => return self.plan_release(&known.lineage, options).await,
+            },
+            None => None,
+        };
         let lineage = match &known {
             Some(known) => {
                 search.found.retain(|found| found.mark.lineage == known.lineage);
@@ -82,8 +96,42 @@ impl Platform {
         let snapshot = known.unwrap_or_else(|| Snapshot::empty(&lineage, &stack.name, stack.environment.clone()));
         let mut planned = self.plan_stack(stack, &options, Some((Mode::Recover, Some(snapshot)))).await?;
         refuse_more(&planned, &search.asleep)?;
-        planned.plan.notes.push(note(&search.asleep));
-        Ok(Recovery { planned, lineage, asleep: search.asleep.into_iter().collect() })
+        planned.plan.add_notes([note(&search.asleep)]);
+        Ok(Recovery { planned, lineage, asleep: search.asleep.into_iter().collect(), releases: false })
+    }
+
+    /// The plan that gives up what a state holds that was begun beside the lost one.
+    async fn plan_release(&self, lineage: &str, options: &PlanOptions) -> Result<Recovery, Error> {
+        let mut planned = self.plan(&PlanOptions { destroy: true, ..options.clone() }).await?;
+        planned.plan.add_notes([format!(
+            "the state here, of lineage {lineage}, was begun beside the lost one and holds only what is shared: it is released, and the \
+             lost state is the next plan of this command"
+        )]);
+        Ok(Recovery { planned, lineage: lineage.to_owned(), asleep: Vec::new(), releases: true })
+    }
+
+    /// Puts a state without records aside where a recovery is to take its place. Answers where it is kept.
+    pub(crate) async fn make_room(&self, plan: &Plan, lock_wait: Duration) -> Result<Option<String>, Error> {
+        let is_in_the_way = |state: Option<State>| {
+            state
+                .is_some_and(|state| state.snapshot().lineage != plan.header.lineage && holds_nothing(state.snapshot()))
+        };
+        let place = self.place(&plan.header.stack)?;
+        if !(plan.header.mode == Mode::Recover && plan.header.new_state)
+            || !is_in_the_way(place.backend.read().await.ok().and_then(|stored| stored.state))
+        {
+            return Ok(None);
+        }
+        let mut writer = place.backend.lock(&self.owner("state recover"), lock_wait).await?;
+        let moved = async {
+            Ok(if is_in_the_way(writer.load().await?.state) { Some(writer.set_aside().await?) } else { None })
+        }
+        .await;
+        let released = writer.release().await;
+        let moved: Result<Option<String>, StateError> = moved;
+        let moved = moved?;
+        released?;
+        Ok(moved)
     }
 
     /// Everything of this cluster that carries a mark, on the engines that the file names, and in the hosts found there.
@@ -115,6 +163,65 @@ impl Platform {
         }
         search.found.retain(|found| found.mark.address.cluster() == stack.cluster);
         Ok(search)
+    }
+}
+
+/// Whether a state was begun beside the one that is to be recovered.
+enum Beside {
+    /// It was not, or nobody said so.
+    No,
+    /// It was, and holds nothing.
+    Empty,
+    /// It was, and holds only what is shared.
+    HoldsShared,
+}
+
+fn holds_nothing(known: &Snapshot) -> bool {
+    known.records.is_empty() && known.open.is_empty() && known.operation.is_none()
+}
+
+/// Judges the state that there is, where things of another lineage exist too.
+fn beside(stack: &Stack, known: &Snapshot, found: &[Found], wanted: Option<&str>) -> Result<Beside, Error> {
+    let is_lost = |found: &&Found| {
+        found.mark.lineage == known.lineage
+            && !known.records.contains_key(&RecordKey::current(found.mark.address.clone()))
+    };
+    let owned = known.records.iter().find(|(_, record)| record.declaration.ownership != Ownership::Shared);
+    let Some(other) = found.iter().find(|found| found.mark.lineage != known.lineage).map(|found| &found.mark) else {
+        return Ok(Beside::No);
+    };
+    match wanted {
+        Some(wanted) if wanted == known.lineage => Ok(Beside::No),
+        Some(wanted) => {
+            choose_lineage(&stack.cluster, found, Some(wanted))?;
+            match owned {
+                Some((key, _)) => Err(Error::new(
+                    codes::OTHER_STATE,
+                    format!(
+                        "the state in {}, of lineage {}, has records of its own, {key} among them",
+                        stack.place.backend.place(),
+                        known.lineage
+                    ),
+                    "`ksail destroy` gives up what it holds, then recover; or recover into another place with --state",
+                )),
+                None if holds_nothing(known) => Ok(Beside::Empty),
+                None => Ok(Beside::HoldsShared),
+            }
+        }
+        None if owned.is_none() && !found.iter().any(|found| is_lost(&found)) => Err(Error::new(
+            codes::OTHER_STATE,
+            format!(
+                "there is a state in {} that holds nothing of its own, and {} is of lineage {}",
+                stack.place.backend.place(),
+                other.address,
+                other.lineage
+            ),
+            format!(
+                "if that lineage is yours and its state was lost, `ksail state recover --lineage {}` puts it in the place of this one",
+                other.lineage
+            ),
+        )),
+        None => Ok(Beside::No),
     }
 }
 

@@ -52,6 +52,12 @@ impl StateHome {
         }
     }
 
+    /// What is wrong with what the file says of the state's place, whatever place the command line or the environment names.
+    pub(crate) fn check_spec(settings: &Settings, spec: &State) -> Result<(), Error> {
+        check_backend(spec)?;
+        Self::parse(settings, spec, spec.path(), false).map(drop)
+    }
+
     /// A place by its text. `by_hand`: it is not out of the file, which holds no passwords.
     pub(crate) fn parse(settings: &Settings, spec: &State, place: &str, by_hand: bool) -> Result<Self, Error> {
         let Some((scheme, rest)) = place.split_once("://") else {

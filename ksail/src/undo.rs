@@ -71,11 +71,11 @@ impl Platform {
         };
         let mut planned = self.plan_stack(stack, options, Some((Mode::Undo { operation: oldest }, None))).await?;
         let losses = losses(&undone, &planned.plan);
-        planned.plan.notes.extend(losses);
-        planned.plan.notes.push(format!(
+        let revert = format!(
             "{} still says what is undone: revert it too, or the next apply brings it back",
             self.files.base.display()
-        ));
+        );
+        planned.plan.add_notes(losses.into_iter().chain([revert]));
         Ok(Undo { planned, undone })
     }
 }
@@ -136,7 +136,8 @@ fn graph_before(undone: &[SealedOperation], snapshot: &Snapshot) -> DeclaredGrap
 fn was_there_before(operation: &SealedOperation, change: &Change, now: Option<&Record>) -> bool {
     let taken_in = match operation.header.kind {
         OperationKind::Recover | OperationKind::Edit => true,
-        OperationKind::Undo => change.after.as_ref().is_some_and(|after| after.operation != operation.header.id),
+        // What an undo made has taken its time. A call that a kill cut off took none that is known: then it stays outside.
+        OperationKind::Undo => change.after.as_ref().is_some_and(|after| after.durations.create_ms.is_none()),
         OperationKind::Apply | OperationKind::Destroy | OperationKind::Refresh => false,
     };
     taken_in || now.or(change.after.as_deref()).is_some_and(|record| record.adopted)
@@ -168,6 +169,8 @@ fn origin(operation: &SealedOperation) -> Origin {
 /// The declaration of a record, as something to declare again: a secret is the one that its reference gives now.
 fn declaration_again(record: &Record) -> ksail_model::Declaration {
     let mut declaration = record.declaration.clone();
+    // To have said nothing then is no reason to keep what was said since.
+    declaration.lifecycle.protect = Some(declaration.lifecycle.is_protected());
     declaration.spec = declaration.spec.map_leaves(&mut |leaf| match leaf {
         Value::Secret(secret) => Some(Value::Secret(Secret::reference(secret))),
         _ => None,

@@ -102,12 +102,31 @@ pub enum Ownership {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Lifecycle {
-    /// It may not be deleted or replaced. Stored in the record, so that it outlives its declaration.
-    pub protect: bool,
+    /// Whether it may not be deleted or replaced; `None` where nothing is said. Stored in the record, so that it outlives
+    /// its declaration and its rule: only an explicit `false` gives it up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protect: Option<bool>,
     /// On replacement the new one is made first, where the kind may coexist.
     pub create_before_destroy: bool,
     /// Fields whose changes and drift are left alone.
     pub ignore: Vec<Path>,
+}
+
+impl Lifecycle {
+    /// Whether it may not be deleted or replaced.
+    pub fn is_protected(&self) -> bool {
+        self.protect == Some(true)
+    }
+
+    /// This, said of what is recorded with `recorded`: protection stays as it is until something else is said.
+    #[must_use]
+    pub fn over(self, recorded: &Self) -> Self {
+        let protect = match self.protect {
+            Some(protect) if protect != recorded.is_protected() => Some(protect),
+            _ => recorded.protect,
+        };
+        Self { protect, ..self }
+    }
 }
 
 /// A field that is chosen at planning, and kept from then on.

@@ -1,6 +1,6 @@
 //! Outputs before and after, by following their references through the plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ksail_model::{Path, RecordKey, Schemas, Value};
 use ksail_plan::{Action, Plan};
@@ -34,22 +34,23 @@ const MAX_REFERENCE_DEPTH: usize = 16;
 
 /// The plan's outputs before and after, sensitive values hidden.
 ///
-/// The plan knows no earlier outputs, so `before` is what the same references gave before; an output without references is
-/// taken to have been there unless the state is new.
+/// `before` is what the references of the state's outputs gave before.
 pub(crate) fn output_changes(plan: &Plan, schemas: &dyn Schemas) -> BTreeMap<String, OutputChange> {
-    plan.outputs
-        .iter()
-        .map(|(name, value)| {
-            let side = |side| resolve(plan, schemas, value, side, 0).filter(|value| !value.is_null());
-            (name.clone(), OutputChange { before: side(Side::Before), after: side(Side::After) })
+    let names: BTreeSet<&String> = plan.outputs.keys().chain(plan.outputs_before.keys()).collect();
+    let side = |value: Option<&Value>, side| {
+        value.and_then(|value| resolve(plan, schemas, value, side, 0)).filter(|value| !value.is_null())
+    };
+    names
+        .into_iter()
+        .map(|name| {
+            let before = side(plan.outputs_before.get(name), Side::Before);
+            let after = side(plan.outputs.get(name), Side::After);
+            (name.clone(), OutputChange { before, after })
         })
         .collect()
 }
 
 fn resolve(plan: &Plan, schemas: &dyn Schemas, value: &Value, side: Side, depth: usize) -> Option<Value> {
-    if side == Side::Before && plan.header.new_state {
-        return None;
-    }
     let mut missing = false;
     let resolved = value.map_leaves(&mut |leaf| {
         let Value::Ref(reference) = leaf else { return None };

@@ -1,7 +1,7 @@
 //! Actions, reasons and blockages in words.
 
 use ksail_model::{Ownership, RecordKey, UnknownReason};
-use ksail_plan::{Action, Blocked, Drift, DriftResponse, PlanNode, Reason, Resolution, StepDo};
+use ksail_plan::{Action, Blocked, Drift, DriftResponse, PlanNode, Reason, RecordChange, Resolution, StepDo};
 use ksail_records::OutcomeKind;
 
 use crate::page::Tone;
@@ -103,6 +103,25 @@ pub(crate) fn reason(reason: &Reason) -> Option<String> {
     })
 }
 
+/// What the state says otherwise from now on, as a fragment.
+pub(crate) fn record_change(change: &RecordChange) -> String {
+    let switch = |on: &bool| if *on { "on" } else { "off" };
+    fn list<T: ToString>(items: &[T]) -> String {
+        let texts: Vec<String> = items.iter().map(T::to_string).collect();
+        if texts.is_empty() { "nothing".to_owned() } else { texts.join(", ") }
+    }
+    match change {
+        RecordChange::Protection { before, after } => format!("protection: {} → {}", switch(before), switch(after)),
+        RecordChange::CreateBeforeDestroy { before, after } => {
+            format!("create before destroy: {} → {}", switch(before), switch(after))
+        }
+        RecordChange::Ignored { before, after } => format!("ignored fields: {} → {}", list(before), list(after)),
+        RecordChange::Needs { before, after } => format!("needs: {} → {}", list(before), list(after)),
+        RecordChange::Seen { attributes } => format!("seen otherwise than recorded: {}", list(attributes)),
+        RecordChange::Ready => "as it shall be, after it was on the way".to_owned(),
+    }
+}
+
 /// Why a node is blocked, as a fragment.
 pub(crate) fn blocked(why: &Blocked) -> String {
     match why {
@@ -113,6 +132,9 @@ pub(crate) fn blocked(why: &Blocked) -> String {
         }
         Blocked::NotOurs { owner: None, name, .. } => format!("{name} exists and is not ours"),
         Blocked::NotOurs { owner: Some(owner), name, .. } => format!("{name} exists and belongs to {owner}"),
+        Blocked::OtherState { of } => {
+            format!("{of} belongs to another state of this cluster, and a second one is not begun beside it")
+        }
         Blocked::Unrecorded { name } => {
             format!("{name} exists and carries the mark of this state, which has no record of it")
         }
@@ -120,6 +142,10 @@ pub(crate) fn blocked(why: &Blocked) -> String {
         Blocked::NothingToImport { id } => format!("there is nothing to import with the id {id}"),
     }
 }
+
+/// What resolves that there is another state of the cluster.
+const OTHER_STATE_HINT: &str = "if that state was lost, run `ksail state recover`; if it is elsewhere, use it (--state, KSAIL_STATE, \
+     spec.state), or give this cluster another name";
 
 /// What resolves a blockage, with the command where there is one.
 pub(crate) fn blocked_hint(key: &RecordKey, why: &Blocked) -> Option<String> {
@@ -140,6 +166,7 @@ pub(crate) fn blocked_hint(key: &RecordKey, why: &Blocked) -> Option<String> {
         Blocked::NotOurs { owner: None, name, .. } => {
             format!("take it over with `ksail import {} {}`, or give it another name", shell_word(key.address.as_str()), shell_word(name))
         }
+        Blocked::OtherState { .. } => OTHER_STATE_HINT.to_owned(),
         Blocked::Unrecorded { name } => {
             format!("take it up again with `ksail import {} {}`", shell_word(key.address.as_str()), shell_word(name))
         }
@@ -185,6 +212,7 @@ pub(crate) fn blocked_together(why: &Blocked) -> (String, Option<String>) {
                     .to_owned(),
             ),
         ),
+        Blocked::OtherState { .. } => (blocked(why), Some(OTHER_STATE_HINT.to_owned())),
         Blocked::Unrecorded { .. } => (
             "they exist and carry the mark of this state, which has no record of them".to_owned(),
             Some("take all of them up again with `ksail state recover`, or one with `ksail import ADDRESS NAME`".to_owned()),
@@ -207,7 +235,9 @@ pub(crate) fn blocked_alone(why: &Blocked) -> Option<String> {
         Blocked::NotOurs { owner: None, name, .. } | Blocked::Unrecorded { name } => Some(name.clone()),
         Blocked::NotOurs { owner: Some(owner), name, .. } => Some(format!("{name} belongs to {owner}")),
         Blocked::NothingToImport { id } => Some(id.clone()),
-        Blocked::Unknown { .. } | Blocked::Dependency { .. } | Blocked::Refused { .. } => None,
+        Blocked::Unknown { .. } | Blocked::Dependency { .. } | Blocked::OtherState { .. } | Blocked::Refused { .. } => {
+            None
+        }
     }
 }
 

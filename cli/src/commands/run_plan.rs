@@ -75,7 +75,7 @@ pub(super) async fn review_and_apply(
     if !global.is_json() {
         print_plan(global, &plan);
     }
-    if plan.steps.is_empty() && plan.resolutions.is_empty() && !plan.has_changes() {
+    if !plan.has_changes() {
         let exit = if plan.is_complete() { Exit::Done } else { Exit::Partial };
         if global.is_json() {
             let json = serde_json::json!({ "type": "no_changes", "complete": plan.is_complete() });

@@ -193,14 +193,17 @@ async fn recover(global: &Global, platform: &Platform, lineage: Option<&str>, fl
     let select = PlanFlags::default();
     let options = run_plan::plan_options(&select, &interrupts)?;
     for _ in 0..MOST_PLANS {
-        let Recovery { planned, lineage, asleep } =
+        let Recovery { planned, lineage, asleep, releases } =
             platform.plan_recovery(lineage, &options).await.map_err(super::failed(platform))?;
-        say(global, &format!("taking up lineage {lineage}"));
+        let doing = if releases { "giving up" } else { "taking up" };
+        say(global, &format!("{doing} lineage {lineage}"));
         let exit = run_plan::review_and_apply(global, platform, planned, flags, "state recover", &interrupts).await?;
-        if exit != Exit::Done || asleep.is_empty() {
+        if exit != Exit::Done || (asleep.is_empty() && !releases) {
             return Ok(exit);
         }
-        say(global, "what did not run is back: looking for what it holds");
+        if !releases {
+            say(global, "what did not run is back: looking for what it holds");
+        }
     }
     Ok(Exit::Partial)
 }
@@ -251,7 +254,7 @@ fn show(global: &Global, record: &Record) {
     lines.extend(record.scope.iter().map(|scope| format!("scope       {scope}")));
     lines.extend(declaration.host.iter().map(|host| format!("lives in    {host}")));
     lines.extend(declaration.edges.iter().map(|edge| format!("needs       {} ({})", edge.to, edge.condition)));
-    if declaration.lifecycle.protect {
+    if declaration.lifecycle.is_protected() {
         lines.push("protected   yes".to_owned());
     }
     lines.extend(

@@ -9,6 +9,7 @@ use ksail_model::{
 use super::addresses;
 use crate::check::nearest;
 use crate::codes;
+use crate::format::LifecycleRule;
 use crate::loaded::Loaded;
 
 /// Puts them into the graph. Texts that are no addresses were refused before.
@@ -61,24 +62,51 @@ impl Work<'_> {
                 }
                 self.problem(warning, &at.child_key("match"));
             }
-            if rule.create_before_destroy {
+            if rule.create_before_destroy == Some(true) {
                 self.refuse_coexistence(&matching, &at.child_key("createBeforeDestroy"));
             }
             let ignored: Vec<Path> = rule.ignore.iter().filter_map(|text| Path::parse(text).ok()).collect();
             for (position, path) in ignored.iter().enumerate() {
                 self.unknown_field(&matching, path, &at.child_key("ignore").child(Step::Index(position)));
             }
+            self.refuse_contradictions(index, &matching);
             for address in &matching {
                 let Some(declaration) = self.graph.declarations.get_mut(address) else { continue };
                 let lifecycle = &mut declaration.lifecycle;
-                lifecycle.protect |= rule.protect;
-                lifecycle.create_before_destroy |= rule.create_before_destroy;
+                lifecycle.protect = lifecycle.protect.or(rule.protect);
+                lifecycle.create_before_destroy |= rule.create_before_destroy.unwrap_or_default();
                 for path in &ignored {
                     if !lifecycle.ignore.contains(path) {
                         lifecycle.ignore.push(path.clone());
                     }
                 }
             }
+        }
+    }
+
+    /// An error where an earlier rule says `true` of a resource and this one `false`, or the other way around.
+    fn refuse_contradictions(&mut self, index: usize, matching: &[Address]) {
+        let loaded = self.loaded;
+        let rules = &loaded.config.spec.lifecycle;
+        type Said = fn(&LifecycleRule) -> Option<bool>;
+        let words: [(&str, Said); 2] =
+            [("protect", |rule| rule.protect), ("createBeforeDestroy", |rule| rule.create_before_destroy)];
+        for (word, said) in words {
+            let Some(now) = said(&rules[index]) else { continue };
+            let contradicted = rules[..index].iter().enumerate().find_map(|(earlier, rule)| {
+                let selector = Selector::parse(&rule.r#match).ok().filter(|_| said(rule) == Some(!now))?;
+                Some((earlier, matching.iter().find(|address| selector.matches(address))?))
+            });
+            let Some((earlier, address)) = contradicted else { continue };
+            let message = format!(
+                "two rules contradict each other about {address}: this one says `{word}: {now}`, an earlier one `{}`",
+                !now
+            );
+            let error = Diagnostic::error(codes::NOT_ALLOWED_TOGETHER, message)
+                .hint("let one of the two match less, or say it once");
+            let error = loaded.label(error, &entry("lifecycle", index).child_key(word), "");
+            let error = loaded.label(error, &entry("lifecycle", earlier).child_key(word), "");
+            self.problems.push(error);
         }
     }
 

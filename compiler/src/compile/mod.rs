@@ -51,8 +51,9 @@ pub fn compile(loaded: &Loaded, project: &dyn Project, product: &Product) -> Res
     let mut builder = resources::Builder::new(loaded, project, product);
     builder.declare();
     let (mut graph, problems) = builder.finish();
-    let found = problems.into_iter().chain(lifecycle::apply(loaded, &mut graph));
-    let (errors, more): (Vec<_>, Vec<_>) = found.partition(Diagnostic::is_error);
+    let found = unset_credentials(loaded, project).chain(problems).chain(lifecycle::apply(loaded, &mut graph));
+    let found: Vec<Diagnostic> = found.collect();
+    let (errors, more): (Vec<_>, Vec<_>) = found.into_iter().partition(Diagnostic::is_error);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -63,6 +64,16 @@ pub fn compile(loaded: &Loaded, project: &dyn Project, product: &Product) -> Res
         None => cluster.clone(),
     };
     Ok(Compiled { graph, stack, cluster, environment: loaded.environment.clone(), warnings })
+}
+
+/// The variables of credentials must be set, wherever the credential stands, so that a plan sees when it changed.
+fn unset_credentials<'a>(loaded: &'a Loaded, project: &'a dyn Project) -> impl Iterator<Item = Diagnostic> + 'a {
+    let unset = loaded.needed.iter().filter(|(_, name)| project.env(name).is_none());
+    unset.map(|(path, name)| {
+        let message = format!("the environment variable `{name}` is not set, and a credential needs it");
+        let error = Diagnostic::error(codes::SECRET_UNSET, message).hint(format!("set `{name}` where ksail runs"));
+        loaded.label(error, path, "needed here")
+    })
 }
 
 /// One error that names every field whose effect is not built yet.

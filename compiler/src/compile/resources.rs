@@ -11,7 +11,6 @@ use ksail_model::{
 use super::Product;
 use crate::catalogue::{self, CatalogueImage};
 use crate::codes;
-use crate::credential;
 use crate::endpoints::{self, RegistryPlace};
 use crate::format::{MirrorEntry, Provider};
 use crate::image_reference;
@@ -212,12 +211,17 @@ impl<'a> Builder<'a> {
     }
 
     /// The port of the registry on this machine, if one is to be made; `Some(None)` is a port still to be chosen.
-    fn local_registry_port(&self) -> Option<Option<u16>> {
+    /// One elsewhere is used as it is: its address, without the credentials before it, is what there is to tell.
+    fn local_registry_port(&mut self) -> Option<Option<u16>> {
         let registry = self.loaded.config.spec.cluster.local_registry.as_ref()?;
         match endpoints::registry_place(registry.registry.as_deref().unwrap_or_default()) {
             Ok(RegistryPlace::Local { port, .. }) => Some(port),
+            Ok(RegistryPlace::Remote { address }) => {
+                self.graph.outputs.insert("registry".to_owned(), Value::from(address.as_str()));
+                None
+            }
             // What cannot be read was refused before.
-            Ok(RegistryPlace::Remote) | Err(_) => None,
+            Err(_) => None,
         }
     }
 
@@ -262,9 +266,6 @@ impl<'a> Builder<'a> {
                 return;
             }
         };
-        for (field, value) in [("username", &upstream.username), ("password", &upstream.password)] {
-            self.require_variables(value, &if self.loaded.has(&at(field)) { at(field) } else { at("upstream") });
-        }
         let host = mirror.host.to_lowercase();
         let field = self.loaded.origin(&at("host"));
         let name = self.engine_name(&format!("{}-mirror-", self.cluster), &host);
@@ -317,18 +318,6 @@ impl<'a> Builder<'a> {
         origins.set(Path::key("address"), derived("registries answer on this machine only"));
         origins.set(Path::key("running"), derived("what is declared runs"));
         origins
-    }
-
-    /// The variables of a credential must be set, so that a plan sees when the credential changed.
-    fn require_variables(&mut self, value: &Value, path: &Path) {
-        for name in credential::variables(value) {
-            if self.project.env(name).is_none() {
-                let message = format!("the environment variable `{name}` is not set, and a credential needs it");
-                let error =
-                    Diagnostic::error(codes::SECRET_UNSET, message).hint(format!("set `{name}` where ksail runs"));
-                self.problems.push(self.loaded.label(error, path, "needed here"));
-            }
-        }
     }
 
     /// A name that engines take: other characters become `-`. Where that made two names equal, or the name is too long, a digest of the

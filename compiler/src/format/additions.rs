@@ -89,12 +89,12 @@ impl State {
 pub struct LifecycleRule {
     /// Which resources: an address or the beginning of one in whole parts, such as `volume` or `registry/local`; the cluster may be left out.
     pub r#match: String,
-    /// Refuse every plan that deletes or replaces them. This outlives the declaration: the state keeps it.
+    /// Refuse every plan that deletes or replaces them. This outlives the declaration and the rule: the state keeps it until a rule says `false`.
     #[serde(default)]
-    pub protect: bool,
+    pub protect: Option<bool>,
     /// Where one is replaced, make the new one before the old one is deleted. Refused for kinds whose names or ports are fixed.
     #[serde(default)]
-    pub create_before_destroy: bool,
+    pub create_before_destroy: Option<bool>,
     /// Fields whose changes and drift are left alone, as paths such as `running` or `env.LOG_LEVEL`. An update of something else sends
     /// them as they are outside; what is made anew is made as declared.
     #[serde(default)]

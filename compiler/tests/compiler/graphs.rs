@@ -64,8 +64,15 @@ fn registries_by_where_they_are() {
     };
     let has = |compiled: &Compiled| compiled.graph.outputs.contains_key("registry");
     assert!(!has(&with("")));
-    assert!(!has(&with("    localRegistry: {registry: ghcr.io/owner/repo}\n")));
-    assert!(!has(&with("    localRegistry: {registry: '${U}:${TOKEN}@ghcr.io/owner/repo'}\n")));
+    // One elsewhere is only named, without what stands before `@`.
+    for remote in ["ghcr.io/owner/repo", "https://ghcr.io/owner/repo/", "'${U}:${TOKEN}@ghcr.io/owner/repo'"] {
+        let text =
+            with_spec(&format!("  cluster:\n    distribution: None\n    localRegistry: {{registry: {remote}}}\n"));
+        let world = World::with_env(&[("U", "me"), ("TOKEN", "hunter2canary")]);
+        let compiled = compiled(&text, &world);
+        assert_eq!(compiled.graph.outputs.get("registry"), Some(&Value::from("ghcr.io/owner/repo")), "{remote}");
+        assert!(!compiled.graph.declarations.keys().any(|address| address.kind() == "registry"));
+    }
     for local in ["{}", "{registry: ''}", "{registry: localhost}", "{registry: 127.0.0.1}"] {
         let compiled = with(&format!("    localRegistry: {local}\n"));
         let registry = get(&compiled, "dev/registry/local");
@@ -143,6 +150,19 @@ fn an_archive_brings_its_images() {
 }
 
 #[test]
+fn rules_that_contradict_each_other() {
+    let text = QUICKSTART.to_owned()
+        + "  lifecycle:
+    - {match: registry, protect: false}
+    - {match: network, protect: true}
+    - {match: dev/registry, protect: true}
+    - {match: registry/local, protect: false}
+    - {match: volume, createBeforeDestroy: false}
+";
+    insta::assert_snapshot!("contradicting_rules", refused(&text, &World::default()));
+}
+
+#[test]
 fn rules_moves_removals_and_imports() {
     let text = QUICKSTART.to_owned()
         + "  lifecycle:
@@ -161,9 +181,9 @@ fn rules_moves_removals_and_imports() {
     let compiled = compiled(&text, &World::default());
     assert_eq!(compiled.warnings.len(), 2);
     insta::assert_snapshot!("unmatched_rule", render(&read(&text), &compiled.warnings));
-    assert!(get(&compiled, "dev/volume/mirror-ghcr.io").lifecycle.protect);
+    assert!(get(&compiled, "dev/volume/mirror-ghcr.io").lifecycle.is_protected());
     let lifecycle = &get(&compiled, "dev/volume/local-registry").lifecycle;
-    assert!(lifecycle.protect && lifecycle.ignore.contains(&ksail_model::Path::key("driver")));
+    assert!(lifecycle.is_protected() && lifecycle.ignore.contains(&ksail_model::Path::key("driver")));
     assert_eq!(compiled.graph.moved[0].from.as_str(), "dev/mirror/old.io");
     assert_eq!(compiled.graph.moved[0].to.as_str(), "dev/mirror/ghcr.io");
     assert!(!compiled.graph.removed[0].destroy && compiled.graph.removed[1].destroy);

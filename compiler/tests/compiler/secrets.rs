@@ -42,6 +42,23 @@ fn unset_is_an_error_at_plan_only() {
 }
 
 #[test]
+fn unset_is_an_error_wherever_a_credential_stands() {
+    let texts = [
+        mirror("      upstream: https://me:${TOKEN}@ghcr.io\n"),
+        mirror("      username: ${TOKEN}\n      password: ${TOKEN}\n"),
+        with_spec(
+            "  cluster:\n    distribution: None\n    localRegistry:\n      registry: me:${TOKEN}@ghcr.io/owner\n",
+        ),
+    ];
+    for text in texts {
+        assert_eq!(judged(&text), "", "{text}");
+        let errors = built(&sources(&text), &World::default()).unwrap_err();
+        assert!(errors.iter().all(|error| error.code.to_string() == "KS0124"), "{errors:?}");
+        built(&sources(&text), &World::with_env(&[("TOKEN", CANARY)])).unwrap();
+    }
+}
+
+#[test]
 fn open_credentials_are_refused_and_masked_everywhere() {
     let texts = [
         mirror(&format!("      username: me\n      password: {CANARY}\n")),

@@ -12,6 +12,7 @@ mod inputs;
 mod look;
 mod plan;
 mod planner;
+mod recorded;
 mod resolve;
 mod seen;
 mod select;
@@ -27,5 +28,6 @@ pub use plan::{
     PlanStep, Reason, Resolution, SeenAt, StepDo,
 };
 pub use planner::{digest_of, plan};
+pub use recorded::RecordChange;
 pub use resolve::{joined, resolve_open_intents};
 pub use seen::{resolve_references, seen_digest};

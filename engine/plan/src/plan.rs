@@ -115,6 +115,12 @@ pub enum Blocked {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         recorded: bool,
     },
+    /// There is no state yet, and a thing of this cluster belongs to another one: that was lost, or is elsewhere, and a second
+    /// one is not begun beside it.
+    OtherState {
+        /// What belongs to the other state.
+        of: RecordKey,
+    },
     /// A thing of its identity exists and carries the mark of this state, which has no record of it (`state rm`, `state mv`).
     Unrecorded {
         /// The thing's name outside.
@@ -370,7 +376,7 @@ pub struct Plan {
     pub header: PlanHeader,
     /// Of the declarations, secrets by reference: equal on every machine.
     pub content_digest: Digest,
-    /// Of that, lineage, serial, what was seen and what is done.
+    /// Of all of the plan but the time that it was made at.
     pub digest: Digest,
     /// The resources.
     #[serde(with = "nodes_as_list")]
@@ -389,6 +395,9 @@ pub struct Plan {
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Outputs, with references.
     pub outputs: BTreeMap<String, Value>,
+    /// The outputs of the state that it was made from, with references.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs_before: BTreeMap<String, Value>,
     /// What a reader should know (an operation under way, what `--target` leaves out), as sentences without a full stop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -411,6 +420,9 @@ pub struct Counts {
     pub import: usize,
     /// To be waited for.
     pub wait: usize,
+    /// To be recorded otherwise, without a change outside.
+    #[serde(default)]
+    pub record: usize,
     /// Blocked.
     pub blocked: usize,
     /// Without a change.
@@ -427,6 +439,7 @@ impl Plan {
             }
             match &node.action {
                 Action::NoOp if node.import.is_some() => {}
+                Action::NoOp if !node.recorded_only().is_empty() => counts.record += 1,
                 Action::NoOp => counts.unchanged += 1,
                 Action::Create => counts.create += 1,
                 Action::Update => counts.update += 1,
@@ -448,6 +461,19 @@ impl Plan {
                 .nodes
                 .values()
                 .any(|node| node.action.is_change() || node.import.is_some() || node.moved_from.is_some())
+            || self.recorded_only().next().is_some()
+            || self.changes_outputs()
+    }
+
+    /// Whether it changes what the outputs are made of. While something is blocked they are left for later.
+    pub fn changes_outputs(&self) -> bool {
+        self.outputs != self.outputs_before && self.is_complete()
+    }
+
+    /// Adds what a reader should know, and takes it into the digest.
+    pub fn add_notes(&mut self, notes: impl IntoIterator<Item = String>) {
+        self.notes.extend(notes);
+        self.digest = crate::digest_of(self);
     }
 
     /// Whether no node is blocked.

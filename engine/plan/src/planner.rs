@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ksail_model::{
-    Address, Declaration, Digest, Edge, KindSchema, Observation, Ownership, Record, RecordKey, Reference,
+    Address, Declaration, Digest, Edge, ForceOn, KindSchema, Observation, Ownership, Record, RecordKey, Reference,
     UnknownReason, Value,
 };
 use ksail_records::concluded;
 
 use crate::classify::{HostState, Judged, Situation, judge};
 use crate::graph::{Needs, order};
-use crate::plan::{Action, Blocked, Drift, DriftResponse, Mode, PLAN_FORMAT, Plan, PlanNode, Reason};
-use crate::select::left_out;
+use crate::plan::{Action, Blocked, Drift, DriftResponse, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode, Reason};
+use crate::select::{excluded, left_out};
 use crate::steps::steps;
 use crate::{Inputs, Observed, PlanError, Resolution, resolve_open_intents};
 
@@ -27,28 +27,49 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         inputs.declared.declarations.keys().cloned().map(RecordKey::current).chain(records.keys().cloned()).collect();
     let needs: BTreeMap<RecordKey, Needs<'_>> =
         keys.iter().map(|key| (key.clone(), needs_of(key, inputs, &records))).collect();
-    let left_out = left_out(&needs, &records, inputs.options, inputs.header.mode == Mode::Destroy)?;
+    let destroys = inputs.header.mode == Mode::Destroy;
+    let mut left_out = left_out(&needs, &records, inputs.options, destroys)?;
     let order = order(&needs).map_err(PlanError::Cycle)?;
 
-    let resolved = resolutions.iter().map(|resolution| &resolution.outcome.key).collect();
-    let mut planner = Planner {
-        inputs,
-        records: &records,
-        moved: &moved,
-        remembered: remembered_generations(&records),
-        freed: freed_names(inputs, &records, &left_out),
-        resolved,
-        nodes: BTreeMap::new(),
-        drift: Vec::new(),
-    };
-    for key in &order.keys {
-        if left_out.contains(key) {
-            planner.leave_out(key);
-        } else {
-            planner.judge(key)?;
+    let resolved: BTreeSet<&RecordKey> = resolutions.iter().map(|resolution| &resolution.outcome.key).collect();
+    // Each round but the last brings at least one resource in that was left out.
+    let (mut nodes, mut drift) = loop {
+        let mut planner = Planner {
+            inputs,
+            records: &records,
+            moved: &moved,
+            remembered: remembered_generations(&records),
+            freed: freed_names(inputs, &records, &left_out),
+            resolved: resolved.clone(),
+            nodes: BTreeMap::new(),
+            drift: Vec::new(),
+        };
+        for key in &order.keys {
+            if left_out.contains(key) {
+                planner.leave_out(key);
+            } else {
+                planner.judge(key)?;
+            }
         }
+        let Planner { mut nodes, drift, .. } = planner;
+        let torn = torn_from(&nodes, &needs, &left_out);
+        let excluded = if torn.is_empty() { BTreeSet::new() } else { excluded(&needs, inputs.options, destroys) };
+        let (kept, pulled): (Vec<_>, Vec<_>) = torn.into_iter().partition(|(_, holder)| excluded.contains(holder));
+        if pulled.is_empty() {
+            for (key, holder) in kept {
+                if let Some(node) = nodes.get_mut(&key) {
+                    leave(node, cannot_be_left_out(&holder));
+                }
+            }
+            break (nodes, drift);
+        }
+        for (_, holder) in pulled {
+            left_out.remove(&holder);
+        }
+    };
+    if inputs.header.new_state && inputs.header.mode == Mode::Apply {
+        begin_nothing_beside_another_state(inputs, &mut nodes);
     }
-    let Planner { mut nodes, mut drift, .. } = planner;
     close_over_blocked(&mut nodes);
     settle_replacement_order(&order.keys, &mut nodes);
     refuse_protected(&nodes)?;
@@ -72,6 +93,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         yielded: order.yielded,
         providers: providers(inputs),
         outputs: inputs.declared.outputs.clone(),
+        outputs_before: inputs.snapshot.outputs.clone(),
         notes: notes(inputs, left_out.len()),
     };
     plan.digest = digest_of(&plan);
@@ -229,7 +251,13 @@ impl Planner<'_, '_> {
             .and_then(|host| self.nodes.get(host))
             .map(|node| (node, self.host_state(node, record.map(Arc::as_ref))));
         let lost_host = host.clone().filter(|host| !self.is_in_plan(host));
-        let wanted = declared.map(|declaration| self.resolved(declaration));
+        let wanted = declared.map(|declaration| {
+            let mut wanted = self.resolved(declaration);
+            if let Some(record) = record {
+                wanted.lifecycle = wanted.lifecycle.over(&record.declaration.lifecycle);
+            }
+            wanted
+        });
         let import = declared
             .and_then(|declaration| self.inputs.declared.imports.iter().find(|import| import.to == declaration.address))
             .map(|import| import.id.as_str());
@@ -369,7 +397,7 @@ impl Planner<'_, '_> {
     fn replaced_dependency(&self, edges: &[Edge]) -> Option<RecordKey> {
         edges
             .iter()
-            .filter(|edge| edge.on_replace == ksail_model::ForceOn::Replace)
+            .filter(|edge| edge.on_replace == ForceOn::Replace)
             .map(|edge| RecordKey::current(edge.to.clone()))
             .find(|key| {
                 self.nodes.get(key).is_some_and(|node| {
@@ -384,6 +412,49 @@ impl Planner<'_, '_> {
         hard.map(|edge| RecordKey::current(edge.to.clone()))
             .chain(declaration.host.clone().map(RecordKey::current))
             .find(|key| self.nodes.get(key).is_some_and(|node| matches!(node.action, Action::Blocked { .. })))
+    }
+}
+
+/// A first plan that meets things of this cluster with another lineage's mark makes nothing at all: whatever it made would
+/// begin a second state, and then the first one would not count as lost any more.
+fn begin_nothing_beside_another_state(inputs: &Inputs<'_>, nodes: &mut BTreeMap<RecordKey, PlanNode>) {
+    let is_of_this_cluster = |key: &RecordKey| {
+        let seen = inputs.observations.get(key).and_then(|observed| observed.observation.seen());
+        seen.and_then(|seen| seen.mark.as_ref()).is_some_and(|mark| mark.address.cluster() == key.address.cluster())
+    };
+    let met = nodes.values().find(|node| {
+        matches!(node.action, Action::Blocked { why: Blocked::NotOurs { .. } }) && is_of_this_cluster(&node.key)
+    });
+    let Some(of) = met.map(|node| node.key.clone()) else { return };
+    for node in nodes.values_mut().filter(|node| node.action.is_change() || node.import.is_some()) {
+        leave(node, Blocked::OtherState { of: of.clone() });
+    }
+}
+
+/// What is left out although something that it cannot outlive is made anew: the one, and what stands on it.
+fn torn_from(
+    nodes: &BTreeMap<RecordKey, PlanNode>,
+    needs: &BTreeMap<RecordKey, Needs<'_>>,
+    left_out: &BTreeSet<RecordKey>,
+) -> Vec<(RecordKey, RecordKey)> {
+    let mut torn = Vec::new();
+    for holder in left_out.iter().filter(|holder| nodes.get(*holder).is_some_and(|node| !node.action.is_change())) {
+        for edge in needs.get(holder).map(|needs| needs.edges).unwrap_or_default() {
+            let key = RecordKey::current(edge.to.clone());
+            let is_made_anew =
+                nodes.get(&key).is_some_and(|node| matches!(node.action, Action::Replace { .. }) && !node.with_host);
+            if is_made_anew && edge.on_replace == ForceOn::Replace {
+                torn.push((key, holder.clone()));
+            }
+        }
+    }
+    torn
+}
+
+fn cannot_be_left_out(holder: &RecordKey) -> Blocked {
+    Blocked::Refused {
+        message: format!("{holder} is on it, cannot outlive it, and is left out"),
+        hint: Some(format!("take {holder} out of --exclude, or leave both as they are")),
     }
 }
 
@@ -440,7 +511,12 @@ fn remembered_generations(records: &Records) -> BTreeMap<&Address, u32> {
 
 /// Nothing is done to a node, because of another.
 fn block(node: &mut PlanNode, on: RecordKey) {
-    node.action = Action::Blocked { why: Blocked::Dependency { on } };
+    leave(node, Blocked::Dependency { on });
+}
+
+/// Nothing is done to a node.
+fn leave(node: &mut PlanNode, why: Blocked) {
+    node.action = Action::Blocked { why };
     node.reason = Reason::None;
     node.changes.clear();
     node.after = None;
@@ -561,9 +637,10 @@ fn refuse_protected(nodes: &BTreeMap<RecordKey, PlanNode>) -> Result<(), PlanErr
     let lost: Vec<(RecordKey, String)> = nodes
         .values()
         .filter(|node| {
-            // While there is a declaration its word counts: what was protected can be given up by saying so.
+            // While there is a declaration its word counts: what was protected can be given up by saying so. Where it says
+            // nothing, it carries what is recorded.
             let declaration = node.declaration.as_ref().or(node.record.as_ref().map(|record| &record.declaration));
-            declaration.is_some_and(|declaration| declaration.lifecycle.protect)
+            declaration.is_some_and(|declaration| declaration.lifecycle.is_protected())
         })
         // What is gone with its host already is not lost by the plan.
         .filter(|node| !node.with_host || host_of(node).is_none_or(|host| ends(nodes, &host)))
@@ -605,22 +682,30 @@ fn content_digest(inputs: &Inputs<'_>) -> Digest {
     Digest::of(&(declarations, &inputs.declared.providers, removed, moved, imports))
 }
 
-/// The digest of a plan, computed anew from its content: it differs from [`Plan::digest`] where a file was changed.
+/// The digest of a plan, computed anew from all of its content: it differs from [`Plan::digest`] where a file was changed,
+/// be it only in what is shown of it. When a plan was made does not count.
 pub fn digest_of(plan: &Plan) -> Digest {
-    let header = &plan.header;
-    let nodes: Vec<_> = plan
-        .nodes
-        .values()
-        .map(|node| {
-            let wanted = node.declaration.as_ref().map(Declaration::digest);
-            let seen = (&node.seen, &node.scope, node.generation);
-            let becomes = (&node.import, &node.moved_from, &node.refreshed, node.with_host);
-            (&node.key, &node.action, wanted, seen, becomes, &node.changes)
-        })
-        .collect();
+    let header = PlanHeader { made_ms: 0, ..plan.header.clone() };
+    // By name, so that no part is left out.
+    let Plan {
+        format,
+        header: _,
+        content_digest,
+        digest: _,
+        nodes,
+        steps,
+        drift,
+        resolutions,
+        yielded,
+        providers,
+        outputs,
+        outputs_before,
+        notes,
+    } = plan;
+    let nodes: Vec<&PlanNode> = nodes.values().collect();
     Digest::of(&(
-        (&header.lineage, &header.stack, &header.environment, header.serial, &header.mode),
-        (&plan.content_digest, nodes, &plan.steps, &plan.resolutions, &plan.providers),
+        (format, &header, content_digest, nodes, steps, drift),
+        (resolutions, yielded, providers, outputs, outputs_before, notes),
     ))
 }
 

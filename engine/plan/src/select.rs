@@ -32,12 +32,19 @@ pub(crate) fn left_out(
         };
         out.extend(nodes.keys().filter(|key| !wanted.contains(*key)).cloned());
     }
-    if !options.excludes.is_empty() {
-        let excluded = selected(nodes, &options.excludes);
-        out.extend(if destroys { excluded } else { downward(nodes, excluded) });
-    }
+    out.extend(excluded(nodes, options, destroys));
     keep_needed(nodes, records, &mut out);
     Ok(out)
+}
+
+/// What `--exclude` leaves out.
+pub(crate) fn excluded(
+    nodes: &BTreeMap<RecordKey, Needs<'_>>,
+    options: &Options,
+    destroys: bool,
+) -> BTreeSet<RecordKey> {
+    let excluded = selected(nodes, &options.excludes);
+    if destroys { excluded } else { downward(nodes, excluded) }
 }
 
 /// What is left out stays as it is, so what its record needs is not deleted under it.

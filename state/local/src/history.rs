@@ -26,6 +26,11 @@ fn file_of(folder: &Path, operation: &SealedOperation) -> PathBuf {
     folder.join(HISTORY_FOLDER).join(format!("{:0SERIAL_DIGITS$}-{id}.json", operation.serial))
 }
 
+/// Where the operations of a state are.
+pub(crate) fn folder(state: &Path) -> PathBuf {
+    state.join(HISTORY_FOLDER)
+}
+
 /// Whether an operation is stored.
 pub(crate) fn is_stored(folder: &Path, operation: &SealedOperation) -> bool {
     file_of(folder, operation).is_file()

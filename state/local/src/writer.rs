@@ -107,6 +107,10 @@ impl Writer for LocalWriter {
         in_place(|| stored::mark_moved(&folder, to))
     }
 
+    async fn set_aside(&mut self) -> Result<String, StateError> {
+        in_place(|| lock(&self.inner).set_aside())
+    }
+
     async fn release(self: Box<Self>) -> Result<(), StateError> {
         // A task that is still at work holds the lock until it is done; its end gives the lock back.
         match Arc::try_unwrap(self.inner) {
@@ -142,6 +146,24 @@ impl Inner {
             _ => self.start_journal(snapshot, snapshot_bytes)?,
         });
         Ok(Stored { state: Some(state), warnings })
+    }
+
+    /// Moves all that makes the state into a folder beside it. The journal first: what is left of a kill is an older state
+    /// then, and not a journal without one.
+    fn set_aside(&mut self) -> Result<String, StateError> {
+        self.open = None;
+        let free = (1_u32..).map(|number| self.folder.join(format!("aside-{number}"))).find(|path| !path.exists());
+        let aside = free.unwrap_or_else(|| self.folder.join("aside"));
+        files::make_folder(&aside)?;
+        for path in
+            [stored::journal_path(&self.folder), stored::snapshot_path(&self.folder), history::folder(&self.folder)]
+        {
+            let Some(name) = path.file_name().filter(|_| path.exists()) else { continue };
+            std::fs::rename(&path, aside.join(name)).map_err(|source| files::write_error("move", &path, source))?;
+            files::sync_folder(&self.folder)?;
+        }
+        files::sync_folder(&aside)?;
+        Ok(aside.display().to_string())
     }
 
     /// Puts a torn line aside, before it is cut off.

@@ -307,6 +307,16 @@ pub trait Writer: Send {
         Err(StateError::Unfit { place: "this backend".to_owned(), why, hint: "use another one".to_owned() })
     }
 
+    /// Puts the state aside, with its history, so that there is none any more. Answers where it is kept. After a kill in
+    /// between there is a state still, or none.
+    async fn set_aside(&mut self) -> Result<String, StateError> {
+        Err(StateError::Unfit {
+            place: "this backend".to_owned(),
+            why: "its state cannot be put aside".to_owned(),
+            hint: "recover into another place: --state, KSAIL_STATE or spec.state".to_owned(),
+        })
+    }
+
     /// Gives the lock back.
     async fn release(self: Box<Self>) -> Result<(), StateError>;
 }

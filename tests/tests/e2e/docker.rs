@@ -103,6 +103,43 @@ fn the_docker_example_lives_is_lost_recovered_and_destroyed_to_nothing() {
 }
 
 #[test]
+fn a_lost_state_stays_lost_until_it_is_recovered_whatever_was_begun_beside_it() {
+    let Some(socket) = docker_socket() else { return };
+    let engine = Engine::at(&socket);
+    let cluster = name("lost");
+    let project = example(&cluster, &socket);
+    project.apply();
+    let (lineage, all) = (project.lineage(), engine.marked(&cluster));
+    std::fs::remove_dir_all(project.path().join(".ksail")).unwrap();
+    // A pipeline on a new clone makes nothing, not even what is shared.
+    project.run(&["apply", "--auto-approve"]).code(3).says("ksail state recover").says("0 to add");
+    assert!(!project.path().join(".ksail").join(&cluster).join("snapshot.json").exists());
+    assert_eq!(engine.marked(&cluster), all);
+
+    // Somebody may insist.
+    project.run(&["apply", "--target", "image", "--auto-approve"]).code(0).says("1 to add");
+    let stray = project.lineage();
+    assert_ne!(stray, lineage);
+    project.run(&["plan"]).code(3).says(&lineage);
+    let recover = format!("ksail state recover --lineage {lineage}");
+    project.run(&["state", "recover", "--auto-approve"]).code(1).says("KS0406").says(&recover);
+    project.run(&["state", "recover", "--lineage", &lineage]).code(1).says("KS0304").says("is released");
+    project
+        .run(&["state", "recover", "--lineage", &lineage, "--auto-approve"])
+        .code(0)
+        .says("1 to destroy")
+        .says("begun beside the lost one is kept in");
+    assert_eq!(project.lineage(), lineage);
+    assert_eq!(engine.marked(&cluster), all);
+    assert!(engine.owners(&stray).is_empty(), "the stray state holds nothing any more");
+    project.apply();
+    project.is_settled();
+    unprotect(&project);
+    project.run(&["destroy", "--auto-approve"]).code(0);
+    assert_eq!(engine.addresses(&cluster), [""; 0]);
+}
+
+#[test]
 fn a_cluster_whose_name_begins_with_anothers_is_left_alone() {
     let Some(socket) = docker_socket() else { return };
     let engine = Engine::at(&socket);

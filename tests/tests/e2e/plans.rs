@@ -101,6 +101,14 @@ fn a_plan_file_that_was_changed_or_is_none_is_refused() {
     assert!(text.contains("https://quay.io"));
     project.write("changed.json", &text.replace("https://quay.io", "https://evil.example.com"));
     project.run(&["apply", "changed.json"]).code(1).says("KS0207");
+    // What is only shown was reviewed all the same.
+    let mut plan: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let nodes = plan["plan"]["nodes"].as_array_mut().unwrap();
+    let made = nodes.iter_mut().find(|node| node["action"]["do"] == "create" && node["after"]["port"].is_number());
+    made.unwrap()["after"]["port"] = 1.into();
+    project.write("forged.json", &plan.to_string());
+    project.run(&["show", "forged.json"]).code(1).says("KS0207");
+    project.run(&["apply", "forged.json"]).code(1).says("KS0207");
     project.write("none.json", "{}");
     project.run(&["apply", "none.json"]).code(1).says("KS0207");
     project.write("torn.json", &text[..text.len() / 2]);

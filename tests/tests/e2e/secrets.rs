@@ -15,6 +15,29 @@ fn with_secret(project: &Project) {
 }
 
 #[test]
+fn a_registry_elsewhere_is_an_output_without_its_credential() {
+    let mut project = Project::empty(0);
+    project.write(
+        "ksail.yaml",
+        "apiVersion: ksail.io/v1alpha1\nkind: Cluster\nmetadata: {name: dev}\nspec:\n  cluster:\n    distribution: None\n    provider: Embedded\n    localRegistry:\n      registry: 'user:${CANARY_TOKEN}@ghcr.io/owner'\n",
+    );
+    project.run(&["validate"]).code(0);
+    project.run(&["plan"]).code(1).says("KS0124").says("CANARY_TOKEN");
+    project.set_env("CANARY_TOKEN", "hunter2");
+    project.run(&["plan"]).code(0).says("+ registry = \"ghcr.io/owner\"").says_not("hunter2");
+    project.apply_first();
+    project.run(&["output", "registry"]).code(0).says("ghcr.io/owner").says_not("hunter2");
+    project.is_settled();
+    // An output alone is a change too.
+    let file = project.read("ksail.yaml").replace("ghcr.io/owner", "ghcr.io/other");
+    project.write("ksail.yaml", &file);
+    project.run(&["plan", "--detailed-exitcode"]).code(2).says("~ registry = \"ghcr.io/owner\" -> \"ghcr.io/other\"");
+    project.run(&["apply", "--auto-approve"]).code(0);
+    project.run(&["output", "registry"]).code(0).says("ghcr.io/other");
+    project.is_settled();
+}
+
+#[test]
 fn an_unset_secret_is_an_error_when_planning() {
     let mut project = Project::quickstart();
     with_secret(&project);

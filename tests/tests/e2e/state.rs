@@ -96,6 +96,44 @@ fn what_is_removed_without_destroy_is_forgotten_and_stays() {
 }
 
 #[test]
+fn what_only_the_state_says_is_shown_counted_and_asked_for() {
+    let rule = |yes: &str| format!("  lifecycle:\n    - match: volume\n      protect: {yes}\n");
+    let project = Project::applied();
+    project.declare(&MIRRORS, &rule("true"));
+    project
+        .run(&["plan", "--detailed-exitcode"])
+        .code(2)
+        .says("dev/volume/mirror-ghcr.io: protection: off → on")
+        .says("3 to record")
+        .says_not("No changes");
+    project.run(&["apply"]).code(1).says("KS0304").says("protection: off → on");
+    project.apply();
+    project.is_settled();
+    // Without the rule what is recorded holds.
+    project.declare(&MIRRORS, "");
+    project.is_settled();
+    project.run(&["plan", "--replace", "engine"]).code(6).says("KS0202");
+    project.declare(&MIRRORS, &rule("false"));
+    project.run(&["plan", "--detailed-exitcode"]).code(2).says("protection: on → off");
+    project.run(&["plan", "--replace", "engine"]).code(0).says("protection: on → off");
+    project.apply();
+    // And the way back.
+    project.run(&["undo", "--auto-approve"]).code(0).says("protection: off → on");
+    project.run(&["undo", "--auto-approve"]).code(0).says("protection: on → off");
+    project.is_settled();
+}
+
+#[test]
+fn a_place_of_the_state_that_there_is_not_is_told_by_validate() {
+    let project = Project::quickstart();
+    project.declare(&MIRRORS, "  state:\n    path: gs://bucket/x\n");
+    project.run(&["validate"]).code(1).says("KS0409").says("ksail.yaml:").says("gs://");
+    let rules = "  lifecycle:\n    - {match: registry, protect: true}\n    - {match: registry, protect: false}\n";
+    project.declare(&MIRRORS, rules);
+    project.run(&["validate"]).code(1).says("KS0140").says("contradict");
+}
+
+#[test]
 fn what_is_protected_outlives_its_declaration() {
     let protect = |yes: bool| format!("  lifecycle:\n    - match: volume\n      protect: {yes}\n");
     let project = Project::quickstart();

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, Unit};
 use ksail_model::{Schemas, Value};
-use ksail_plan::{Action, Explanation, Plan};
+use ksail_plan::{Action, Explanation, Plan, PlanNode};
 use serde_json::{Map, Value as Json};
 
 pub(crate) use self::own::action;
@@ -131,11 +131,12 @@ fn insert_list(out: &mut Map<String, Json>, key: &str, list: Vec<Json>) {
 
 /// Whether an apply would do anything.
 fn is_applyable(plan: &Plan) -> bool {
-    !plan.resolutions.is_empty()
-        || plan.nodes.values().any(|node| {
-            let adopts = node.import.is_some() || node.moved_from.is_some() || node.refreshed.is_some();
-            node.action.is_change() || (adopts && !matches!(node.action, Action::Blocked { .. }))
-        })
+    let takes_in = |node: &PlanNode| node.import.is_some() || node.moved_from.is_some() || node.refreshed.is_some();
+    let acts = plan
+        .nodes
+        .values()
+        .any(|node| node.action.is_change() || (takes_in(node) && !matches!(node.action, Action::Blocked { .. })));
+    plan.has_changes() && (acts || !plan.resolutions.is_empty() || plan.changes_outputs())
 }
 
 /// RFC 3339 in UTC, to the second. Times that no calendar holds become the epoch.

@@ -71,6 +71,7 @@ const fn kind_of(why: &Blocked) -> &'static str {
         Blocked::Unknown { .. } => "unknown",
         Blocked::Dependency { .. } => "dependency",
         Blocked::NotOurs { .. } => "not-ours",
+        Blocked::OtherState { .. } => "other-state",
         Blocked::Unrecorded { .. } => "unrecorded",
         Blocked::Refused { .. } => "refused",
         Blocked::NothingToImport { .. } => "nothing-to-import",
@@ -79,7 +80,7 @@ const fn kind_of(why: &Blocked) -> &'static str {
 
 const fn on(why: &Blocked) -> Option<&RecordKey> {
     match why {
-        Blocked::Dependency { on } => Some(on),
+        Blocked::Dependency { on } | Blocked::OtherState { of: on } => Some(on),
         _ => None,
     }
 }
@@ -102,10 +103,19 @@ fn causes(changes: &[FieldChange]) -> Json {
     changes.iter().map(|change| json!({ "path": change.path, "cause": change.cause })).collect()
 }
 
+/// What the state says otherwise from now on.
+fn recorded(node: &PlanNode) -> Json {
+    let changes = match node.action {
+        Action::NoOp => node.recorded_only(),
+        _ => node.lifecycle_changes(),
+    };
+    changes.iter().map(|change| json!({ "change": change, "message": words::record_change(change) })).collect()
+}
+
 /// Of a node.
 pub(super) fn about_node(node: &PlanNode) -> Json {
-    let protected = node.record.as_ref().is_some_and(|record| record.declaration.lifecycle.protect)
-        || node.declaration.as_ref().is_some_and(|declaration| declaration.lifecycle.protect);
+    let protected = node.record.as_ref().is_some_and(|record| record.declaration.lifecycle.is_protected())
+        || node.declaration.as_ref().is_some_and(|declaration| declaration.lifecycle.is_protected());
     json!({
         "key": node.key,
         "action": action(node),
@@ -114,6 +124,7 @@ pub(super) fn about_node(node: &PlanNode) -> Json {
         "causes": causes(&node.changes),
         "generation": node.generation,
         "protected": protected,
+        "recorded": recorded(node),
         "with_host": node.with_host,
         "loses": node.loses,
         "scope": node.scope,

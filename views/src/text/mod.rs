@@ -59,6 +59,7 @@ pub fn plan(plan: &Plan, schemas: &dyn Schemas, options: &TextOptions) -> String
     view.drift();
     view.resolutions();
     view.resources();
+    view.recorded_only();
     blocked::blocked(&mut view.page, plan, options.verbosity);
     view.yielded();
     view.outputs();
@@ -161,11 +162,28 @@ impl<'a> View<'a> {
                 self.resource(node);
             }
         }
-        let hidden = plan.nodes.values().filter(|node| node.action == Action::NoOp && !self.is_shown(node)).count();
+        let is_hidden =
+            |node: &&PlanNode| node.action == Action::NoOp && !self.is_shown(node) && node.recorded_only().is_empty();
+        let hidden = plan.nodes.values().filter(is_hidden).count();
         if hidden > 0 && hidden < plan.nodes.len() {
             self.page.gap();
             let plural = if hidden == 1 { "" } else { "s" };
             self.page.line(&[(Tone::Faint, &format!("  # ({hidden} unchanged resource{plural} hidden)"))]);
+        }
+    }
+
+    /// What the state alone says, and will say otherwise.
+    fn recorded_only(&mut self) {
+        let plan = self.plan;
+        let recorded: Vec<_> = plan.recorded_only().collect();
+        if recorded.is_empty() {
+            return;
+        }
+        self.page.gap();
+        self.page.line(&[(Tone::Strong, "Recorded only, without a change outside:")]);
+        for (node, changes) in recorded {
+            let said: Vec<String> = changes.iter().map(words::record_change).collect();
+            self.page.prose("  - ", Tone::Plain, &format!("{}: {}", words::subject(&node.key), said.join("; ")));
         }
     }
 
@@ -314,6 +332,9 @@ fn remarks(node: &PlanNode) -> Vec<String> {
         if matches!(node.action, Action::Replace { .. }) {
             remarks.push("this destroys what is imported".to_owned());
         }
+    }
+    if node.action.is_change() {
+        remarks.extend(node.lifecycle_changes().iter().map(words::record_change));
     }
     if node.with_host {
         remarks.push("it goes with its host, without a call of its own".to_owned());

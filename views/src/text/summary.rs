@@ -20,9 +20,13 @@ pub fn summary_line(plan: &Plan) -> String {
         + counts.import
         + counts.wait
         + counts.blocked
+        + counts.record
         + moved
         + plan.resolutions.len();
     let drift = plan.drift.len();
+    if acts == 0 && drift == 0 && plan.changes_outputs() {
+        return "No actions. Only outputs change.".to_owned();
+    }
     if acts == 0 && drift == 0 {
         return nothing(plan, counts.unchanged);
     }
@@ -39,6 +43,7 @@ pub fn summary_line(plan: &Plan) -> String {
             (moved, "to move"),
             (counts.forget, "to forget"),
             (counts.wait, "to wait for"),
+            (counts.record, "to record"),
         ];
         parts.extend(more.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")));
         format!("Plan: {}.", parts.join(", "))

@@ -150,6 +150,7 @@ pub(crate) fn empty_plan() -> Plan {
         yielded: Vec::new(),
         providers: BTreeMap::new(),
         outputs: BTreeMap::new(),
+        outputs_before: BTreeMap::new(),
         notes: Vec::new(),
     }
 }
@@ -285,7 +286,32 @@ pub(crate) fn changes() -> Plan {
         ("id".to_owned(), reference("dev/registry/local", "id")),
         ("endpoint".to_owned(), reference("dev/registry/local", "endpoint")),
     ]);
+    plan.outputs_before = plan.outputs.clone();
     plan
+}
+
+/// Nothing outside changes: only what the state says of resources.
+pub(crate) fn recorded_only() -> Plan {
+    let driver = serde_json::json!({"driver": "local"});
+    let said = |text: &str, lifecycle: Lifecycle, at: &str| {
+        let declaration = Declaration { lifecycle, ..declaration(text) };
+        std::sync::Arc::new(record(declaration, driver.clone(), serde_json::json!({"mountpoint": at})))
+    };
+    let protected = Lifecycle { protect: Some(true), ..Lifecycle::default() };
+    let ignoring = Lifecycle { ignore: vec![Path::key("driver")], create_before_destroy: true, ..Lifecycle::default() };
+    let kept = with(node("dev/volume/kept", Action::NoOp, Reason::None), |node| {
+        node.record = Some(said("dev/volume/kept", Lifecycle::default(), "/a"));
+        node.refreshed = Some(said("dev/volume/kept", protected.clone(), "/a"));
+    });
+    let given_up = with(node("dev/volume/given-up", Action::NoOp, Reason::None), |node| {
+        node.record = Some(said("dev/volume/given-up", protected.clone(), "/a"));
+        node.refreshed = Some(said("dev/volume/given-up", ignoring, "/b"));
+    });
+    let replaced =
+        with(node("dev/volume/replaced", Action::Replace { create_first: false }, Reason::ReplaceRequested), |node| {
+            node.record = Some(said("dev/volume/replaced", protected, "/a"))
+        });
+    plan_of([kept, given_up, replaced])
 }
 
 /// Everything that is not an ordinary create, update or replace.
@@ -440,6 +466,7 @@ pub(crate) fn all() -> Vec<(&'static str, Plan)> {
         ("first_apply", first_apply()),
         ("changes", changes()),
         ("everything_else", everything_else()),
+        ("recorded_only", recorded_only()),
         ("unchanged", unchanged()),
         ("empty", empty_plan()),
     ]

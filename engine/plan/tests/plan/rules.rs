@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use insta::assert_snapshot;
-use ksail_model::{Mark, Ownership, Preview, Readiness, Status};
-use ksail_plan::{Mode, Plan, digest_of, explain};
+use ksail_model::{Mark, Ownership, Preview, Readiness, Status, Value};
+use ksail_plan::{Mode, Plan, PlanNode, Reason, RecordChange, digest_of, explain};
 use serde_json::json;
 
 use crate::support::{Bench, With as _, address, comes_before, declared, key, mark, shown};
@@ -163,8 +163,37 @@ fn protection_outlives_the_declaration() {
 #[test]
 fn protection_ends_where_the_declaration_says_so() {
     let mut bench = Bench::applied([declared("thing/t", json!({"size": 1})).protected()]);
-    bench.declare([declared("thing/t", json!({"size": 2}))]);
-    assert_eq!(bench.plan().counts().replace, 1);
+    let thing = |size: i64, protect| {
+        declared("thing/t", json!({"size": size})).with(|declaration| declaration.lifecycle.protect = protect)
+    };
+    // A rule that is gone says nothing.
+    bench.declare([thing(1, None)]).check("");
+    bench.declare([thing(2, None)]).check("error: protected, and would be lost: dev/thing/t (made anew)");
+    bench.declare([thing(2, Some(false))]);
+    let plan = bench.plan();
+    let lifted = [RecordChange::Protection { before: true, after: false }];
+    assert_eq!((plan.counts().replace, plan.nodes[&key("thing/t")].lifecycle_changes()), (1, lifted.to_vec()));
+    // Where nothing was protected, to say so is no change.
+    let mut bench = Bench::applied([thing(1, None)]);
+    bench.declare([thing(1, Some(false))]).check("");
+}
+
+#[test]
+fn what_only_the_state_says_is_a_change() {
+    let thing = declared("thing/t", json!({"size": 1}));
+    let mut bench = Bench::applied([thing.clone()]);
+    assert!(!bench.plan().has_changes());
+    bench.declare([thing.clone().protected().ignoring("size")]);
+    let plan = bench.apply();
+    assert!(plan.has_changes());
+    assert_eq!((plan.counts().record, plan.counts().unchanged), (1, 0));
+    let all: Vec<RecordChange> = plan.recorded_only().flat_map(|(_, changes)| changes).collect();
+    assert!(matches!(all[..], [RecordChange::Protection { before: false, after: true }, RecordChange::Ignored { .. }]));
+    bench.see(&key("thing/t"), |seen| seen.attributes = Value::map([("id", "id-t-1"), ("endpoint", "10.0.0.2")]));
+    let plan = bench.apply();
+    let seen = RecordChange::Seen { attributes: vec!["endpoint".to_owned()] };
+    assert_eq!(plan.recorded_only().flat_map(|(_, changes)| changes).collect::<Vec<_>>(), [seen]);
+    assert!(!bench.plan().has_changes());
 }
 
 #[test]
@@ -312,6 +341,31 @@ fn replace_on_request_and_what_cannot_outlive_it() {
     assert_eq!(explained.disturbs, [key("thing/d")]);
     bench.options.replace.clear();
     bench.replace("thing/none").check("error: --replace thing/none selects no resource");
+}
+
+#[test]
+fn a_target_brings_what_cannot_outlive_its_replacement() {
+    let chain = [
+        declared("thing/a", json!({"size": 1})),
+        declared("thing/b", json!({})).dies_with("thing/a"),
+        declared("thing/c", json!({})).dies_with("thing/b").needs("thing/d"),
+        declared("thing/d", json!({})).needs("thing/a"),
+    ];
+    let mut bench = Bench::applied(chain);
+    let steps = ["Delete c", "Delete b", "Delete a", "Create a", "Create b", "Create c"];
+    let mut requested = bench.clone();
+    requested.target("thing/a").replace("thing/a");
+    assert_eq!(steps_of(&requested.plan()), steps, "{}", requested.shown());
+    // Also where a change forces it.
+    bench.declared.declarations.get_mut(&address("thing/a")).unwrap().spec = json!({"size": 2}).into();
+    bench.target("thing/a");
+    assert_eq!(steps_of(&bench.plan()), steps, "{}", bench.shown());
+    // What is excluded stays out, and so nothing is done to what it stands on.
+    bench.options.targets.clear();
+    bench.exclude("thing/c");
+    let plan = bench.plan();
+    assert_eq!((plan.steps.len(), plan.counts().blocked), (0, 2), "{}", shown(&plan));
+    assert!(shown(&plan).contains("thing/c is on it, cannot outlive it, and is left out"), "{}", shown(&plan));
 }
 
 fn line() -> Bench {
@@ -467,6 +521,29 @@ fn a_foreign_lineage_took_it_over() {
 }
 
 #[test]
+fn a_first_plan_begins_nothing_beside_another_state_of_its_cluster() {
+    let mut bench = Bench::new([
+        declared("thing/a", json!({})),
+        declared("thing/s", json!({})).with(|declaration| declaration.ownership = Ownership::Shared),
+    ]);
+    let there = declared("thing/a", json!({}));
+    bench.put(&key("thing/a"), there, 1);
+    bench.snapshot.records.clear();
+    bench.see(&key("thing/a"), |seen| seen.mark.as_mut().unwrap().lineage = "lost".to_owned());
+    bench.check(
+        "thing/a: blocked (not_ours a lineage lost (dev/thing/a))
+         thing/s: blocked (other_state thing/a)",
+    );
+    // A namesake of another cluster stands in nobody's way but its own.
+    let mut other = bench.clone();
+    other.see(&key("thing/a"), |seen| seen.mark.as_mut().unwrap().address = address("other/thing/a"));
+    assert_eq!((other.plan().counts().create, other.plan().counts().blocked), (1, 1), "{}", other.shown());
+    // And with a state of its own it goes on.
+    bench.snapshot.serial = 1;
+    assert_eq!(bench.plan().counts().create, 1, "{}", bench.shown());
+}
+
+#[test]
 fn what_stands_in_the_place_of_ours_without_a_mark_is_not_ours() {
     let mut bench = Bench::applied([declared("thing/a", json!({"size": 1}))]);
     bench.see(&key("thing/a"), |seen| seen.mark = None);
@@ -599,9 +676,45 @@ fn planning_is_pure() {
     let other = elsewhere.try_plan().unwrap();
     assert_eq!(other.content_digest, plan.content_digest);
     assert_ne!(other.digest, plan.digest);
-    let mut tampered = plan.clone();
-    tampered.nodes.get_mut(&key("thing/b")).unwrap().declaration.as_mut().unwrap().spec = json!({"x": 7}).into();
-    assert_ne!(digest_of(&tampered), plan.digest);
+}
+
+#[test]
+fn a_plan_that_was_changed_does_not_fit_its_digest_be_it_in_what_is_only_shown() {
+    let mut bench = line();
+    bench.apply();
+    bench.drift("thing/b", "x", json!(2)).gone("thing/c");
+    let plan = bench.plan();
+    let check = |change: &dyn Fn(&mut Plan)| {
+        let mut tampered = plan.clone();
+        change(&mut tampered);
+        assert_ne!(tampered, plan);
+        assert_ne!(digest_of(&tampered), plan.digest);
+    };
+    fn node(plan: &mut Plan) -> &mut PlanNode {
+        plan.nodes.get_mut(&key("thing/b")).unwrap()
+    }
+    check(&|plan| node(plan).declaration.as_mut().unwrap().spec = json!({"x": 7}).into());
+    check(&|plan| node(plan).before = None);
+    check(&|plan| node(plan).after = Some(json!({"x": 7}).into()));
+    check(&|plan| node(plan).reason = Reason::Imported);
+    check(&|plan| node(plan).record = None);
+    check(&|plan| plan.drift.clear());
+    check(&|plan| {
+        plan.outputs.insert("registry".to_owned(), "evil.example.com".into());
+    });
+    check(&|plan| plan.notes.push("all is well".to_owned()));
+    check(&|plan| plan.header.commit = Some("0123456".to_owned()));
+}
+
+#[test]
+fn outputs_alone_are_a_change() {
+    let mut bench = line();
+    bench.apply();
+    bench.declared.outputs.insert("registry".to_owned(), "ghcr.io/owner".into());
+    let plan = bench.plan();
+    assert!(plan.has_changes() && plan.changes_outputs() && plan.steps.is_empty());
+    bench.snapshot.outputs = plan.outputs;
+    assert!(!bench.plan().has_changes());
 }
 
 #[test]

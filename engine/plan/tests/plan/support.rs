@@ -118,7 +118,7 @@ pub(crate) trait With: Sized {
         self.with(|declaration| declaration.identity = Identity::named(name))
     }
     fn protected(self) -> Declaration {
-        self.with(|declaration| declaration.lifecycle.protect = true)
+        self.with(|declaration| declaration.lifecycle.protect = Some(true))
     }
     fn create_first(self) -> Declaration {
         self.with(|declaration| declaration.lifecycle.create_before_destroy = true)

@@ -183,7 +183,8 @@ async fn what_ends_at_once_says_why_without_its_secrets() {
     spec.env.insert("REGISTRY_LOG_LEVEL".to_owned(), spec.env["REGISTRY_HTTP_SECRET"].clone());
     let target = engine.target("foo", "container", &spec);
     let secrets = [("env.REGISTRY_HTTP_SECRET", "hush-hush"), ("env.REGISTRY_LOG_LEVEL", "whisper-whisper")];
-    engine.create_with(&target, &secrets).await;
+    // Whether it still runs when it is looked at is chance.
+    engine.provider.create(&engine.context(), &engine.request(&target, &secrets)).await.unwrap();
     let waited = engine.wait(&target, Duration::from_secs(20)).await;
     let Readiness::NotReady(why) = waited.readiness else { panic!("ready with a wrong configuration") };
     assert!(why.contains("exit code") && why.contains("its log says"), "{why}");

@@ -82,7 +82,7 @@ fn check_rich(record: &Record) {
     assert_eq!(record.status, Status::Stuck { why: "look".to_owned() });
     assert_eq!((record.host_generation, record.adopted), (Some(2), true));
     let declaration = &record.declaration;
-    assert!(declaration.lifecycle.protect && declaration.lifecycle.create_before_destroy);
+    assert!(declaration.lifecycle.is_protected() && declaration.lifecycle.create_before_destroy);
     assert_eq!(declaration.edges.len(), 2);
     assert_eq!(declaration.origins.iter().count(), 7);
     assert_eq!(declaration.spec.field("$odd"), Some(&Value::from("key")));

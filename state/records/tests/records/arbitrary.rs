@@ -79,7 +79,7 @@ fn any_declaration(name: &'static str) -> impl Strategy<Value = Declaration> {
     });
     let ownership =
         proptest::sample::select(&[Ownership::Owned, Ownership::Shared, Ownership::Fields, Ownership::Read][..]);
-    let lifecycle = (any::<bool>(), any::<bool>(), collection::vec(path(), 0..3))
+    let lifecycle = (any::<Option<bool>>(), any::<bool>(), collection::vec(path(), 0..3))
         .prop_map(|(protect, create_before_destroy, ignore)| Lifecycle { protect, create_before_destroy, ignore });
     let choices = collection::vec(
         (path(), collection::vec(any::<u16>(), 0..3)).prop_map(|(path, preferred)| Choice::Port { path, preferred }),

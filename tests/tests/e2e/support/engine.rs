@@ -174,6 +174,14 @@ impl Engine {
         found
     }
 
+    /// The tags by which a lineage holds images.
+    pub(crate) fn owners(&self, lineage: &str) -> Vec<String> {
+        let images = self.get("/images/json");
+        let tags = images.as_array().into_iter().flatten().flat_map(|image| image["RepoTags"].as_array());
+        let named = tags.flatten().filter_map(Value::as_str).filter(|tag| tag.contains(lineage));
+        named.map(str::to_owned).collect()
+    }
+
     /// The addresses of all that carries our mark; two things of one address are an error.
     #[track_caller]
     pub(crate) fn addresses(&self, cluster: &str) -> Vec<String> {
