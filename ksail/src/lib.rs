@@ -9,6 +9,7 @@ mod commit;
 mod connector;
 mod error;
 mod import;
+mod manifest_files;
 mod migrate;
 mod names;
 mod outputs;
