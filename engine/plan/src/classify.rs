@@ -446,8 +446,11 @@ impl Situation<'_> {
                 let node = self.compared(wanted, record, &seen.fields, Some(seen), self.seen_at());
                 let changed: Vec<&Path> = node.changes.iter().map(|change| &change.path).collect();
                 let replaced = matches!(node.action, Action::Replace { .. });
+                let blocked = matches!(node.action, Action::Blocked { .. });
                 let drift = self.field_drift(record, seen, |path| {
-                    if replaced || changed.iter().any(|changed| changed.covers(path) || path.covers(changed)) {
+                    if blocked {
+                        DriftResponse::Left
+                    } else if replaced || changed.iter().any(|changed| changed.covers(path) || path.covers(changed)) {
                         DriftResponse::Reverted
                     } else if is_ignored(wanted, path) || !is_declared(wanted, path) {
                         DriftResponse::Left

@@ -38,8 +38,10 @@ pub(crate) fn seen(api: &Api, name: &ObjectName, spec: Option<&Value>, live: &mu
     let mut declared = spec.and_then(wire::object).unwrap_or_else(|| bare(api, name));
     secrets::without_data(&mut declared, name);
     let data = if secrets::is_secret(name) { live.as_object_mut().and_then(|map| map.remove("data")) } else { None };
-    let owned = managers.ours.as_ref().unwrap_or(&managers.tools);
-    let fields = project(Some(&Json::Object(declared)), live, Some(owned), Some(&managers.all));
+    // An empty set at the top says that nothing is owned; further below it would say that all is.
+    let owned = Some(managers.ours.as_ref().unwrap_or(&managers.tools)).filter(|owned| !owned.is_empty());
+    let all = Some(&managers.all).filter(|all| !all.is_empty());
+    let fields = project(Some(&Json::Object(declared)), live, owned, all);
     let mut fields = fields.map_or_else(Value::empty_map, Value::from);
     fields.set(&ksail_model::Path::key(MANAGER_FIELD), Value::from(managers.name()));
     if let (Some(data), Some(map)) = (data, live.as_object_mut()) {

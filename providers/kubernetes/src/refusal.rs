@@ -89,7 +89,7 @@ fn hint(reply: &Reply) -> Option<&'static str> {
 }
 
 /// How to take a field from its owner.
-const TAKE_HINT: &str = "leave the field out, or let it be by `spec.lifecycle[].ignoreChanges`; \
+const TAKE_HINT: &str = "leave the field out, or let it be by `spec.lifecycle[].ignore`; \
                          the annotation `ksail.io/conflicts: take` takes it";
 
 /// Fields that others own, with their owners.

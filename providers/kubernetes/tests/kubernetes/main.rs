@@ -1,0 +1,6 @@
+//! The provider on a real API server, which `testbed/kubernetes.sh up` starts and KSAIL_TEST_KUBECONFIG names.
+
+mod cluster;
+mod conformance;
+mod corpus;
+mod objects;
