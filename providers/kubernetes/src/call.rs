@@ -215,7 +215,9 @@ impl Call {
             .map_err(|stop| self.stopped(what, &stop))?;
         match reply {
             Ok(reply) => {
-                self.sent.store(before || refusal::is_open(&reply), Ordering::Relaxed);
+                // What was made is not undone by what fails afterwards.
+                let is_done = reply.status.is_success();
+                self.sent.store(before || is_done || refusal::is_open(&reply), Ordering::Relaxed);
                 Ok(reply)
             }
             Err(error) => {
@@ -229,6 +231,11 @@ impl Call {
                 Err(self.redact(told))
             }
         }
+    }
+
+    /// Something that was sent before this call is on its way.
+    pub(crate) fn is_under_way(&self) {
+        self.sent.store(true, Ordering::Relaxed);
     }
 
     /// The kind of an object, if the server serves it. Where it does not, it is asked again: the kind may be new.

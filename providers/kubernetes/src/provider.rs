@@ -488,6 +488,7 @@ async fn owned_of(call: &Call, api: &Api) -> Result<Vec<Owned>, CallError> {
 
 /// Waits until an object is gone, or until another one bears its name.
 async fn until_gone(call: &Call, what: &str, path: &str, uid: &str) -> Result<Deleted, CallError> {
+    call.is_under_way();
     let mut pause = FIRST_PAUSE;
     let last_look = call.deadline - LAST_LOOK.min(call.context.timeout / 2);
     loop {
@@ -504,7 +505,7 @@ async fn until_gone(call: &Call, what: &str, path: &str, uid: &str) -> Result<De
             return Err(CallError::indeterminate(format!("{what} in {}: {why}", call.session.place))
                 .hint("what holds it must let go; `kubectl get -o yaml` shows its status"));
         }
-        call.pause(what, pause).await?;
+        call.pause(what, pause.min(last_look.saturating_duration_since(Instant::now()))).await?;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

@@ -16,16 +16,21 @@ pub(crate) fn is_absent(reply: &Reply) -> bool {
     reply.status == StatusCode::NOT_FOUND && says_so(&reply.body)
 }
 
+/// An apply that does not fit the kind's schema is answered as a fault of the server.
+fn does_not_fit(reply: &Reply) -> bool {
+    reply.status == StatusCode::INTERNAL_SERVER_ERROR && message(reply).contains("failed to create typed patch object")
+}
+
 /// Whether the same request may be answered otherwise in a moment.
 pub(crate) fn may_pass(reply: &Reply) -> bool {
-    reply.status == StatusCode::TOO_MANY_REQUESTS || reply.status.is_server_error()
+    reply.status == StatusCode::TOO_MANY_REQUESTS || (reply.status.is_server_error() && !does_not_fit(reply))
 }
 
 /// Whether an answer leaves open what became of a change: a gateway that lost its server, a timeout behind the server.
 pub(crate) fn is_open(reply: &Reply) -> bool {
     match reply.status {
         StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => true,
-        StatusCode::INTERNAL_SERVER_ERROR => !message(reply).contains("webhook"),
+        StatusCode::INTERNAL_SERVER_ERROR => !does_not_fit(reply) && !message(reply).contains("webhook"),
         _ => false,
     }
 }
@@ -128,6 +133,7 @@ pub(crate) fn preview(reply: &Reply, exists: bool) -> Preview {
         StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST | StatusCode::CONFLICT => {
             Preview::Refused { message: told(reply), hint: hint(reply).map(str::to_owned) }
         }
+        _ if does_not_fit(reply) => Preview::Refused { message: told(reply), hint: None },
         _ => Preview::Unavailable,
     }
 }
@@ -183,6 +189,10 @@ mod tests {
         assert_eq!(kind(503, "down"), Transient);
         assert_eq!(kind(500, "etcdserver: request timed out"), Indeterminate);
         assert_eq!(kind(500, "failed calling webhook \"x\""), Transient);
+        assert_eq!(
+            kind(500, "failed to create typed patch object (x): .spec.y: field not declared in schema"),
+            Refused
+        );
         assert_eq!(kind(504, "gateway"), Indeterminate);
         assert_eq!(kind(422, "invalid"), Refused);
         assert_eq!(kind(409, "the object has been modified; please apply your changes"), Transient);

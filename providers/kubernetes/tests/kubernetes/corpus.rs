@@ -153,12 +153,7 @@ fn corpus(app: &str) -> Vec<(&'static str, &'static str, Json, bool)> {
             false,
         ),
         ("v1", "PersistentVolumeClaim", json!({"spec": claim}), true),
-        (
-            "v1",
-            "Node",
-            json!({"spec": {"podCIDR": "10.1.2.0/24", "unschedulable": true}}),
-            false,
-        ),
+        ("v1", "Node", json!({"spec": {"podCIDR": "10.1.2.0/24", "unschedulable": true}}), false),
         (
             "v1",
             "Event",
