@@ -25,6 +25,8 @@ use crate::readiness::finalizers;
 use crate::wire::{self, MANAGER_FIELD, text};
 use crate::{FIELD_MANAGER, mark, refusal, secrets, takeover};
 
+/// A version that no object has.
+const NO_VERSION: &str = "1";
 /// The annotation that says that conflicts are decided for us: `take`.
 const CONFLICTS: &str = "ksail.io/conflicts";
 /// The first and the longest pause between two looks.
@@ -52,11 +54,22 @@ struct Apply<'a> {
     name: &'a ObjectName,
     spec: &'a Value,
     mark: Option<&'a Mark>,
-    uid: Option<&'a str>,
+    existing: Existing<'a>,
     secrets: &'a BTreeMap<Path, SecretText>,
     left_alone: &'a [Path],
     force: bool,
     dry_run: bool,
+}
+
+/// What may be there before an apply.
+#[derive(Clone, Copy)]
+enum Existing<'a> {
+    /// Anything: it is asked only what would be.
+    Any,
+    /// Nothing of this name.
+    None,
+    /// This object, and no other.
+    Uid(&'a str),
 }
 
 impl KubernetesProvider {
@@ -165,9 +178,11 @@ fn scope_of(call: &Call, what: &str, name: &ObjectName, api: &Api) -> Result<(),
 fn body(apply: &Apply<'_>) -> Result<Json, String> {
     let mut object = wire::object(apply.spec).ok_or("its spec is not a map")?;
     let metadata = wire::map_at(&mut object, "metadata");
-    if let Some(uid) = apply.uid {
-        // Of another object of this name, or of none, nothing is changed.
-        metadata.insert("uid".to_owned(), uid.into());
+    match apply.existing {
+        Existing::Any => {}
+        // An object of another version is refused; to one that is not there the version does not matter.
+        Existing::None => drop(metadata.insert("resourceVersion".to_owned(), NO_VERSION.into())),
+        Existing::Uid(uid) => drop(metadata.insert("uid".to_owned(), uid.into())),
     }
     if let Some(mark) = apply.mark {
         mark::write(&mut object, mark, secrets::fingerprints(apply.spec));
@@ -189,9 +204,8 @@ async fn apply(call: &Call, apply: &Apply<'_>) -> Result<crate::call::Reply, Cal
     call.change(apply.what, Method::PATCH, &path, "application/apply-patch+yaml", bytes).await
 }
 
-/// Applies, and takes no for an error.
-async fn apply_for_good(call: &Call, request: &Apply<'_>) -> Result<Applied, CallError> {
-    let reply = apply(call, request).await?;
+/// What an apply came to; no is an error.
+fn concluded(call: &Call, request: &Apply<'_>, reply: crate::call::Reply) -> Result<Applied, CallError> {
     if reply.status.is_success() {
         return Ok(applied(call, request.api, request.name, Some(request.spec), reply.body));
     }
@@ -228,9 +242,33 @@ fn left_alone(request: &UpdateRequest, spec: &Value) -> Vec<Path> {
         .collect()
 }
 
-async fn preview_one(call: &Call, request: &PreviewRequest) -> Preview {
+/// Namespaces of what would be made that are not there: nothing in them can be tried.
+async fn absent_namespaces(call: &Call, requests: &[PreviewRequest]) -> Result<BTreeSet<String>, CallError> {
+    let names: BTreeSet<String> = requests
+        .iter()
+        .filter(|request| request.current.is_none())
+        .filter_map(|request| ObjectName::of(&request.target.identity).ok()?.namespace)
+        .collect();
+    let mut absent = BTreeSet::new();
+    for namespace in names {
+        let name = ObjectName { group: String::new(), kind: "Namespace".to_owned(), namespace: None, name: namespace };
+        let what = format!("look at {name}");
+        if let Some(api) = call.api(&what, &name, None).await?
+            // Without the right to look it is tried.
+            && matches!(call.read(&what, &api.object(&name)).await, Ok(None))
+        {
+            absent.insert(name.name);
+        }
+    }
+    Ok(absent)
+}
+
+async fn preview_one(call: &Call, request: &PreviewRequest, absent: &BTreeSet<String>) -> Preview {
     let target = &request.target;
     let Ok(name) = ObjectName::of(&target.identity) else { return Preview::Unavailable };
+    if name.namespace.as_ref().is_some_and(|namespace| absent.contains(namespace)) {
+        return Preview::Unavailable;
+    }
     let Some(spec) = &target.spec else { return Preview::Unavailable };
     if spec.any_leaf(&|leaf| matches!(leaf, Value::Ref(_) | Value::Unknown)) {
         return Preview::Unavailable;
@@ -263,7 +301,7 @@ async fn preview_one(call: &Call, request: &PreviewRequest) -> Preview {
         name: &name,
         spec,
         mark: None,
-        uid: None,
+        existing: Existing::Any,
         secrets: &placeholders,
         left_alone: &[],
         force: becomes_ours || takes_conflicts(spec),
@@ -302,9 +340,10 @@ impl Provider for KubernetesProvider {
 
     async fn preview(&self, context: &CallContext, requests: &[PreviewRequest]) -> Result<Vec<Preview>, CallError> {
         let call = self.call(context).await?;
+        let absent = absent_namespaces(&call, requests).await?;
         let mut previews = Vec::with_capacity(requests.len());
         for request in requests {
-            previews.push(preview_one(&call, request));
+            previews.push(preview_one(&call, request, &absent));
         }
         Ok(futures::stream::iter(previews).buffered(AT_ONCE).collect().await)
     }
@@ -317,38 +356,45 @@ impl Provider for KubernetesProvider {
         let name = ObjectName::of(&target.identity)?;
         let what = format!("create {name}");
         let api = api_of(&call, &what, &name, Some(spec)).await?;
-        let mut becomes_ours = None;
-        let existing = call.read(&what, &api.object(&name)).await?;
-        if let Some(live) = &existing {
-            match whose(live, &context.lineage, target) {
-                Whose::Foreign(why) => return Err(not_ours(&call, &what, &why)),
-                Whose::Ours(mark) if mark.generation != request.mark.generation => {
-                    let why = format!("generation {} of it is still there", mark.generation);
-                    return Err(call.refused(&what, &why));
-                }
-                Whose::Ours(_) | Whose::Adopted => becomes_ours = text(live, &["metadata", "uid"]),
-            }
-            if text(live, &["metadata", "deletionTimestamp"]).is_some() {
-                let message = format!("{what} in {}: the one before is still being deleted", call.session.place);
-                return Err(CallError::transient(message));
-            }
-            if matches!(whose(live, &context.lineage, target), Whose::Adopted) {
-                take_over(&call, &what, &api, &name, live).await?;
-            }
-        }
-        let request = Apply {
+        let mut wanted = Apply {
             what: &what,
             api: &api,
             name: &name,
             spec,
             mark: Some(&request.mark),
-            uid: becomes_ours,
+            existing: Existing::None,
             secrets: &request.secrets,
             left_alone: &[],
             force: takes_conflicts(spec),
             dry_run: false,
         };
-        apply_for_good(&call, &request).await
+        let reply = apply(&call, &wanted).await?;
+        if !refusal::is_race(&reply) {
+            return concluded(&call, &wanted, reply);
+        }
+        // Something of this name is there.
+        let Some(live) = call.read(&what, &api.object(&name)).await? else {
+            return Err(refusal::of_change(&call.session.place, &what, &reply));
+        };
+        let whose = whose(&live, &context.lineage, target);
+        match &whose {
+            Whose::Foreign(why) => return Err(not_ours(&call, &what, why)),
+            Whose::Ours(mark) if mark.generation != request.mark.generation => {
+                return Err(call.refused(&what, &format!("generation {} of it is still there", mark.generation)));
+            }
+            Whose::Ours(_) | Whose::Adopted => {}
+        }
+        if text(&live, &["metadata", "deletionTimestamp"]).is_some() {
+            let message = format!("{what} in {}: the one before is still being deleted", call.session.place);
+            return Err(CallError::transient(message));
+        }
+        if matches!(whose, Whose::Adopted) {
+            take_over(&call, &what, &api, &name, &live).await?;
+            wanted.force = true;
+        }
+        wanted.existing = text(&live, &["metadata", "uid"]).map_or(Existing::Any, Existing::Uid);
+        let reply = apply(&call, &wanted).await?;
+        concluded(&call, &wanted, reply)
     }
 
     async fn update(&self, context: &CallContext, request: &UpdateRequest) -> Result<Applied, CallError> {
@@ -376,13 +422,14 @@ impl Provider for KubernetesProvider {
             name: &name,
             spec,
             mark: Some(&request.mark),
-            uid: text(&live, &["metadata", "uid"]),
+            existing: text(&live, &["metadata", "uid"]).map_or(Existing::Any, Existing::Uid),
             secrets: &request.secrets,
             left_alone: &left_alone(request, spec),
             force: becomes_ours || takes_conflicts(spec),
             dry_run: false,
         };
-        apply_for_good(&call, &request).await
+        let reply = apply(&call, &request).await?;
+        concluded(&call, &request, reply)
     }
 
     async fn delete(&self, context: &CallContext, request: &DeleteRequest) -> Result<Deleted, CallError> {
@@ -417,6 +464,10 @@ impl Provider for KubernetesProvider {
             }
             if !reply.status.is_success() {
                 return Err(refusal::of_change(&call.session.place, &what, &reply));
+            }
+            // What goes at once is answered by a status; what is held, by the object.
+            if reply.body["kind"] == "Status" {
+                return Ok(Deleted::Gone);
             }
         }
         until_gone(&call, &what, &path, &uid).await

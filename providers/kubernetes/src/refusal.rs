@@ -63,8 +63,8 @@ pub(crate) fn of_change(place: &str, what: &str, reply: &Reply) -> CallError {
     with_hint(CallError::refused(text), reply)
 }
 
-/// Somebody changed it at the same moment.
-fn is_race(reply: &Reply) -> bool {
+/// It is there in another version than the one that was sent.
+pub(crate) fn is_race(reply: &Reply) -> bool {
     reply.status == StatusCode::CONFLICT
         && owners(reply).is_empty()
         && message(reply).contains("object has been modified")
