@@ -3,4 +3,5 @@
 mod cluster;
 mod conformance;
 mod corpus;
+mod faults;
 mod objects;
