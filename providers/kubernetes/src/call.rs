@@ -19,6 +19,7 @@ use crate::connection::{Connection, Session, chain};
 use crate::discovery::{self, Api, Discovery};
 use crate::name::ObjectName;
 use crate::refusal;
+use crate::watch::Watches;
 
 /// How often a read is tried in all, and the pause before it is repeated; it doubles.
 const READ_TRIES: u32 = 4;
@@ -108,7 +109,13 @@ impl Call {
         let deadline = deadline(context);
         let opening = async {
             let (client, place) = connection.client().await?;
-            let mut session = Session { client, place, scope: Scope(String::new()), discovery: RwLock::default() };
+            let mut session = Session {
+                client,
+                place,
+                scope: Scope(String::new()),
+                discovery: RwLock::default(),
+                watches: Watches::default(),
+            };
             let scope = async {
                 let path = "/api/v1/namespaces/kube-system";
                 let found = raw_read(&session, path, "application/json", "look at namespace kube-system").await?;
@@ -182,6 +189,17 @@ impl Call {
     /// Waits, unless the call ends first.
     pub(crate) async fn pause(&self, what: &str, pause: Duration) -> Result<(), CallError> {
         guard(&self.context, self.deadline, tokio::time::sleep(pause)).await.map_err(|stop| self.stopped(what, &stop))
+    }
+
+    /// Waits until something happens, at most this long, unless the call ends first.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        event: impl Future<Output = ()>,
+        longest: Duration,
+    ) -> Result<(), CallError> {
+        let waiting = async { drop(tokio::time::timeout(longest, event).await) };
+        guard(&self.context, self.deadline, waiting).await.map_err(|stop| self.stopped(what, &stop))
     }
 
     /// Reads, again where the server is busy or the reply was lost. `None`: the server says that it is not there.

@@ -11,6 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::RwLock;
 
 use crate::discovery::Discovery;
+use crate::watch::Watches;
 
 /// How long the server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,6 +58,7 @@ pub(crate) struct Session {
     /// The UID of `kube-system`.
     pub(crate) scope: Scope,
     pub(crate) discovery: RwLock<Arc<Discovery>>,
+    pub(crate) watches: Watches,
 }
 
 impl Connection {

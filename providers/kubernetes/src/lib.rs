@@ -10,6 +10,7 @@
 mod call;
 mod connection;
 mod discovery;
+mod explain;
 mod fields;
 mod mark;
 mod name;
@@ -19,6 +20,7 @@ mod readiness;
 mod refusal;
 mod secrets;
 mod takeover;
+mod watch;
 mod wire;
 
 pub use connection::{Connection, ConnectionError};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::Method;
-use ksail_model::{Identity, Mark, Ownership, Path, Preview, Value};
+use ksail_model::{Identity, Mark, Ownership, Path, Preview, Readiness, Value};
 use ksail_provider::{
     Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
     Provider, SecretText, Target, UpdateRequest, WaitRequest,
@@ -19,9 +19,10 @@ use tokio::time::Instant;
 use crate::call::Call;
 use crate::connection::{Connection, Session};
 use crate::discovery::Api;
+use crate::explain::explain;
 use crate::name::ObjectName;
 use crate::observe::{self, AT_ONCE, seen, wanted_version};
-use crate::readiness::finalizers;
+use crate::readiness::{finalizers, hopeless, readiness};
 use crate::wire::{self, MANAGER_FIELD, text};
 use crate::{FIELD_MANAGER, mark, refusal, secrets, takeover};
 
@@ -32,6 +33,9 @@ const CONFLICTS: &str = "ksail.io/conflicts";
 /// The first and the longest pause between two looks.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// From which pause on a kind is watched, and the longest pause between two looks at what is watched.
+const WATCHED_FROM: Duration = Duration::from_millis(160);
+const LONGEST_LOOK: Duration = Duration::from_secs(15);
 /// What is kept of a wait's deadline for its answer.
 const LAST_LOOK: Duration = Duration::from_millis(500);
 /// What a secret is in a dry run. The types of Secrets that hold JSON have a placeholder that is some.
@@ -481,7 +485,9 @@ impl Provider for KubernetesProvider {
         let api = api_of(&call, &what, &name, target.spec.as_ref()).await?;
         let path = api.object(&name);
         let last_look = call.deadline - LAST_LOOK.min(context.timeout / 2);
+        let key = (name.namespace.clone(), name.name.clone());
         let mut pause = FIRST_PAUSE;
+        let mut watch = None;
         let mut last: Option<Applied> = None;
         loop {
             let live = match call.read(&what, &path).await {
@@ -495,13 +501,43 @@ impl Provider for KubernetesProvider {
             let Some(live) = live else {
                 return Err(call.refused(&what, "it is not there").hint("plan again"));
             };
-            let found = applied(&call, &api, &name, target.spec.as_ref(), live);
-            if found.seen.readiness.is_ready() || Instant::now() >= last_look {
+            let over = Instant::now() >= last_look || hopeless(&name, &live);
+            let mut found = applied(&call, &api, &name, target.spec.as_ref(), live.clone());
+            if let (Readiness::NotReady(why), true) = (&found.seen.readiness, over) {
+                let more = explain(&call, &name, &live).await;
+                let told = [vec![why.clone()], more].concat().join("; ");
+                found.seen.readiness = Readiness::NotReady(told);
+            }
+            if found.seen.readiness.is_ready() || over {
                 return Ok(found);
             }
             last = Some(found);
-            call.pause(&what, pause.min(last_look.saturating_duration_since(Instant::now()))).await?;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            // What takes longer than a few looks is watched, together with all others of its kind.
+            if pause >= WATCHED_FROM {
+                watch.get_or_insert_with(|| {
+                    let watched = call.session.watches.of(&call.session.client, &api, &context.lineage);
+                    let changes = watched.changes();
+                    (watched, changes)
+                });
+            }
+            let longest = pause.min(last_look.saturating_duration_since(Instant::now()));
+            let ready = async {
+                let Some((watched, changes)) = watch.as_mut() else { return std::future::pending().await };
+                loop {
+                    let is_ready = watched
+                        .object(&key)
+                        .is_some_and(|object| readiness(&name, &object).is_ready() || hopeless(&name, &object));
+                    if is_ready || changes.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let began = Instant::now();
+            call.until(&what, ready, longest).await?;
+            // A watch that is behind may say so again and again.
+            call.pause(&what, FIRST_PAUSE.saturating_sub(began.elapsed())).await?;
+            let is_watched = watch.as_ref().is_some_and(|(watched, _)| !watched.is_refused());
+            pause = (pause * 2).min(if is_watched { LONGEST_LOOK } else { LONGEST_PAUSE });
         }
     }
 

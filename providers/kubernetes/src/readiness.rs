@@ -54,6 +54,19 @@ fn why_not(name: &ObjectName, object: &Json) -> Option<String> {
     }
 }
 
+/// Whether an object that is not ready cannot become so without a change: waiting longer is of no use.
+pub(crate) fn hopeless(name: &ObjectName, object: &Json) -> bool {
+    let failed = || find_condition(object, "Failed").is_some_and(|condition| condition["status"] == "True");
+    match (name.group.as_str(), name.kind.as_str()) {
+        ("batch", "Job") => failed(),
+        ("", "Pod") => text(object, &["status", "phase"]) == Some("Failed"),
+        ("", "PersistentVolumeClaim") => text(object, &["status", "phase"]) == Some("Lost"),
+        ("apps", "Deployment") => find_condition(object, "Progressing")
+            .is_some_and(|condition| condition["reason"] == "ProgressDeadlineExceeded" && unseen(object).is_none()),
+        _ => false,
+    }
+}
+
 /// Groups that Kubernetes brings along: their kinds are known, and what is not named above is ready once it exists.
 fn is_builtin(group: &str) -> bool {
     !group.contains('.') || group.ends_with(".k8s.io")

@@ -9,7 +9,7 @@ use http::Request;
 use ksail_model::{Address, Identity, Mark, Observation, Ownership, Path, Preview, Seen, Value};
 use ksail_provider::{
     Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, PreviewRequest, Provider, SecretText,
-    Target, UpdateRequest,
+    Target, UpdateRequest, WaitRequest,
 };
 use ksail_provider_kubernetes::{Connection, KubernetesProvider, ObjectName};
 use serde_json::Value as Json;
@@ -131,6 +131,11 @@ impl Cluster {
     pub(crate) async fn preview(&self, target: &Target, current: Option<&Seen>) -> Preview {
         let request = PreviewRequest { target: target.clone(), current: current.map(|seen| seen.fields.clone()) };
         self.provider.preview(&self.context(), &[request]).await.unwrap().remove(0)
+    }
+
+    pub(crate) async fn wait(&self, target: &Target, timeout: Duration) -> Result<Applied, CallError> {
+        let context = CallContext { timeout, ..self.context() };
+        self.provider.wait(&context, &WaitRequest { target: target.clone() }).await
     }
 
     pub(crate) async fn delete(&self, target: &Target, adopted: bool) -> Result<Deleted, CallError> {

@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use ksail_model::{Observation, Value};
-use ksail_provider::{CallError, CallErrorKind, CreateRequest, Deleted, DeleteRequest, Provider as _, Target};
+use ksail_provider::{CallError, CallErrorKind, CreateRequest, DeleteRequest, Deleted, Provider as _, Target};
 use ksail_provider_kubernetes::KubernetesProvider;
 use serde_json::{Value as Json, json};
 
@@ -35,8 +35,7 @@ enum Fault {
     Delay,
 }
 
-const ALL: [Fault; 6] =
-    [Fault::Reset, Fault::LostReply, Fault::TooMany, Fault::Down, Fault::Internal, Fault::Delay];
+const ALL: [Fault; 6] = [Fault::Reset, Fault::LostReply, Fault::TooMany, Fault::Down, Fault::Internal, Fault::Delay];
 
 struct Proxy {
     client: kube::Client,
@@ -117,12 +116,7 @@ fn create(cluster: &Cluster, target: &Target) -> CreateRequest {
 }
 
 fn delete(cluster: &Cluster, target: &Target) -> DeleteRequest {
-    DeleteRequest {
-        target: target.clone(),
-        mark: cluster.mark(target),
-        adopted: false,
-        attributes: Value::empty_map(),
-    }
+    DeleteRequest { target: target.clone(), mark: cluster.mark(target), adopted: false, attributes: Value::empty_map() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,7 +167,10 @@ async fn repeated_calls_converge_through_all_faults() {
             match &made {
                 Ok(_) => break,
                 Err(error) => assert!(
-                    matches!(error.kind, CallErrorKind::Indeterminate | CallErrorKind::Transient | CallErrorKind::Unreachable),
+                    matches!(
+                        error.kind,
+                        CallErrorKind::Indeterminate | CallErrorKind::Transient | CallErrorKind::Unreachable
+                    ),
                     "{error:?}"
                 ),
             }
@@ -199,7 +196,9 @@ async fn repeated_calls_converge_through_all_faults() {
         }
         gone.unwrap();
     }
-    let list = cluster.get(&format!("/api/v1/namespaces/default/configmaps?labelSelector=ksail.io/lineage={}", cluster.lineage)).await;
+    let list = cluster
+        .get(&format!("/api/v1/namespaces/default/configmaps?labelSelector=ksail.io/lineage={}", cluster.lineage))
+        .await;
     assert_eq!(list.unwrap_or(Json::Null)["items"].as_array().map(Vec::len), Some(0));
     let _ = std::fs::remove_file(path);
 }

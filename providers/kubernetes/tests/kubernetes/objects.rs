@@ -3,6 +3,7 @@
 use ksail_model::{Observation, Path, Preview, Value};
 use ksail_provider::{CallErrorKind, Deleted};
 use serde_json::json;
+use std::time::Duration;
 
 use crate::cluster::{Cluster, spec};
 
@@ -164,4 +165,51 @@ async fn a_deletion_that_hangs_tells_who_holds_it() {
     let path = format!("/api/v1/namespaces/default/configmaps/{name}");
     cluster.merge(&path, "kubectl-edit", &json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(cluster.observe(&target).await, Observation::Absent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_sees_a_late_change_at_once() {
+    let Some(cluster) = Cluster::real().await else { return };
+    let name = cluster.name("late");
+    let manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"automountServiceAccountToken": false, "containers": [{"name": "a", "image": "example.com/a:1"}]}});
+    let target = cluster.target(&manifest);
+    cluster.create(&target).await.unwrap();
+    let path = format!("/api/v1/namespaces/default/pods/{name}");
+    let change = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        cluster.merge(&format!("{path}/status"), "kubelet", &status).await;
+        std::time::Instant::now()
+    };
+    let wait = async {
+        let waited = cluster.wait(&target, Duration::from_secs(60)).await.unwrap();
+        (waited, std::time::Instant::now())
+    };
+    let ((waited, seen), changed) = futures::join!(wait, change);
+    assert!(waited.seen.readiness.is_ready());
+    // Looks alone would come seconds later.
+    assert!(seen.saturating_duration_since(changed) < Duration::from_secs(1), "{:?}", seen - changed);
+    cluster.delete(&target, false).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_that_fails_tells_what_it_waited_for() {
+    let Some(cluster) = Cluster::real().await else { return };
+    let name = cluster.name("waits");
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let namespace = cluster.target(&namespace);
+    cluster.create(&namespace).await.unwrap();
+    let mut manifest = deployment(&name);
+    manifest["metadata"]["namespace"] = name.as_str().into();
+    manifest["spec"]["replicas"] = 1.into();
+    // A pod that no ServiceAccount can be found for is not made.
+    manifest["spec"]["template"]["spec"]["serviceAccountName"] = "not-there".into();
+    let target = cluster.target(&manifest);
+    cluster.create(&target).await.unwrap();
+    let waited = cluster.wait(&target, Duration::from_secs(5)).await.unwrap();
+    let ksail_model::Readiness::NotReady(why) = &waited.seen.readiness else { panic!("{waited:?}") };
+    assert!(why.starts_with("0 of 1 pods"), "{why}");
+    assert!(why.contains("FailedCreate") && why.contains("not-there"), "{why}");
+    cluster.delete(&namespace, false).await.unwrap();
 }
