@@ -80,8 +80,9 @@ async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     }
     let reply = proxy.client.send(onward.body(kube::client::Body::from(body.to_vec())).unwrap()).await.unwrap();
     assert!(fault != Some(Fault::LostReply), "a lost reply");
-    let (parts, body) = reply.into_parts();
-    Response::from_parts(parts, Body::from(body.collect().await.unwrap().to_bytes()))
+    let status = reply.status();
+    let body = reply.into_body().collect().await.unwrap().to_bytes();
+    Response::builder().status(status).header("content-type", "application/json").body(Body::from(body)).unwrap()
 }
 
 /// A provider that reaches the cluster through the proxy.
@@ -138,7 +139,8 @@ async fn each_fault_means_what_it_is() {
             (Fault::TooMany, CallErrorKind::Transient, Some(1000)),
             (Fault::Down, CallErrorKind::Transient, None),
             (Fault::Internal, CallErrorKind::Indeterminate, None),
-        ]
+        ],
+        "{told:?}"
     );
     proxy.next.lock().unwrap().push(Fault::LostReply);
     let lost = provider.create(&cluster.context(), &create(&cluster, &target)).await.unwrap_err();
