@@ -309,3 +309,43 @@ fn names_of_a_state_say_what_they_are() {
     let plan: Value = project.run(&["plan", "--format", "json"]).code(0).json();
     assert_eq!(plan["resource_changes"].as_array().map(Vec::len), Some(6));
 }
+
+#[test]
+fn a_kubeconfig_with_an_exec_plugin_and_a_named_context_works() {
+    let Some(cluster) = Cluster::real() else { return };
+    let name = unique("exec");
+    let mut project = example(&cluster, &name);
+    let given = std::fs::read_to_string(&cluster.kubeconfig).expect("the kubeconfig");
+    let field = |name: &str| {
+        let line = given.lines().find(|line| line.contains(name)).expect("the field");
+        line.split_once(": ").expect("a value").1.trim().to_owned()
+    };
+    let pem = |name: &str| {
+        use base64::Engine as _;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(field(name)).expect("base64");
+        String::from_utf8(bytes).expect("a PEM")
+    };
+    let credential = serde_json::json!({
+        "apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+        "status": {"clientCertificateData": pem("client-certificate-data"), "clientKeyData": pem("client-key-data")},
+    });
+    project.write("credential.json", &credential.to_string());
+    let credential = project.path().join("credential.json");
+    let kubeconfig = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: not-there\nclusters:\n- name: c\n  cluster: {{server: '{}', certificate-authority-data: {}}}\n\
+         users:\n- name: u\n  user:\n    exec: {{apiVersion: client.authentication.k8s.io/v1, command: cat, args: ['{}'], interactiveMode: Never}}\n\
+         contexts:\n- name: named\n  context: {{cluster: c, user: u}}\n",
+        field("server"),
+        field("certificate-authority-data"),
+        credential.display(),
+    );
+    project.write("exec.kubeconfig", &kubeconfig);
+    project.unset_env("KUBECONFIG");
+    let file = project.read("ksail.yaml");
+    let connection = "  manifests:";
+    let named = "    connection: {kubeconfig: exec.kubeconfig, context: named}\n  manifests:";
+    project.write("ksail.yaml", &file.replace(connection, named));
+    project.run(&["plan", "--detailed-exitcode"]).code(2).says("6 to add");
+    project.write("ksail.yaml", &file.replace(connection, &named.replace("context: named", "context: other")));
+    project.run(&["plan", "--detailed-exitcode"]).code(3).says("other");
+}
