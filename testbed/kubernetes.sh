@@ -4,6 +4,9 @@
 #   testbed/kubernetes.sh up             etcd, kube-apiserver and kube-controller-manager of our own, on free ports
 #   eval "$(testbed/kubernetes.sh env)"  sets KSAIL_TEST_KUBECONFIG for the tests, and KSAIL_TEST_KUBECTL
 #   testbed/kubernetes.sh down           stops them and forgets what they held; the built programs stay
+#   testbed/kubernetes.sh crash PROGRAM  kills one of them; `again PROGRAM` starts it as before
+#
+# KSAIL_TESTBED_WORLD names another control plane beside the first.
 #
 # All of it lives in $KSAIL_TESTBED (~/.cache/ksail-testbed by default). The programs are built from their Go modules, which
 # takes some minutes once, and are kept by their versions. There are no nodes: objects are stored and controlled, no pod runs.
@@ -12,7 +15,7 @@ set -euo pipefail
 readonly kubernetes_version="1.36.3" etcd_version="3.6.8"
 folder="${KSAIL_TESTBED:-$HOME/.cache/ksail-testbed}/kubernetes"
 programs="$folder/programs/kubernetes-$kubernetes_version-etcd-$etcd_version"
-world="$folder/world"
+world="$folder/${KSAIL_TESTBED_WORLD:-world}"
 certificates="$world/pki"
 # How often a build is tried (it downloads), and how long a program may take to answer or to stop, in seconds.
 readonly tries=3 start_seconds=120 stop_seconds=20
@@ -196,8 +199,9 @@ our_kubectl() { "$programs/kubectl" --kubeconfig "$world/kubeconfig" "$@"; }
 start() {
   local name=$1
   shift
+  printf '%s\0' "$@" >"$world/$name.arguments"
   # Nothing of the caller stays open in the program: neither its streams nor the lock.
-  setsid "$programs/$name" "$@" >"$world/$name.log" 2>&1 </dev/null 9>&- &
+  setsid "$programs/$name" "$@" >>"$world/$name.log" 2>&1 </dev/null 9>&- &
   printf '%s' "$!" >"$world/$name.pid"
 }
 
@@ -274,7 +278,21 @@ down() {
   rm -rf "$world"
 }
 
+crash() {
+  local pid
+  pid=$(running "$world/$1.pid" "$1") || fail "$1 does not run"
+  kill -KILL "$pid"
+}
+
+again() {
+  local arguments
+  mapfile -d '' arguments <"$world/$1.arguments"
+  start "$1" "${arguments[@]}"
+  if [[ $1 == kube-apiserver ]]; then wait_until kube-apiserver answers; fi
+}
+
 case "${1:-}" in
+crash | again) "$1" "${2:?a program}" ;;
 build) locked && build ;;
 up) up ;;
 down) down ;;
@@ -283,7 +301,7 @@ env)
   printf 'export KSAIL_TEST_KUBECTL=%s\n' "$programs/kubectl"
   ;;
 *)
-  say "usage: $0 build|up|down|env"
+  say "usage: $0 build|up|down|env|crash|again"
   exit 2
   ;;
 esac

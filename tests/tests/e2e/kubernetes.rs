@@ -349,3 +349,77 @@ fn a_kubeconfig_with_an_exec_plugin_and_a_named_context_works() {
     project.write("ksail.yaml", &file.replace(connection, &named.replace("context: named", "context: other")));
     project.run(&["plan", "--detailed-exitcode"]).code(3).says("other");
 }
+
+/// Another control plane of the test-bed, which ends with this.
+struct Second {
+    cluster: Cluster,
+    world: String,
+}
+
+impl Second {
+    /// `None` where the test-bed of the first is not the one of this checkout.
+    fn up(cluster: &Cluster) -> Option<Self> {
+        let world = unique("second");
+        let testbed = cluster.kubeconfig.ancestors().nth(3)?.to_owned();
+        let second = Self {
+            cluster: Cluster {
+                kubeconfig: testbed.join("kubernetes").join(&world).join("kubeconfig"),
+                kubectl: cluster.kubectl.clone(),
+            },
+            world,
+        };
+        second.testbed(&["up"]);
+        Some(second)
+    }
+
+    #[track_caller]
+    fn testbed(&self, arguments: &[&str]) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/kubernetes.sh");
+        let testbed = self.cluster.kubeconfig.ancestors().nth(3).expect("the test-bed");
+        let run = Command::new(script)
+            .args(arguments)
+            .env("KSAIL_TESTBED", testbed)
+            .env("KSAIL_TESTBED_WORLD", &self.world)
+            .output()
+            .expect("the test-bed runs");
+        assert!(run.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
+    }
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        self.testbed(&["down"]);
+    }
+}
+
+#[test]
+fn another_cluster_behind_the_same_context_is_noticed_and_a_server_that_dies_in_an_apply_is_got_over() {
+    let Some(cluster) = Cluster::real() else { return };
+    let Some(second) = Second::up(&cluster) else { return };
+    let name = unique("scope");
+    let mut project = cluster.project(&name, "");
+    project.write("k8s/many.yaml", &many(&name, 5, "x"));
+    project.apply();
+    project.set_env("KUBECONFIG", &second.cluster.kubeconfig.display().to_string());
+    project.run(&["plan", "--detailed-exitcode"]).code(3).says("another outside answers");
+    project.run(&["apply", "--auto-approve"]).code(3);
+    assert!(second.cluster.kubectl(&["get", "namespace", &name, "--ignore-not-found", "-o", "name"]).is_empty());
+    project.set_env("KUBECONFIG", &cluster.kubeconfig.display().to_string());
+    project.run(&["destroy", "--auto-approve"]).code(0);
+
+    let name = unique("crash");
+    let project = second.cluster.project(&name, "");
+    project.write("k8s/many.yaml", &many(&name, 300, "x"));
+    let mut running = project.start(&["apply", "--auto-approve"]);
+    crate::support::wait_until("the first objects", || running.has_said("/o1: created") || running.is_over());
+    second.testbed(&["crash", "kube-apiserver"]);
+    std::thread::sleep(Duration::from_secs(1));
+    second.testbed(&["again", "kube-apiserver"]);
+    let run = running.end();
+    println!("the apply through the crash ended with {:?}", run.code);
+    project.apply();
+    project.is_settled();
+    let left =
+        second.cluster.kubectl(&["get", "configmap,secret", "-n", &name, "-l", "ksail.io/lineage", "-o", "name"]);
+    assert_eq!(left.lines().count(), 300);
+}
