@@ -237,6 +237,16 @@ fn with_rights_to_look_alone_a_plan_works() {
     project.set_env("KUBECONFIG", &as_looker.kubeconfig.display().to_string());
     project.run(&["plan", "--detailed-exitcode"]).code(2).says("6 to add");
     project.run(&["apply", "--auto-approve"]).code(3).says("kubectl auth can-i");
+    // What is there and would change is shown as it is declared, and the plan says so.
+    project.set_env("KUBECONFIG", &cluster.kubeconfig.display().to_string());
+    project.apply();
+    project.set_env("KUBECONFIG", &as_looker.kubeconfig.display().to_string());
+    let web = project.read("k8s/web.yaml");
+    project.write("k8s/web.yaml", &web.replace("LOG_LEVEL: info", "LOG_LEVEL: debug"));
+    let plan = project.run(&["plan", "--detailed-exitcode"]).code(2);
+    plan.says(&format!("what would become of {name}/object/ConfigMap/{name}/settings could not be tried"));
+    project.set_env("KUBECONFIG", &cluster.kubeconfig.display().to_string());
+    project.run(&["destroy", "--auto-approve"]).code(0);
     for kind in ["clusterrole", "clusterrolebinding"] {
         cluster.kubectl(&["delete", kind, &name]);
     }
