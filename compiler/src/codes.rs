@@ -73,6 +73,10 @@ codes! {
         "`spec.requiredVersion` names the versions that may use the file.";
     ARCHIVE = 152, "the archive of images cannot be read",
         "`spec.cluster.importImages` names a tar as `docker save` writes it, or an OCI layout in a tar.";
+    MANIFEST = 153, "manifests cannot be read",
+        "An entry of `spec.manifests` is a file, a folder, or a pattern such as `apps/**/*.yaml`, relative to the project's folder, and there must be something.";
+    NOT_AN_OBJECT = 154, "a document is not an object",
+        "Every document of a manifest is an object of Kubernetes, or a list of such: a map with `apiVersion`, `kind` and `metadata.name`.";
     MATCHES_NOTHING = 160, "the rule matches no resource",
         "Nothing that is declared has an address that begins so. `ksail plan` and `ksail state list` show addresses.";
     CANNOT_COEXIST = 161, "create-before-destroy is not possible for this kind",

@@ -31,6 +31,7 @@ pub(crate) fn judge(loaded: &Loaded) -> Vec<Diagnostic> {
     judge.names();
     judge.matrix();
     judge.no_cluster();
+    judge.existing_cluster();
     judge.sections_without_effect();
     judge.spellings();
     judge.pools();
@@ -64,7 +65,7 @@ const RESERVED_NAMES: [&str; 4] = ["bridge", "host", "none", "default"];
 fn providers(distribution: Distribution) -> &'static [Provider] {
     use Provider::{Aws, Azure, Docker, Embedded, Gcp, Hetzner, Kubernetes, Omni};
     match distribution {
-        Distribution::None => &[Docker, Embedded],
+        Distribution::None => &[Docker, Embedded, Kubernetes],
         Distribution::Vanilla | Distribution::K3s => &[Docker, Hetzner, Kubernetes],
         Distribution::Talos => &[Docker, Hetzner, Omni, Kubernetes],
         Distribution::VCluster | Distribution::Kwok => &[Docker, Kubernetes],
@@ -141,6 +142,32 @@ impl Judge<'_> {
             let error = Diagnostic::error(codes::NOT_ALLOWED_TOGETHER, message)
                 .hint("leave the field out, or take another distribution");
             self.between(error, (&path, "needs a cluster"), (&distribution, "makes none"));
+        }
+    }
+
+    /// Manifests need a cluster, and on one that exists there is no engine for the rest.
+    fn existing_cluster(&mut self) {
+        let provider = at("spec.cluster.provider");
+        let manifests = at("spec.manifests");
+        if self.loaded.config.provider() != Provider::Kubernetes {
+            if !self.loaded.config.spec.manifests.is_empty() {
+                let given = self.loaded.config.provider();
+                let error = Diagnostic::error(
+                    codes::NOT_ALLOWED_TOGETHER,
+                    format!("`{manifests}` needs a cluster that a kubeconfig reaches, and provider {given} has none"),
+                )
+                .hint("take `provider: Kubernetes` with `distribution: None`");
+                self.between(error, (&manifests, "needs a cluster"), (&provider, "this provider"));
+            }
+            return;
+        }
+        for text in ["spec.mirrors", "spec.cluster.localRegistry", "spec.cluster.importImages"] {
+            let path = at(text);
+            if self.loaded.has(&path) {
+                let message = format!("`{path}` needs an engine, and provider Kubernetes has none");
+                let error = Diagnostic::error(codes::NOT_ALLOWED_TOGETHER, message).hint("leave it out");
+                self.between(error, (&path, "needs an engine"), (&provider, "this provider"));
+            }
         }
     }
 

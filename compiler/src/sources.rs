@@ -55,6 +55,13 @@ pub trait Project {
     /// A fragment that says why it cannot be read.
     fn image_archive(&self, path: &str) -> Result<ArchiveFacts, String>;
 
+    /// The files of manifests that an entry of `spec.manifests` means: a file, all of a folder, or those that fit a pattern; in
+    /// the order of their names. Relative to the project's folder.
+    ///
+    /// # Errors
+    /// A fragment that says why there are none.
+    fn manifests(&self, entry: &str) -> Result<Vec<SourceFile>, String>;
+
     /// Whether a file or folder exists. The path is relative to the project's folder.
     fn exists(&self, path: &str) -> bool;
 }

@@ -33,7 +33,9 @@ const STANDINGS: &[(&str, Standing)] = &[
     ("spec.provider", Standing::NoEffect),
     ("spec.cluster", Standing::NoEffect),
     ("spec.cluster.distribution", Standing::Partly("None")),
-    ("spec.cluster.provider", Standing::Partly("Docker, Embedded")),
+    ("spec.cluster.provider", Standing::Partly("Docker, Embedded, Kubernetes")),
+    ("spec.cluster.connection.kubeconfig", Standing::Built),
+    ("spec.cluster.connection.context", Standing::Built),
     ("spec.cluster.localRegistry.registry", Standing::Built),
     ("spec.cluster.importImages", Standing::Built),
     ("spec.cluster.cni", Standing::NotYet),
@@ -135,7 +137,9 @@ pub(crate) fn not_built(loaded: &Loaded) -> Vec<Unbuilt> {
         }
     }
     let provider = at("spec.cluster.provider");
-    if !matches!(config.provider(), Provider::Docker | Provider::Embedded) && !loaded.is_broken(&provider) {
+    if !matches!(config.provider(), Provider::Docker | Provider::Embedded | Provider::Kubernetes)
+        && !loaded.is_broken(&provider)
+    {
         add(provider, format!("provider {}", config.provider()));
     }
     let registry = at("spec.cluster.localRegistry.registry");
@@ -160,7 +164,7 @@ mod tests {
         assert_eq!(standing("spec.mirrors[].host"), Standing::Built);
         assert_eq!(standing("spec.cluster.cni"), Standing::NotYet);
         assert_eq!(standing("spec.cluster.autoscaler.node.pools[].min"), Standing::NotYet);
-        assert_eq!(standing("spec.cluster.connection.context"), Standing::NoEffect);
+        assert_eq!(standing("spec.cluster.connection.timeout"), Standing::NoEffect);
         assert_eq!(standing("spec.cluster.localRegistry.registry"), Standing::Built);
     }
 

@@ -17,6 +17,10 @@ const MAX_NODES: usize = 20_000;
 /// The deepest nesting of lists and maps.
 const MAX_DEPTH: usize = 64;
 
+/// The same for a file of manifests, which may hold many objects.
+const MAX_MANIFEST_BYTES: usize = 16 << 20;
+const MAX_MANIFEST_NODES: usize = 2_000_000;
+
 /// The outcome of reading: the tree, if there is one, and what was wrong. Keys that stand twice are reported but
 /// still in the tree, so that credentials can be masked in both.
 pub(crate) struct Read {
@@ -26,15 +30,13 @@ pub(crate) struct Read {
 
 /// Reads the text with this index. `shift` is how many characters of its first line come before `yaml`.
 pub(crate) fn read(texts: &Texts, text: usize, yaml: &str, shift: u32) -> Read {
-    let mut builder = Builder { texts, text, shift, anchors: HashMap::new(), nodes: 0, diagnostics: Vec::new() };
-    if yaml.len() > MAX_TEXT_BYTES {
-        let place = builder.place(Span { line: 1, column: 1, length: 1 }, 1);
-        let message = format!("the file has {} bytes; at most {MAX_TEXT_BYTES} are read", yaml.len());
-        builder.report(codes::TOO_LARGE, message, place);
-        return Read { root: None, diagnostics: builder.diagnostics };
-    }
-    let root = builder.document(yaml.trim_start_matches('\u{feff}')).unwrap_or(None);
-    Read { root, diagnostics: builder.diagnostics }
+    let (documents, diagnostics) = Builder::new(texts, text, shift, MAX_NODES).read(yaml, MAX_TEXT_BYTES, false);
+    Read { root: documents.into_iter().next(), diagnostics }
+}
+
+/// Reads all documents of a file of manifests.
+pub(crate) fn read_all(texts: &Texts, text: usize, yaml: &str) -> (Vec<Node>, Vec<Diagnostic>) {
+    Builder::new(texts, text, 0, MAX_MANIFEST_NODES).read(yaml, MAX_MANIFEST_BYTES, true)
 }
 
 /// Reading cannot go on; the reason was reported.
@@ -58,14 +60,33 @@ struct Builder<'a> {
     shift: u32,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
+    most_nodes: usize,
+    /// The text's lines, for the lengths of values of several lines.
+    lines: Vec<&'a str>,
     diagnostics: Vec<Diagnostic>,
 }
 
-impl Builder<'_> {
-    fn document(&mut self, yaml: &str) -> Result<Option<Node>, Stop> {
+impl<'a> Builder<'a> {
+    fn new(texts: &'a Texts, text: usize, shift: u32, most_nodes: usize) -> Self {
+        let lines = texts.0.get(text).map_or_else(Vec::new, |text| text.text.lines().collect());
+        Self { texts, text, shift, anchors: HashMap::new(), nodes: 0, most_nodes, lines, diagnostics: Vec::new() }
+    }
+
+    fn read(mut self, yaml: &str, most_bytes: usize, several: bool) -> (Vec<Node>, Vec<Diagnostic>) {
+        let mut found = Vec::new();
+        if yaml.len() > most_bytes {
+            let place = self.place(Span { line: 1, column: 1, length: 1 }, 1);
+            let message = format!("the file has {} bytes; at most {most_bytes} are read", yaml.len());
+            self.report(codes::TOO_LARGE, message, place);
+        } else if self.documents(yaml.trim_start_matches('\u{feff}'), several, &mut found).is_err() {
+            found.clear();
+        }
+        (found, self.diagnostics)
+    }
+
+    fn documents(&mut self, yaml: &str, several: bool, found: &mut Vec<Node>) -> Result<(), Stop> {
         let options = granit_parser::options! { flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH };
         let mut frames: Vec<Frame> = Vec::new();
-        let mut root = None;
         let mut documents = 0_usize;
         for next in Parser::new_from_str_with_options(yaml, options) {
             let (event, span) = next.map_err(|error| self.syntax(&error))?;
@@ -73,9 +94,9 @@ impl Builder<'_> {
             let done = match event {
                 Event::DocumentStart(..) => {
                     documents += 1;
-                    if documents > 1 {
+                    if documents > 1 && !several {
                         self.report(codes::SEVERAL_DOCUMENTS, "a second document begins here", place);
-                        return Ok(root);
+                        return Ok(());
                     }
                     None
                 }
@@ -113,12 +134,12 @@ impl Builder<'_> {
             };
             if let Some(node) = done {
                 match frames.last_mut() {
-                    None => root = Some(node),
+                    None => found.push(node),
                     Some(frame) => self.put(frame, node)?,
                 }
             }
         }
-        Ok(root)
+        Ok(())
     }
 
     /// Puts a finished value into the list or map that it belongs to.
@@ -189,8 +210,9 @@ impl Builder<'_> {
 
     fn count(&mut self, place: Place, nodes: usize) -> Result<(), Stop> {
         self.nodes += nodes;
-        if self.nodes > MAX_NODES {
-            self.report(codes::TOO_LARGE, format!("more than {MAX_NODES} values, aliases followed"), place);
+        if self.nodes > self.most_nodes {
+            let most = self.most_nodes;
+            self.report(codes::TOO_LARGE, format!("more than {most} values, aliases followed"), place);
             return Err(Stop);
         }
         Ok(())
@@ -232,8 +254,7 @@ impl Builder<'_> {
             number(span.end.col()).saturating_add(1).saturating_sub(column).max(1)
         } else {
             // The rest of its first line.
-            let text = self.texts.0.get(self.text).map_or("", |text| text.text.as_str());
-            let first = text.lines().nth(line as usize - 1).unwrap_or("");
+            let first = self.lines.get(line as usize - 1).copied().unwrap_or("");
             number(first.trim_end().chars().count()).saturating_add(1).saturating_sub(column).max(1)
         };
         self.place(Span { line, column, length }, last_line)

@@ -30,6 +30,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
         is_host: false,
         holds_data: None,
         repeat_safe: true,
+        normalises: false,
         estimate: Duration::from_millis(800),
     };
     vec![
@@ -96,6 +97,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
                 fields
             })
         },
+        KindSchema { normalises: true, estimate: Duration::from_millis(100), ..kind("object", vec![]) },
     ]
 });
 

@@ -8,6 +8,7 @@ use ksail_model::{Path, ProviderConfig};
 use ksail_provider::{CallError, Connector, HostSession, Provider};
 use ksail_provider_docker::{DockerProvider, Endpoint};
 use ksail_provider_embedded::EmbeddedProvider;
+use ksail_provider_kubernetes::{Connection, KubernetesProvider};
 
 use crate::logged::Logged;
 use crate::settings::Settings;
@@ -39,6 +40,24 @@ impl Connectors {
         };
         Ok(DockerProvider::new(endpoint).project(self.settings.project.clone()))
     }
+
+    /// The kubeconfig that is named, or else those that kubectl would take.
+    fn kubernetes(&self, config: &ProviderConfig) -> KubernetesProvider {
+        let set = |name: &str| (self.settings.env)(name).filter(|value| !value.is_empty());
+        let kubeconfig = match (config.settings.get("kubeconfig"), set("KUBECONFIG")) {
+            (Some(named), _) => vec![self.settings.project.join(self.below_home(named))],
+            (None, Some(paths)) => std::env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty()).collect(),
+            (None, None) => vec![self.below_home("~/.kube/config")],
+        };
+        KubernetesProvider::new(Connection { kubeconfig, context: config.settings.get("context").cloned() })
+    }
+
+    fn below_home(&self, path: &str) -> PathBuf {
+        match (path.strip_prefix("~/"), self.settings.home()) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => PathBuf::from(path),
+        }
+    }
 }
 
 #[async_trait]
@@ -52,6 +71,7 @@ impl Connector for Connectors {
         let inner: Arc<dyn Provider> = match config.kind.as_str() {
             "docker" => Arc::new(self.docker(config, host)?),
             "embedded" => Arc::new(EmbeddedProvider::new(self.settings.program.clone(), self.state_folder.clone())),
+            "kubernetes" => Arc::new(self.kubernetes(config)),
             other => {
                 let message = format!("provider {name} is of kind {other}, which this ksail does not know");
                 return Err(CallError::refused(message));

@@ -10,6 +10,7 @@ mod connector;
 mod error;
 mod import;
 mod logged;
+mod manifest_files;
 mod migrate;
 mod names;
 mod outputs;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ksail_execute::Looker;
 use ksail_kinds::BuiltinKinds;
-use ksail_model::{DeclaredGraph, Diagnostic, Import, Origin, Preview, RecordKey, Selector};
+use ksail_model::{DeclaredGraph, Diagnostic, Import, Origin, Preview, RecordKey, Schemas as _, Selector};
 use ksail_plan::{Action, Inputs, Mode, Observed, Options, Plan, PlanHeader, joined, look_list, plan as make_plan};
 use ksail_provider::{CallContext, Connector, HostSession, PreviewRequest, Target};
 use ksail_records::Snapshot;
@@ -157,6 +157,7 @@ impl Platform {
         let (counts, steps) = (plan.counts(), plan.steps.len());
         tracing::debug!(digest = %plan.digest.short(), serial = plan.header.serial, steps, ?counts, "planned");
         refuse_collisions(&plan, collisions)?;
+        plan.notes.extend(untried(&plan, &previews));
         if let Some(owner) = stack.place.backend.lock_owner().await.ok().flatten() {
             let who = match owner.pid {
                 0 => "another process works on this state".to_owned(),
@@ -243,6 +244,24 @@ async fn preview(
         }
     }
     previews
+}
+
+/// Says which changes the outside could not be asked about, of kinds whose fields it writes its own way.
+fn untried(plan: &Plan, previews: &BTreeMap<RecordKey, Preview>) -> Option<String> {
+    let untried: Vec<String> = plan
+        .nodes
+        .values()
+        .filter(|node| matches!(node.action, Action::Update | Action::Replace { .. }))
+        .filter(|node| BuiltinKinds.schema(node.key.address.kind()).is_some_and(|schema| schema.normalises))
+        .filter(|node| matches!(previews.get(&node.key), None | Some(Preview::Unavailable)))
+        .map(|node| node.key.to_string())
+        .collect();
+    let first = untried.first()?;
+    let more = match untried.len() - 1 {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    Some(format!("what would become of {first}{more} could not be tried: it is shown as it is declared"))
 }
 
 /// An import that a command line asks for.

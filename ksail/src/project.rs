@@ -97,6 +97,10 @@ impl Project for ProjectView<'_> {
         read_archive(&self.0.project.join(path))
     }
 
+    fn manifests(&self, entry: &str) -> Result<Vec<SourceFile>, String> {
+        crate::manifest_files::read(&self.0.project, entry)
+    }
+
     fn exists(&self, path: &str) -> bool {
         self.0.project.join(path).exists()
     }

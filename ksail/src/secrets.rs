@@ -121,7 +121,12 @@ impl SecretStore {
     ) -> Result<T, SecretError> {
         self.with_vault(make, |vault| {
             let env = |name: &str| (self.settings.env)(name);
-            read(&Resolver { env: &env, project: self.settings.project.clone(), vault })
+            let project = &self.settings.project;
+            let manifest = |file: &str, document: usize, path: &Path| {
+                let text = std::fs::read_to_string(project.join(file)).map_err(|error| error.to_string())?;
+                ksail_compiler::manifest_text(&text, document, path)
+            };
+            read(&Resolver { env: &env, project: project.clone(), manifest: &manifest, vault })
         })
     }
 

@@ -106,6 +106,10 @@ pub struct KindSchema {
     /// thing of the same name, or the provider removes it. If not, a thing that is absent after a kill stays unknown until the call's
     /// deadline is past.
     pub repeat_safe: bool,
+    /// Whether the outside may write a field otherwise than it was declared (`1000m` as `1`, defaults within a list). Then a
+    /// field differs only if its declaration changed or what was returned for it last did; what a change of the declaration
+    /// would give, a preview tells.
+    pub normalises: bool,
     /// How long a create takes where no duration was recorded.
     pub estimate: Duration,
 }

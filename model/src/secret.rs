@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Path;
+
 /// A sensitive value: where it comes from, and a keyed fingerprint that tells whether it changed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Secret {
@@ -42,6 +44,15 @@ pub enum SecretPart {
     Env(String),
     /// The content of a file, without its trailing newline; relative to the project's folder.
     File(String),
+    /// A value that stands in a manifest, where the plan and the state do not repeat it.
+    Manifest {
+        /// The file, relative to the project's folder.
+        file: String,
+        /// Which of its documents, from 0.
+        document: usize,
+        /// Where in the document.
+        path: Path,
+    },
     /// A value that was generated and is sealed in the vault under this name.
     Vault(String),
 }
@@ -52,6 +63,7 @@ impl fmt::Display for SecretPart {
             Self::Literal(_) => f.write_str("text"),
             Self::Env(name) => write!(f, "${{{name}}}"),
             Self::File(path) => write!(f, "file {path}"),
+            Self::Manifest { file, path, .. } => write!(f, "{path} of {file}"),
             Self::Vault(name) => write!(f, "vault entry {name}"),
         }
     }

@@ -36,6 +36,14 @@ pub enum SecretError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A manifest no longer has the value that a secret names.
+    #[error("the manifest {} cannot give the value: {why}", path.display())]
+    NotInManifest {
+        /// The file.
+        path: PathBuf,
+        /// Why, as a fragment.
+        why: String,
+    },
     /// A secret names the vault, and there is none.
     #[error("vault entry {name} is needed, and there is no vault")]
     NoVault {
@@ -133,6 +141,7 @@ impl SecretError {
             Self::UnreadableFile { path, .. } | Self::UnusableFile { path, .. } => {
                 Some(format!("the secret is the whole text of {}, with at most one newline at its end", path.display()))
             }
+            Self::NotInManifest { .. } => Some("plan again, with the manifests as they are".to_owned()),
             Self::NoVault { name } | Self::NoEntry { name, .. } => {
                 Some(format!("{name} was sealed where it was generated: bring the vault.age of that checkout here"))
             }

@@ -17,6 +17,8 @@ pub struct Resolver<'a> {
     pub env: &'a (dyn Fn(&str) -> Option<String> + Sync),
     /// The project's folder, which paths of secret files are relative to.
     pub project: PathBuf,
+    /// The text at a path of a document of a file of manifests; or why there is none, as a fragment without the text.
+    pub manifest: &'a (dyn Fn(&str, usize, &Path) -> Result<String, String> + Sync),
     /// The vault, if there is one.
     pub vault: Option<&'a Vault>,
 }
@@ -45,6 +47,10 @@ impl Resolver<'_> {
                 Some(text) => Ok(text.into()),
             },
             SecretPart::File(path) => self.file(path),
+            SecretPart::Manifest { file, document, path } => match (self.manifest)(file, *document, path) {
+                Ok(text) => Ok(text.into()),
+                Err(why) => Err(SecretError::NotInManifest { path: self.project.join(file), why }),
+            },
             SecretPart::Vault(name) => {
                 let vault = self.vault.ok_or_else(|| SecretError::NoVault { name: name.clone() })?;
                 let missing = || SecretError::NoEntry { path: vault.path().to_owned(), name: name.clone() };

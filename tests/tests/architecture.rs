@@ -24,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ksail-conformance", &["ksail-model", "ksail-kinds", "ksail-provider"]),
     ("ksail-provider-docker", &["ksail-model", "ksail-kinds", "ksail-provider"]),
     ("ksail-provider-embedded", &["ksail-model", "ksail-kinds", "ksail-provider"]),
+    ("ksail-provider-kubernetes", &["ksail-model", "ksail-kinds", "ksail-provider"]),
     ("ksail-embedded", &[]),
     ("ksail-secrets", &["ksail-model"]),
     ("ksail-views", &["ksail-model", "ksail-plan", "ksail-execute", "ksail-records"]),

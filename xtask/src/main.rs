@@ -1,6 +1,7 @@
 //! Tasks of the project: benchmarks and generated files. `cargo xtask --help` lists them.
 
 mod bench;
+mod objects;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -13,11 +14,14 @@ use clap::Parser as _;
 enum Task {
     /// Measure the engine, beside the installed terraform, and judge the result by the targets.
     Bench(bench::Arguments),
+    /// Measure objects on a real API server, beside kubectl and the least that a client can do.
+    Objects(objects::Arguments),
 }
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Objects(arguments) => objects::run(&arguments, &bench::target()),
     };
     match done {
         Ok(exit) => exit,

@@ -15,11 +15,14 @@ use crate::endpoints::{self, RegistryPlace};
 use crate::format::{MirrorEntry, Provider};
 use crate::image_reference;
 use crate::loaded::Loaded;
+use crate::manifests;
 use crate::sources::Project;
 
 /// The provider of what runs on an engine, and of the embedded engine itself; keys of the graph's providers.
 const DOCKER: &str = "docker";
 const EMBEDDED: &str = "embedded";
+/// The provider of objects.
+const KUBERNETES: &str = "kubernetes";
 
 /// Ports that are tried first for the embedded engine's status page.
 const ENGINE_PORTS: std::ops::RangeInclusive<u16> = 6180..=6195;
@@ -70,8 +73,10 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn declare(&mut self) {
-        if self.loaded.config.provider() == Provider::Embedded {
-            self.engine();
+        match self.loaded.config.provider() {
+            Provider::Kubernetes => return self.objects(),
+            Provider::Embedded => self.engine(),
+            _ => {}
         }
         self.provider(DOCKER);
         let network = self.network();
@@ -89,6 +94,20 @@ impl<'a> Builder<'a> {
         for (index, mirror) in mirrors.iter().enumerate() {
             self.mirror(&base, index, mirror, &taken);
         }
+    }
+
+    /// Objects on a cluster that a kubeconfig reaches.
+    fn objects(&mut self) {
+        self.provider(KUBERNETES);
+        let connection = &self.loaded.config.spec.cluster.connection;
+        let given = [("kubeconfig", &connection.kubeconfig), ("context", &connection.context)];
+        if let Some(config) = self.graph.providers.get_mut(KUBERNETES) {
+            for (key, value) in given {
+                config.settings.extend(value.clone().map(|value| (key.to_owned(), value)));
+            }
+        }
+        let problems = manifests::declare(self.loaded, self.project, KUBERNETES, &mut self.graph);
+        self.problems.extend(problems);
     }
 
     fn provider(&mut self, kind: &str) {

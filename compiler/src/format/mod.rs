@@ -72,6 +72,9 @@ pub struct Spec {
     pub mirrors: Vec<MirrorEntry>,
     /// Rewrites of image references, for machines without the internet and for private registries. The longest prefix wins.
     pub images: Vec<ImageRewrite>,
+    /// Objects of Kubernetes that are declared: files of manifests, folders of them, or patterns such as `apps/**/*.yaml`, relative
+    /// to the project's folder. A file may hold several documents, and lists. Needs `provider: Kubernetes`.
+    pub manifests: Vec<String>,
     /// Where the state is kept.
     pub state: State,
     /// Rules for the life of resources.

@@ -5,5 +5,6 @@ mod fields;
 mod generated;
 mod graphs;
 mod layering;
+mod manifests;
 mod secrets;
 mod world;

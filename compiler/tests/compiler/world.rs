@@ -11,6 +11,7 @@ use ksail_model::{Diagnostic, Severity};
 pub(crate) struct World {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) archives: BTreeMap<String, ArchiveFacts>,
+    pub(crate) manifests: BTreeMap<String, String>,
 }
 
 impl World {
@@ -27,6 +28,11 @@ impl Project for World {
 
     fn image_archive(&self, path: &str) -> Result<ArchiveFacts, String> {
         self.archives.get(path).cloned().ok_or_else(|| "it is torn".to_owned())
+    }
+
+    fn manifests(&self, entry: &str) -> Result<Vec<SourceFile>, String> {
+        let text = self.manifests.get(entry).ok_or("there is no such file or folder")?;
+        Ok(vec![SourceFile { name: entry.to_owned(), text: text.clone() }])
     }
 
     fn exists(&self, path: &str) -> bool {

@@ -77,6 +77,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) last_generation: Option<u32>,
     pub(crate) interrupted: Option<&'a str>,
     pub(crate) moved_from: Option<Address>,
+    /// Whether the record was read, not made up from what was just seen.
+    pub(crate) record_is_known: bool,
 }
 
 /// A judgement.
@@ -404,6 +406,7 @@ impl Situation<'_> {
             replaced_dependency: None,
             name_freed_by: None,
             lost_host: None,
+            record_is_known: false,
             ..*self
         };
         let Judged { mut node, drift: _ } = adopted.managed(wanted, &record);
@@ -459,8 +462,11 @@ impl Situation<'_> {
                 let node = self.compared(wanted, record, &seen.fields, Some(seen), self.seen_at());
                 let changed: Vec<&Path> = node.changes.iter().map(|change| &change.path).collect();
                 let replaced = matches!(node.action, Action::Replace { .. });
+                let blocked = matches!(node.action, Action::Blocked { .. });
                 let drift = self.field_drift(record, seen, |path| {
-                    if replaced || changed.iter().any(|changed| changed.covers(path) || path.covers(changed)) {
+                    if blocked {
+                        DriftResponse::Left
+                    } else if replaced || changed.iter().any(|changed| changed.covers(path) || path.covers(changed)) {
                         DriftResponse::Reverted
                     } else if is_ignored(wanted, path) || !is_declared(wanted, path) {
                         DriftResponse::Left
@@ -507,9 +513,19 @@ impl Situation<'_> {
         how: SeenAt,
     ) -> PlanNode {
         let attributes = seen.map_or(&record.attributes, |seen| &seen.attributes);
-        let (ignored, differences): (Vec<Difference>, Vec<Difference>) = diff(current, &wanted.spec, self.schema)
+        let (ignored, mut differences): (Vec<Difference>, Vec<Difference>) = self
+            .differences(wanted, record, current)
             .into_iter()
             .partition(|difference| is_ignored(wanted, &difference.path));
+        // Where the outside normalises, the texts of the declaration are no measure: what it says that the call would give is.
+        let predicted = match self.preview {
+            Some(Preview::Accepted { fields }) if self.schema.normalises => Some(fields),
+            _ => None,
+        };
+        if let Some(fields) = predicted {
+            differences = diff(current, fields, self.schema);
+            differences.retain(|difference| !is_ignored(wanted, &difference.path));
+        }
         let declared = wanted;
         // What is ignored is sent as it is, so that a change of something else leaves it alone.
         let wanted =
@@ -542,7 +558,10 @@ impl Situation<'_> {
             }
             node.action = Action::Update;
             node.reason = if self.interrupted.is_some() { Reason::Interrupted } else { self.update_reason(&changes) };
-            node.after = Some(after_update(current, &wanted.spec, attributes, self.schema));
+            node.after = Some(match predicted {
+                Some(fields) => joined(fields, attributes),
+                None => after_update(current, &wanted.spec, attributes, self.schema),
+            });
             if !ignored.is_empty() {
                 node.declaration = Some(self.with_written_references(wanted));
             }
@@ -557,6 +576,22 @@ impl Situation<'_> {
             node.refreshed = seen.and_then(|seen| self.refreshed(wanted, record, seen)).map(Arc::new);
         }
         node
+    }
+
+    /// How the fields as they are differ from the declared ones. Where the outside normalises, a field whose declaration and
+    /// whose value are both as they were does not differ.
+    fn differences(&self, wanted: &Declaration, record: &Record, current: &Value) -> Vec<Difference> {
+        let mut differences = diff(current, &wanted.spec, self.schema);
+        // What becomes ours now was never declared, and what a kill left was not seen whole: nothing is proven of them.
+        let proven = self.record_is_known && self.interrupted.is_none() && record_is_whole(record);
+        if self.schema.normalises && proven {
+            let mut touched = diff(&record.declaration.spec, &wanted.spec, self.schema);
+            touched.extend(diff(&record.fields, current, self.schema));
+            differences.retain(|difference| {
+                touched.iter().any(|other| other.path.covers(&difference.path) || difference.path.covers(&other.path))
+            });
+        }
+        differences
     }
 
     /// `declared_since` is how the declaration differs from the one that was applied: what differs besides was changed

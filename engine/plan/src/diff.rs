@@ -203,6 +203,7 @@ mod tests {
             is_host: false,
             holds_data: None,
             repeat_safe: true,
+            normalises: false,
             estimate: Duration::ZERO,
         }
     }

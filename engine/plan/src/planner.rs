@@ -287,6 +287,7 @@ impl Planner<'_, '_> {
             last_generation: self.last_generation(&key.address),
             interrupted: self.inputs.snapshot.open.get(key).map(|open| open.operation.as_str()),
             moved_from: self.moved.get(&key.address).filter(|_| key.deposed.is_none()).cloned(),
+            record_is_known: true,
         };
         let Some(Judged { mut node, drift }) = judge(&situation) else { return Ok(()) };
         if node.action.is_change()

@@ -36,7 +36,14 @@ impl Fixture {
     }
 
     fn resolver<'a>(&self, env: &'a (dyn Fn(&str) -> Option<String> + Sync), vault: Option<&'a Vault>) -> Resolver<'a> {
-        Resolver { env, project: self.root.path().to_owned(), vault }
+        Resolver { env, project: self.root.path().to_owned(), manifest: &manifest, vault }
+    }
+}
+
+fn manifest(file: &str, document: usize, path: &ksail_model::Path) -> Result<String, String> {
+    match (file, document, path.to_string().as_str()) {
+        ("app.yaml", 1, "stringData.token") => Ok(CANARY.to_owned()),
+        _ => Err(format!("it has no text at {path}")),
     }
 }
 

@@ -50,6 +50,7 @@ impl Kinds {
             is_host,
             holds_data: None,
             repeat_safe: true,
+            normalises: false,
             estimate: Duration::from_secs(1),
         };
         let fixed = Err("its name is fixed");

@@ -11,6 +11,7 @@ mod drift;
 mod engines;
 mod interrupts;
 mod kills;
+mod kubernetes;
 mod lifecycle;
 mod lost;
 mod plans;

@@ -2,7 +2,7 @@
 
 mod engine;
 mod ksail;
-mod measure;
+pub(crate) mod measure;
 mod results;
 mod table;
 mod targets;
@@ -78,10 +78,15 @@ pub(crate) struct Arguments {
     check: bool,
 }
 
+/// The folder of what is built.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// Measures, tells, and answers with which code to exit.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let root = root();
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = target();
     let work = target.join("bench");
     if work.exists() {
         fs::remove_dir_all(&work).map_err(|source| Error::io("clear", &work, source))?;

@@ -37,6 +37,7 @@ impl Default for Kinds {
             is_host: false,
             holds_data: None,
             repeat_safe: true,
+            normalises: false,
             estimate: Duration::from_secs(1),
         };
         let slow = KindSchema { estimate: Duration::from_secs(60), ..kind("slow") };

@@ -481,6 +481,65 @@ fn what_the_outside_would_refuse_is_blocked() {
     );
 }
 
+/// `loose/l` declared so, of which the outside returned these fields.
+fn written_otherwise(spec: serde_json::Value, returned: serde_json::Value) -> Bench {
+    let mut bench = Bench::applied([declared("loose/l", spec)]);
+    let key = key("loose/l");
+    let fields = ksail_model::Value::from(returned);
+    bench.see(&key, |seen| seen.fields.clone_from(&fields));
+    std::sync::Arc::make_mut(bench.snapshot.records.get_mut(&key).unwrap()).fields = fields;
+    bench
+}
+
+#[test]
+fn what_the_outside_writes_otherwise_is_measured_by_what_it_returned() {
+    let mut bench = written_otherwise(json!({"cpu": "1000m", "x": 1}), json!({"cpu": "1", "x": 1}));
+    bench.check("");
+    // Without a word of the outside, the new declaration is shown as it is.
+    bench.declare([declared("loose/l", json!({"cpu": "2000m", "x": 1}))]);
+    bench.check(
+        "loose/l: update; declaration_changed; cpu: \"1\" → \"2000m\" (declared)
+         0 update loose/l",
+    );
+    let says = |fields| Preview::Accepted { fields: ksail_model::Value::from(fields) };
+    bench.previews.insert(key("loose/l"), says(json!({"cpu": "2", "x": 1})));
+    bench.check(
+        "loose/l: update; declaration_changed; cpu: \"1\" → \"2\" (declared)
+         0 update loose/l",
+    );
+    // Another spelling of the same: only the state learns of it.
+    bench.previews.insert(key("loose/l"), says(json!({"cpu": "1", "x": 1})));
+    let node = &bench.plan().nodes[&key("loose/l")];
+    assert_eq!(node.action, ksail_plan::Action::NoOp);
+    assert!(node.refreshed.is_some());
+}
+
+#[test]
+fn drift_of_what_the_outside_writes_otherwise_is_seen() {
+    let mut bench = written_otherwise(json!({"cpu": "1000m", "x": 1}), json!({"cpu": "1", "x": 1}));
+    bench.drift("loose/l", "cpu", json!("3"));
+    bench.check(
+        "loose/l: update; drifted; cpu: \"3\" → \"1000m\" (drifted)
+         drift loose/l: changed cpu → reverted
+         0 update loose/l",
+    );
+    // Where the outside would not take it back, it is left, and said so.
+    let refused = Preview::Refused { message: "cpu is owned by another".to_owned(), hint: None };
+    bench.previews.insert(key("loose/l"), refused);
+    bench.check(
+        "loose/l: blocked (refused cpu is owned by another)
+         drift loose/l: changed cpu → left",
+    );
+    bench.previews.clear();
+    bench.declare([declared("loose/l", json!({"cpu": "1000m", "x": 2})).ignoring("cpu")]);
+    let says = Preview::Accepted { fields: json!({"cpu": "3", "x": 2}).into() };
+    bench.previews.insert(key("loose/l"), says);
+    let node = &bench.plan().nodes[&key("loose/l")];
+    let sent = &node.declaration.as_ref().unwrap().spec;
+    assert_eq!(sent.field("cpu"), Some(&ksail_model::Value::from("3")), "what is ignored is sent as it is");
+    assert_eq!(node.changes.len(), 1);
+}
+
 #[test]
 fn what_is_shared_may_be_there() {
     let shared = declared("thing/s", json!({})).with(|declaration| declaration.ownership = Ownership::Shared);

@@ -16,7 +16,7 @@ use ksail_records::{Call, Intent, OpenIntent, Snapshot};
 pub(crate) const LINEAGE: &str = "lineage-1";
 pub(crate) const NOW: u64 = 1_000_000;
 
-/// `thing` ordinary, `host` a host, `twin` may coexist, `once` not safe to repeat.
+/// `thing` ordinary, `host` a host, `twin` may coexist, `once` not safe to repeat, `loose` written otherwise by the outside.
 pub(crate) struct Kinds(Vec<KindSchema>);
 
 impl Default for Kinds {
@@ -35,6 +35,7 @@ impl Default for Kinds {
             is_host: false,
             holds_data: None,
             repeat_safe: true,
+            normalises: false,
             estimate: Duration::from_secs(1),
         };
         Self(vec![
@@ -42,6 +43,7 @@ impl Default for Kinds {
             KindSchema { is_host: true, holds_data: Some("all that is in it"), ..kind("host") },
             KindSchema { may_coexist: Ok(()), ..kind("twin") },
             KindSchema { repeat_safe: false, ..kind("once") },
+            KindSchema { normalises: true, fields: Vec::new(), ..kind("loose") },
         ])
     }
 }

@@ -1,0 +1,242 @@
+//! One object of a manifest.
+
+use ksail_model::{Address, Path, Secret, SecretPart, Step, Value};
+
+use super::{KIND, Scopes, namespace_path};
+use crate::credential;
+use crate::tree::{Data, Meaning, Node, Place, meaning};
+
+/// The namespace of what names none and needs one.
+const DEFAULT_NAMESPACE: &str = "default";
+/// Stands in a name where there is no namespace.
+const NO_NAMESPACE: &str = "_";
+/// What the server writes into an object, and manifests that were read from a cluster still have.
+const SERVER_FIELDS: [&str; 6] =
+    ["creationTimestamp", "resourceVersion", "uid", "generation", "managedFields", "selfLink"];
+/// kubectl's own note, which holds the whole object, values of Secrets among it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// How deep the places of fields are kept. Below that, the nearest above counts.
+const PLACES_DEPTH: usize = 2;
+
+/// One object.
+pub(crate) struct Object {
+    pub(crate) group: String,
+    pub(crate) kind: String,
+    namespace: Option<String>,
+    name: String,
+    pub(crate) spec: Value,
+    /// Where its upper fields stand.
+    pub(crate) places: Vec<(Path, Place)>,
+}
+
+/// Why a document is no object.
+pub(crate) struct Problem {
+    pub(crate) message: String,
+    pub(crate) hint: &'static str,
+    pub(crate) place: Option<Place>,
+}
+
+fn problem(message: impl Into<String>, hint: &'static str, place: Option<Place>) -> Problem {
+    Problem { message: message.into(), hint, place }
+}
+
+fn scalar<'a>(node: &'a Node, path: &[&str]) -> Option<&'a str> {
+    let found = path.iter().try_fold(node, |node, key| node.entry(key).map(|entry| &entry.value))?;
+    match &found.data {
+        Data::Scalar { text, .. } if !found.is_null() && !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+impl Object {
+    /// Reads an object from a document, or from a list within one.
+    pub(crate) fn read(node: &Node, file: &str, document: usize, at: &Path) -> Result<Self, Problem> {
+        let Data::Map(_) = node.data else {
+            return Err(problem(
+                format!("a manifest holds {}, not an object", node.type_name()),
+                "an object is a map with apiVersion, kind and metadata",
+                None,
+            ));
+        };
+        let api_version = scalar(node, &["apiVersion"])
+            .ok_or_else(|| problem("`apiVersion` is missing", "an object begins with apiVersion and kind", None))?;
+        let kind = scalar(node, &["kind"])
+            .ok_or_else(|| problem("`kind` is missing", "an object begins with apiVersion and kind", None))?;
+        let Some(name) = scalar(node, &["metadata", "name"]) else {
+            let place = node.entry("metadata").map(|entry| entry.key_place);
+            let hint = match scalar(node, &["metadata", "generateName"]) {
+                Some(_) => "a name that the server makes up cannot be found again: write `metadata.name`",
+                None => "every object has `metadata.name`",
+            };
+            return Err(problem("`metadata.name` is missing", hint, place));
+        };
+        if api_version == "kustomize.config.k8s.io/v1beta1" {
+            let hint = "name the files that it lists in `spec.manifests`";
+            return Err(problem("kustomizations are not built yet", hint, None));
+        }
+        let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        let is_secret = group.is_empty() && kind == "Secret";
+        let mut object = Self {
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            namespace: scalar(node, &["metadata", "namespace"]).map(str::to_owned),
+            name: name.to_owned(),
+            spec: Value::Null,
+            places: Vec::new(),
+        };
+        object.collect_places(node, &Path::root());
+        let spec = value(node);
+        object.spec = cleaned(spec);
+        if is_secret {
+            object.hide_data(node, file, document, at);
+        }
+        Ok(object)
+    }
+
+    fn collect_places(&mut self, node: &Node, path: &Path) {
+        let Data::Map(entries) = &node.data else { return };
+        for entry in entries {
+            let below = path.child_key(entry.key.clone());
+            self.places.push((below.clone(), entry.value.place));
+            if below.steps().len() < PLACES_DEPTH {
+                self.collect_places(&entry.value, &below);
+            }
+        }
+    }
+
+    /// Replaces the values of a Secret by references: to variables where they are nothing but such, else to the manifest.
+    fn hide_data(&mut self, node: &Node, file: &str, document: usize, at: &Path) {
+        let Value::Map(map) = &mut self.spec else { return };
+        for part in ["data", "stringData"] {
+            let Some(Data::Map(entries)) = node.entry(part).map(|entry| &entry.value.data) else { continue };
+            let mut hidden = std::collections::BTreeMap::new();
+            for entry in entries.iter().filter(|entry| !entry.value.is_null()) {
+                let Data::Scalar { text, .. } = &entry.value.data else { continue };
+                let by_variables = if part == "stringData" { credential::password(text).ok() } else { None };
+                let value = by_variables.unwrap_or_else(|| {
+                    let path = at.child_key(part).child_key(entry.key.clone());
+                    let part = SecretPart::Manifest { file: file.to_owned(), document, path };
+                    Value::Secret(Secret { parts: vec![part], fingerprint: None })
+                });
+                hidden.insert(entry.key.clone(), value);
+            }
+            map.insert(part.to_owned(), Value::map(hidden));
+        }
+    }
+
+    /// Variables that its secrets need.
+    pub(crate) fn variables(&self) -> Vec<String> {
+        self.spec
+            .secrets()
+            .into_iter()
+            .flat_map(|(_, secret)| secret.parts.clone())
+            .filter_map(|part| match part {
+                SecretPart::Env(name) => Some(name),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Decides its namespace. Answers whether that was left out and is the default one.
+    pub(crate) fn settle_namespace(&mut self, scopes: &Scopes) -> bool {
+        let is_namespaced = scopes.is_namespaced(&self.group, &self.kind);
+        match (is_namespaced, &self.namespace) {
+            (Some(false), Some(_)) => {
+                self.namespace = None;
+                if let Some(Value::Map(metadata)) = self.spec.field("metadata").cloned() {
+                    let kept = metadata.into_iter().filter(|(key, _)| key != "namespace");
+                    self.spec.set(&Path::key("metadata"), Value::map(kept));
+                }
+                false
+            }
+            (Some(true), None) => {
+                self.namespace = Some(DEFAULT_NAMESPACE.to_owned());
+                self.spec.set(&namespace_path(), Value::from(DEFAULT_NAMESPACE));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The kind with its group.
+    pub(crate) fn group_kind(&self) -> String {
+        group_kind(&self.group, &self.kind)
+    }
+
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// What finds it: `apps.Deployment/web/shop`.
+    pub(crate) fn name(&self) -> String {
+        full_name(&self.group, &self.kind, self.namespace(), &self.name)
+    }
+
+    pub(crate) fn address(&self, cluster: &str) -> Address {
+        Address::new(cluster, KIND, &[&self.group_kind(), self.namespace().unwrap_or(NO_NAMESPACE), &self.name])
+    }
+
+    pub(crate) fn text(&self, path: &[&str]) -> Option<&str> {
+        at(&self.spec, path)?.as_str()
+    }
+
+    /// The group and kind that it defines, if it is a CustomResourceDefinition.
+    pub(crate) fn defines(&self) -> Option<(&str, &str)> {
+        if self.group != "apiextensions.k8s.io" || self.kind != "CustomResourceDefinition" {
+            return None;
+        }
+        Some((self.text(&["spec", "group"])?, self.text(&["spec", "names", "kind"])?))
+    }
+}
+
+pub(crate) fn group_kind(group: &str, kind: &str) -> String {
+    if group.is_empty() { kind.to_owned() } else { format!("{group}.{kind}") }
+}
+
+/// `apps.Deployment/web/shop`.
+pub(crate) fn full_name(group: &str, kind: &str, namespace: Option<&str>, name: &str) -> String {
+    format!("{}/{}/{name}", group_kind(group, kind), namespace.unwrap_or(NO_NAMESPACE))
+}
+
+/// The value at a path of keys.
+pub(crate) fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, key| value.field(key))
+}
+
+/// A node as a value, with numbers as Kubernetes reads them. What is null is left out.
+fn value(node: &Node) -> Value {
+    match &node.data {
+        Data::List(list) => Value::List(list.iter().map(value).collect()),
+        Data::Map(entries) => Value::map(
+            entries.iter().filter(|entry| !entry.value.is_null()).map(|entry| (entry.key.clone(), value(&entry.value))),
+        ),
+        Data::Scalar { text, plain } => match meaning(text, *plain) {
+            Meaning::Null => Value::Null,
+            Meaning::Boolean(value) => Value::Bool(value),
+            Meaning::Integer(number) => Value::from(number),
+            Meaning::Float => {
+                let number = text.parse().ok().and_then(serde_json::Number::from_f64);
+                number.map_or_else(|| Value::from(text.as_str()), Value::Number)
+            }
+            Meaning::Text => Value::from(text.as_str()),
+        },
+    }
+}
+
+/// Without what only the server writes.
+fn cleaned(mut spec: Value) -> Value {
+    if let Value::Map(map) = &mut spec {
+        map.remove("status");
+    }
+    let Some(Value::Map(mut metadata)) = spec.field("metadata").cloned() else { return spec };
+    for field in SERVER_FIELDS {
+        metadata.remove(field);
+    }
+    if let Some(Value::Map(mut annotations)) = metadata.get("annotations").cloned()
+        && annotations.remove(LAST_APPLIED).is_some()
+    {
+        metadata.insert("annotations".to_owned(), Value::Map(annotations));
+    }
+    spec.set(&Path::from(vec![Step::Key("metadata".to_owned())]), Value::Map(metadata));
+    spec
+}

@@ -1,0 +1,122 @@
+//! Which cluster: kubeconfig files and a context, and the open connection to it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ksail_model::Scope;
+use ksail_provider::CallError;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::sync::RwLock;
+
+use crate::discovery::Discovery;
+use crate::watch::Watches;
+
+/// How long the server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// Kubeconfig files, taken together as kubectl takes `KUBECONFIG`: what stands first counts.
+    pub kubeconfig: Vec<PathBuf>,
+    /// The context; the current one if none is named.
+    pub context: Option<String>,
+}
+
+/// Why a cluster cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// No file is there.
+    #[error("there is no kubeconfig at {0}")]
+    NoKubeconfig(String),
+    /// A file cannot be read, or not be taken together with the others.
+    #[error("the kubeconfig {place} cannot be used: {why}")]
+    Unusable {
+        /// The files.
+        place: String,
+        /// Why, as a fragment.
+        why: String,
+    },
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.context {
+            Some(context) => write!(f, "context {context} of {}", self.files()),
+            None => write!(f, "the current context of {}", self.files()),
+        }
+    }
+}
+
+/// An open connection.
+pub(crate) struct Session {
+    pub(crate) client: kube::Client,
+    /// Where it leads, for messages.
+    pub(crate) place: String,
+    /// The UID of `kube-system`.
+    pub(crate) scope: Scope,
+    pub(crate) discovery: RwLock<Arc<Discovery>>,
+    pub(crate) watches: Watches,
+}
+
+impl Connection {
+    fn files(&self) -> String {
+        self.kubeconfig.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(":")
+    }
+
+    fn unusable(&self, error: &dyn std::error::Error) -> ConnectionError {
+        ConnectionError::Unusable { place: self.files(), why: chain(error) }
+    }
+
+    /// The client, and where it leads.
+    pub(crate) async fn client(&self) -> Result<(kube::Client, String), ConnectionError> {
+        let mut merged: Option<Kubeconfig> = None;
+        for file in self.kubeconfig.iter().filter(|file| file.exists()) {
+            let next = Kubeconfig::read_from(file).map_err(|error| self.unusable(&error))?;
+            merged = Some(match merged {
+                None => next,
+                Some(first) => first.merge(next).map_err(|error| self.unusable(&error))?,
+            });
+        }
+        let kubeconfig = merged.ok_or_else(|| ConnectionError::NoKubeconfig(self.files()))?;
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let mut config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| self.unusable(&error))?;
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // Each call has its own deadline, and a watch is silent for long.
+        config.read_timeout = None;
+        // What is safe to repeat is ours to know.
+        config.default_retry = false;
+        let place = format!("{} ({self})", config.cluster_url);
+        let client = kube::Client::try_from(config).map_err(|error| self.unusable(&error))?;
+        Ok((client, place))
+    }
+}
+
+impl From<ConnectionError> for CallError {
+    fn from(error: ConnectionError) -> Self {
+        let hint = match &error {
+            ConnectionError::NoKubeconfig(_) => {
+                "name one in `spec.cluster.connection.kubeconfig`, or by the variable KUBECONFIG"
+            }
+            ConnectionError::Unusable { .. } => "`kubectl config get-contexts` tells which contexts there are",
+        };
+        Self::unreachable(error.to_string()).hint(hint)
+    }
+}
+
+/// A message with its causes, none of them twice.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let told = source.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        next = source.source();
+    }
+    text
+}

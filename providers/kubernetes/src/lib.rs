@@ -1,0 +1,31 @@
+//! Kubernetes objects on any cluster that a kubeconfig reaches.
+//!
+//! One object is one resource, of the kind `object`. Its spec is the object as a manifest has it, and one field beside:
+//! `fieldManager`, who manages its fields. Objects are changed by server-side apply under the manager `ksail`. What is ours of
+//! an object is what was declared of it and what the server says that we own; nothing else is looked at.
+//!
+//! The identity's name is `<group.Kind>/<namespace or _>/<name>` (`apps.Deployment/web/shop`, `Namespace/_/web`). The scope is
+//! the UID of the namespace `kube-system`. The mark is a label with the lineage and annotations with the rest.
+
+mod call;
+mod connection;
+mod discovery;
+mod explain;
+mod fields;
+mod mark;
+mod name;
+mod observe;
+mod provider;
+mod readiness;
+mod refusal;
+mod secrets;
+mod takeover;
+mod watch;
+mod wire;
+
+pub use connection::{Connection, ConnectionError};
+pub use name::ObjectName;
+pub use provider::KubernetesProvider;
+
+/// Our field manager.
+pub const FIELD_MANAGER: &str = "ksail";

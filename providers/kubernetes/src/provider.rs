@@ -1,0 +1,598 @@
+//! The provider: the calls of the contract.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, TryStreamExt as _};
+use http::Method;
+use ksail_model::{Identity, Mark, Ownership, Path, Preview, Readiness, Value};
+use ksail_provider::{
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
+    Provider, SecretText, Target, UpdateRequest, WaitRequest,
+};
+use serde_json::{Value as Json, json};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::call::Call;
+use crate::connection::{Connection, Session};
+use crate::discovery::Api;
+use crate::explain::explain;
+use crate::name::ObjectName;
+use crate::observe::{self, AT_ONCE, seen, wanted_version};
+use crate::readiness::{finalizers, hopeless, readiness};
+use crate::wire::{self, MANAGER_FIELD, text};
+use crate::{FIELD_MANAGER, mark, refusal, secrets, takeover};
+
+/// A version that no object has.
+const NO_VERSION: &str = "1";
+/// The annotation that says that conflicts are decided for us: `take`.
+const CONFLICTS: &str = "ksail.io/conflicts";
+/// The first and the longest pause between two looks.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// From which pause on a kind is watched, and the longest pause between two looks at what is watched.
+const WATCHED_FROM: Duration = Duration::from_millis(160);
+const LONGEST_LOOK: Duration = Duration::from_secs(15);
+/// What is kept of a wait's deadline for its answer.
+const LAST_LOOK: Duration = Duration::from_millis(500);
+/// What a secret is in a dry run. The types of Secrets that hold JSON have a placeholder that is some.
+const PLACEHOLDER: &str = "x";
+const JSON_PLACEHOLDER: &str = "{\"auths\":{}}";
+
+/// Objects of one cluster.
+///
+/// It connects at its first call and keeps what it found: the scope and which kinds are served. After a crash nothing of it
+/// is left to clean up.
+pub struct KubernetesProvider {
+    connection: Connection,
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+/// What an apply is made of.
+struct Apply<'a> {
+    what: &'a str,
+    api: &'a Api,
+    name: &'a ObjectName,
+    spec: &'a Value,
+    mark: Option<&'a Mark>,
+    existing: Existing<'a>,
+    secrets: &'a BTreeMap<Path, SecretText>,
+    left_alone: &'a [Path],
+    force: bool,
+    dry_run: bool,
+}
+
+/// What may be there before an apply.
+#[derive(Clone, Copy)]
+enum Existing<'a> {
+    /// Anything: it is asked only what would be.
+    Any,
+    /// Nothing of this name.
+    None,
+    /// This object, and no other.
+    Uid(&'a str),
+}
+
+impl KubernetesProvider {
+    /// A provider for the cluster of a connection. Nothing is connected to before the first call.
+    pub fn new(connection: Connection) -> Self {
+        Self { connection, session: Mutex::new(None) }
+    }
+
+    async fn call(&self, context: &CallContext) -> Result<Call, CallError> {
+        let mut open = tokio::select! {
+            biased;
+            () = context.cancel.cancelled() => return Err(CallError::cancelled()),
+            open = self.session.lock() => open,
+            () = tokio::time::sleep(context.timeout) => {
+                return Err(CallError::unreachable(format!("the cluster of {} did not answer before the deadline", self.connection)));
+            }
+        };
+        let session = match open.as_ref() {
+            Some(session) => Arc::clone(session),
+            None => {
+                let session = Call::open(&self.connection, context).await?;
+                *open = Some(Arc::clone(&session));
+                session
+            }
+        };
+        Ok(Call::new(session, context))
+    }
+}
+
+fn applied(call: &Call, api: &Api, name: &ObjectName, spec: Option<&Value>, mut live: Json) -> Applied {
+    Applied { scope: call.session.scope.clone(), seen: seen(api, name, spec, &mut live) }
+}
+
+fn spec_of<'a>(call: &Call, target: &'a Target) -> Result<&'a Value, CallError> {
+    target.spec.as_ref().ok_or_else(|| call.refused(target.address.as_str(), "it has no spec"))
+}
+
+/// Whether fields are taken from their owners.
+fn takes_conflicts(spec: &Value) -> bool {
+    let annotations = spec.field("metadata").and_then(|metadata| metadata.field("annotations"));
+    annotations.and_then(|annotations| annotations.field(CONFLICTS)).and_then(Value::as_str) == Some("take")
+}
+
+/// The id that an existing thing must have. That of an import is a name.
+fn uid(target: &Target) -> Option<&str> {
+    target.id.as_deref().or(target.identity.id.as_deref()).filter(|id| !id.contains('/'))
+}
+
+/// Whose an object is.
+enum Whose {
+    Ours(Mark),
+    /// It carries no mark, and is the one that was adopted.
+    Adopted,
+    Foreign(String),
+}
+
+fn whose(live: &Json, lineage: &str, target: &Target) -> Whose {
+    match mark::read(live) {
+        Some(mark) if mark.lineage == lineage && mark.address == target.address => Whose::Ours(mark),
+        Some(mark) => Whose::Foreign(format!("it belongs to {} of lineage {}", mark.address, mark.lineage)),
+        None if uid(target).is_some() && uid(target) == text(live, &["metadata", "uid"]) => Whose::Adopted,
+        None => Whose::Foreign(format!("it is managed by {}", crate::fields::Managers::of(live).name())),
+    }
+}
+
+fn not_ours(call: &Call, what: &str, why: &str) -> CallError {
+    CallError::not_ours(format!("{what} in {}: it exists and is not ours: {why}", call.session.place))
+        .hint("`ksail import` takes it over")
+}
+
+/// The kind of a target, or why nothing can be done with it.
+async fn api_of(call: &Call, what: &str, name: &ObjectName, spec: Option<&Value>) -> Result<Api, CallError> {
+    let version = wanted_version(spec);
+    let Some(api) = call.api(what, name, version).await? else {
+        let kind = name.group_kind();
+        return Err(CallError::transient(format!(
+            "{what} in {}: the server serves no kind {kind}",
+            call.session.place
+        ))
+        .hint("declare its CustomResourceDefinition too, or install what brings it"));
+    };
+    if version.is_some_and(|version| version != api.version) {
+        let wanted = version.unwrap_or_default();
+        return Err(call
+            .refused(what, &format!("the server serves {} in {}, not in {wanted}", api.kind, api.api_version()))
+            .hint(format!("write apiVersion: {}", api.api_version())));
+    }
+    scope_of(call, what, name, &api)?;
+    Ok(api)
+}
+
+fn scope_of(call: &Call, what: &str, name: &ObjectName, api: &Api) -> Result<(), CallError> {
+    match (&name.namespace, api.namespaced) {
+        (None, true) => {
+            Err(call.refused(what, &format!("{} lives in a namespace", api.kind)).hint("give it `metadata.namespace`"))
+        }
+        (Some(_), false) => {
+            let hint = "take `metadata.namespace` out";
+            Err(call.refused(what, &format!("{} lives in no namespace", api.kind)).hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is sent to the server.
+fn body(apply: &Apply<'_>) -> Result<Json, String> {
+    let mut object = wire::object(apply.spec).ok_or("its spec is not a map")?;
+    let metadata = wire::map_at(&mut object, "metadata");
+    match apply.existing {
+        Existing::Any => {}
+        // An object of another version is refused; to one that is not there the version does not matter.
+        Existing::None => drop(metadata.insert("resourceVersion".to_owned(), NO_VERSION.into())),
+        Existing::Uid(uid) => drop(metadata.insert("uid".to_owned(), uid.into())),
+    }
+    if let Some(mark) = apply.mark {
+        mark::write(&mut object, mark, secrets::fingerprints(apply.spec));
+    }
+    let mut object = Json::Object(object);
+    secrets::fill_in(&mut object, apply.name, apply.secrets, apply.left_alone)?;
+    Ok(object)
+}
+
+async fn apply(call: &Call, apply: &Apply<'_>) -> Result<crate::call::Reply, CallError> {
+    let body = body(apply).map_err(|why| call.refused(apply.what, &why))?;
+    let bytes = serde_json::to_vec(&body).map_err(|error| call.refused(apply.what, &error.to_string()))?;
+    let path = format!(
+        "{}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict&force={}{}",
+        apply.api.object(apply.name),
+        apply.force,
+        if apply.dry_run { "&dryRun=All" } else { "" },
+    );
+    call.change(apply.what, Method::PATCH, &path, "application/apply-patch+yaml", bytes).await
+}
+
+/// What an apply came to; no is an error.
+fn concluded(call: &Call, request: &Apply<'_>, reply: crate::call::Reply) -> Result<Applied, CallError> {
+    if reply.status.is_success() {
+        return Ok(applied(call, request.api, request.name, Some(request.spec), reply.body));
+    }
+    Err(call.redact(refusal::of_change(&call.session.place, request.what, &reply)))
+}
+
+/// Joins what tools own into what we own.
+async fn take_over(call: &Call, what: &str, api: &Api, name: &ObjectName, live: &Json) -> Result<(), CallError> {
+    let Some(patch) = takeover::patch(live, &api.api_version()) else { return Ok(()) };
+    let path = format!("{}?fieldManager={FIELD_MANAGER}", api.object(name));
+    let reply =
+        call.change(what, Method::PATCH, &path, "application/json-patch+json", patch.to_string().into_bytes()).await?;
+    if reply.status.is_success() {
+        return Ok(());
+    }
+    // The test of its version failed: it was changed at the same moment.
+    let mut error = refusal::of_change(&call.session.place, what, &reply);
+    if reply.status == http::StatusCode::UNPROCESSABLE_ENTITY || reply.status == http::StatusCode::CONFLICT {
+        error = CallError::transient(error.message);
+    }
+    Err(call.redact(error))
+}
+
+/// Secrets that are not to be changed, and were changed outside: their text there is not known.
+fn left_alone(request: &UpdateRequest, spec: &Value) -> Vec<Path> {
+    spec.secrets()
+        .into_iter()
+        .filter(|(path, secret)| {
+            let is_changed = request.changed.iter().any(|changed| changed.covers(path) || path.covers(changed));
+            let same = matches!(request.current.get(path), Some(Value::Secret(seen)) if seen.fingerprint == secret.fingerprint);
+            !is_changed && !same && request.current.get(path).is_some()
+        })
+        .map(|(path, _)| path)
+        .collect()
+}
+
+/// Namespaces of what would be made that are not there: nothing in them can be tried.
+async fn absent_namespaces(call: &Call, requests: &[PreviewRequest]) -> Result<BTreeSet<String>, CallError> {
+    let names: BTreeSet<String> = requests
+        .iter()
+        .filter(|request| request.current.is_none())
+        .filter_map(|request| ObjectName::of(&request.target.identity).ok()?.namespace)
+        .collect();
+    let mut absent = BTreeSet::new();
+    for namespace in names {
+        let name = ObjectName { group: String::new(), kind: "Namespace".to_owned(), namespace: None, name: namespace };
+        let what = format!("look at {name}");
+        if let Some(api) = call.api(&what, &name, None).await?
+            // Without the right to look it is tried.
+            && matches!(call.read(&what, &api.object(&name)).await, Ok(None))
+        {
+            absent.insert(name.name);
+        }
+    }
+    Ok(absent)
+}
+
+async fn preview_one(call: &Call, request: &PreviewRequest, absent: &BTreeSet<String>) -> Preview {
+    let target = &request.target;
+    let Ok(name) = ObjectName::of(&target.identity) else { return Preview::Unavailable };
+    if name.namespace.as_ref().is_some_and(|namespace| absent.contains(namespace)) {
+        return Preview::Unavailable;
+    }
+    let Some(spec) = &target.spec else { return Preview::Unavailable };
+    if spec.any_leaf(&|leaf| matches!(leaf, Value::Ref(_) | Value::Unknown)) {
+        return Preview::Unavailable;
+    }
+    let what = format!("preview {name}");
+    let api = match call.api(&what, &name, wanted_version(Some(spec))).await {
+        Ok(Some(api)) => api,
+        // Its kind may be part of the same plan.
+        _ => return Preview::Unavailable,
+    };
+    if let Err(error) = scope_of(call, &what, &name, &api) {
+        return Preview::Refused { message: error.message, hint: error.hint };
+    }
+    if wanted_version(Some(spec)).is_some_and(|version| version != api.version) {
+        return Preview::Unavailable;
+    }
+    let placeholders: BTreeMap<Path, SecretText> = spec
+        .secrets()
+        .into_iter()
+        .map(|(path, _)| {
+            let text = placeholder(&name, &path);
+            (path, SecretText::new(text))
+        })
+        .collect();
+    let manager = request.current.as_ref().and_then(|current| current.field(MANAGER_FIELD)).and_then(Value::as_str);
+    let becomes_ours = manager.is_some_and(|manager| manager != FIELD_MANAGER);
+    let request_of = Apply {
+        what: &what,
+        api: &api,
+        name: &name,
+        spec,
+        mark: None,
+        existing: Existing::Any,
+        secrets: &placeholders,
+        left_alone: &[],
+        force: becomes_ours || takes_conflicts(spec),
+        dry_run: true,
+    };
+    match apply(call, &request_of).await {
+        Ok(mut reply) if reply.status.is_success() => {
+            let mut fields = seen(&api, &name, Some(spec), &mut reply.body).fields;
+            for (path, secret) in spec.secrets() {
+                fields.set(&path, Value::Secret(secret.clone()));
+            }
+            Preview::Accepted { fields }
+        }
+        Ok(reply) => refusal::preview(&reply, request.current.is_some()),
+        Err(_) => Preview::Unavailable,
+    }
+}
+
+fn placeholder(name: &ObjectName, path: &Path) -> String {
+    use base64::Engine as _;
+    let text = path.to_string();
+    let plain = if text.contains(".dockerc") { JSON_PLACEHOLDER } else { PLACEHOLDER };
+    if secrets::is_secret(name) && text.starts_with("data.") {
+        return base64::engine::general_purpose::STANDARD.encode(plain);
+    }
+    plain.to_owned()
+}
+
+#[async_trait]
+impl Provider for KubernetesProvider {
+    async fn observe(&self, context: &CallContext, targets: &[Target]) -> Result<ObserveReply, CallError> {
+        let call = self.call(context).await?;
+        let observations = observe::observe(&call, targets).await?;
+        Ok(ObserveReply { scope: call.session.scope.clone(), observations })
+    }
+
+    async fn preview(&self, context: &CallContext, requests: &[PreviewRequest]) -> Result<Vec<Preview>, CallError> {
+        let call = self.call(context).await?;
+        let absent = absent_namespaces(&call, requests).await?;
+        let mut previews = Vec::with_capacity(requests.len());
+        for request in requests {
+            previews.push(preview_one(&call, request, &absent));
+        }
+        Ok(futures::stream::iter(previews).buffered(AT_ONCE).collect().await)
+    }
+
+    async fn create(&self, context: &CallContext, request: &CreateRequest) -> Result<Applied, CallError> {
+        let mut call = self.call(context).await?;
+        call.hide(request.secrets.values().map(SecretText::expose));
+        let target = &request.target;
+        let spec = spec_of(&call, target)?;
+        let name = ObjectName::of(&target.identity)?;
+        let what = format!("create {name}");
+        let api = api_of(&call, &what, &name, Some(spec)).await?;
+        let mut wanted = Apply {
+            what: &what,
+            api: &api,
+            name: &name,
+            spec,
+            mark: Some(&request.mark),
+            existing: Existing::None,
+            secrets: &request.secrets,
+            left_alone: &[],
+            force: takes_conflicts(spec),
+            dry_run: false,
+        };
+        let reply = apply(&call, &wanted).await?;
+        if !refusal::is_race(&reply) {
+            return concluded(&call, &wanted, reply);
+        }
+        // Something of this name is there.
+        let Some(live) = call.read(&what, &api.object(&name)).await? else {
+            return Err(refusal::of_change(&call.session.place, &what, &reply));
+        };
+        let whose = whose(&live, &context.lineage, target);
+        match &whose {
+            Whose::Foreign(why) => return Err(not_ours(&call, &what, why)),
+            Whose::Ours(mark) if mark.generation != request.mark.generation => {
+                return Err(call.refused(&what, &format!("generation {} of it is still there", mark.generation)));
+            }
+            Whose::Ours(_) | Whose::Adopted => {}
+        }
+        if text(&live, &["metadata", "deletionTimestamp"]).is_some() {
+            let message = format!("{what} in {}: the one before is still being deleted", call.session.place);
+            return Err(CallError::transient(message));
+        }
+        if matches!(whose, Whose::Adopted) {
+            take_over(&call, &what, &api, &name, &live).await?;
+            wanted.force = true;
+        }
+        wanted.existing = text(&live, &["metadata", "uid"]).map_or(Existing::Any, Existing::Uid);
+        let reply = apply(&call, &wanted).await?;
+        concluded(&call, &wanted, reply)
+    }
+
+    async fn update(&self, context: &CallContext, request: &UpdateRequest) -> Result<Applied, CallError> {
+        let mut call = self.call(context).await?;
+        call.hide(request.secrets.values().map(SecretText::expose));
+        let target = &request.target;
+        let spec = spec_of(&call, target)?;
+        let name = ObjectName::of(&target.identity)?;
+        let what = format!("change {name}");
+        let api = api_of(&call, &what, &name, Some(spec)).await?;
+        let Some(live) = call.read(&what, &api.object(&name)).await? else {
+            return Err(call.refused(&what, "it is not there").hint("plan again"));
+        };
+        if let Whose::Foreign(why) = whose(&live, &context.lineage, target) {
+            return Err(not_ours(&call, &what, &why));
+        }
+        let manager = request.current.field(MANAGER_FIELD).and_then(Value::as_str);
+        let becomes_ours = manager.is_some_and(|manager| manager != FIELD_MANAGER);
+        if becomes_ours {
+            take_over(&call, &what, &api, &name, &live).await?;
+        }
+        let request = Apply {
+            what: &what,
+            api: &api,
+            name: &name,
+            spec,
+            mark: Some(&request.mark),
+            existing: text(&live, &["metadata", "uid"]).map_or(Existing::Any, Existing::Uid),
+            secrets: &request.secrets,
+            left_alone: &left_alone(request, spec),
+            force: becomes_ours || takes_conflicts(spec),
+            dry_run: false,
+        };
+        let reply = apply(&call, &request).await?;
+        concluded(&call, &request, reply)
+    }
+
+    async fn delete(&self, context: &CallContext, request: &DeleteRequest) -> Result<Deleted, CallError> {
+        let call = self.call(context).await?;
+        let target = &request.target;
+        let name = ObjectName::of(&target.identity)?;
+        let what = format!("delete {name}");
+        let version = wanted_version(target.spec.as_ref());
+        // A kind that is gone took its objects with it.
+        let Some(api) = call.api(&what, &name, version).await? else { return Ok(Deleted::WasAbsent) };
+        let path = api.object(&name);
+        let Some(live) = call.read(&what, &path).await? else { return Ok(Deleted::WasAbsent) };
+        match whose(&live, &context.lineage, target) {
+            Whose::Ours(mark) if mark.generation == request.mark.generation => {}
+            Whose::Adopted if request.adopted => {}
+            Whose::Ours(mark) => {
+                return Err(not_ours(&call, &what, &format!("it is generation {}", mark.generation)));
+            }
+            Whose::Adopted => return Err(not_ours(&call, &what, "it carries no mark")),
+            Whose::Foreign(why) => return Err(not_ours(&call, &what, &why)),
+        }
+        let uid = text(&live, &["metadata", "uid"]).unwrap_or_default().to_owned();
+        if text(&live, &["metadata", "deletionTimestamp"]).is_none() {
+            let options = json!({
+                "apiVersion": "v1", "kind": "DeleteOptions",
+                "preconditions": {"uid": uid}, "propagationPolicy": "Background",
+            });
+            let options = options.to_string().into_bytes();
+            let reply = call.change(&what, Method::DELETE, &path, "application/json", options).await?;
+            if refusal::is_absent(&reply) {
+                return Ok(Deleted::Gone);
+            }
+            if !reply.status.is_success() {
+                return Err(refusal::of_change(&call.session.place, &what, &reply));
+            }
+            // What goes at once is answered by a status; what is held, by the object.
+            if reply.body["kind"] == "Status" {
+                return Ok(Deleted::Gone);
+            }
+        }
+        until_gone(&call, &what, &path, &uid).await
+    }
+
+    async fn wait(&self, context: &CallContext, request: &WaitRequest) -> Result<Applied, CallError> {
+        let call = self.call(context).await?;
+        let target = &request.target;
+        let name = ObjectName::of(&target.identity)?;
+        let what = format!("wait for {name}");
+        let api = api_of(&call, &what, &name, target.spec.as_ref()).await?;
+        let path = api.object(&name);
+        let last_look = call.deadline - LAST_LOOK.min(context.timeout / 2);
+        let key = (name.namespace.clone(), name.name.clone());
+        let mut pause = FIRST_PAUSE;
+        let mut watch = None;
+        let mut last: Option<Applied> = None;
+        loop {
+            let live = match call.read(&what, &path).await {
+                Ok(live) => live,
+                // The deadline fell into a look: the one before it is the answer.
+                Err(error) => match last.filter(|_| Instant::now() >= last_look && !context.cancel.is_cancelled()) {
+                    Some(last) => return Ok(last),
+                    None => return Err(error),
+                },
+            };
+            let Some(live) = live else {
+                return Err(call.refused(&what, "it is not there").hint("plan again"));
+            };
+            let over = Instant::now() >= last_look || hopeless(&name, &live);
+            let mut found = applied(&call, &api, &name, target.spec.as_ref(), live.clone());
+            if let (Readiness::NotReady(why), true) = (&found.seen.readiness, over) {
+                let more = explain(&call, &name, &live).await;
+                let told = [vec![why.clone()], more].concat().join("; ");
+                found.seen.readiness = Readiness::NotReady(told);
+            }
+            if found.seen.readiness.is_ready() || over {
+                return Ok(found);
+            }
+            last = Some(found);
+            // What takes longer than a few looks is watched, together with all others of its kind.
+            if pause >= WATCHED_FROM {
+                watch.get_or_insert_with(|| {
+                    let watched = call.session.watches.of(&call.session.client, &api, &context.lineage);
+                    let changes = watched.changes();
+                    (watched, changes)
+                });
+            }
+            let longest = pause.min(last_look.saturating_duration_since(Instant::now()));
+            let ready = async {
+                let Some((watched, changes)) = watch.as_mut() else { return std::future::pending().await };
+                loop {
+                    let is_ready = watched
+                        .object(&key)
+                        .is_some_and(|object| readiness(&name, &object).is_ready() || hopeless(&name, &object));
+                    if is_ready || changes.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let began = Instant::now();
+            call.until(&what, ready, longest).await?;
+            // A watch that is behind may say so again and again.
+            call.pause(&what, FIRST_PAUSE.saturating_sub(began.elapsed())).await?;
+            let is_watched = watch.as_ref().is_some_and(|(watched, _)| !watched.is_refused());
+            pause = (pause * 2).min(if is_watched { LONGEST_LOOK } else { LONGEST_PAUSE });
+        }
+    }
+
+    async fn list_owned(&self, context: &CallContext) -> Result<Vec<Owned>, CallError> {
+        let call = self.call(context).await?;
+        let kinds = call.kinds().await;
+        let mut lists = Vec::new();
+        for api in kinds.all() {
+            lists.push(owned_of(&call, api));
+        }
+        let owned: Vec<Vec<Owned>> = futures::stream::iter(lists).buffered(AT_ONCE).try_collect().await?;
+        let mut known = BTreeSet::new();
+        // Some objects are served by two groups.
+        Ok(owned.into_iter().flatten().filter(|owned| known.insert(owned.seen.id.clone())).collect())
+    }
+}
+
+/// All objects of a kind that carry a mark. What controllers copied parts of a mark onto carries none.
+async fn owned_of(call: &Call, api: &Api) -> Result<Vec<Owned>, CallError> {
+    let mut found = BTreeMap::new();
+    observe::list(call, api, None, Some(mark::LINEAGE), |_| true, &mut found).await?;
+    let owned = found.into_iter().filter_map(|((namespace, name), mut live)| {
+        let name = ObjectName { group: api.group.clone(), kind: api.kind.clone(), namespace, name };
+        let seen = seen(api, &name, None, &mut live);
+        let address = &seen.mark.as_ref()?.address;
+        (address.name_parts().first() == Some(&name.group_kind())).then(|| Owned {
+            kind: "object".to_owned(),
+            identity: Identity::named(name.to_string()),
+            seen,
+            ownership: Ownership::Owned,
+        })
+    });
+    Ok(owned.collect())
+}
+
+/// Waits until an object is gone, or until another one bears its name.
+async fn until_gone(call: &Call, what: &str, path: &str, uid: &str) -> Result<Deleted, CallError> {
+    call.is_under_way();
+    let mut pause = FIRST_PAUSE;
+    let last_look = call.deadline - LAST_LOOK.min(call.context.timeout / 2);
+    loop {
+        let live = match call.read(what, path).await? {
+            Some(live) if text(&live, &["metadata", "uid"]) == Some(uid) => live,
+            _ => return Ok(Deleted::Gone),
+        };
+        if Instant::now() >= last_look {
+            let holders = finalizers(&live);
+            let why = match holders.as_slice() {
+                [] => "it is not gone yet".to_owned(),
+                some => format!("it waits for {}", some.join(", ")),
+            };
+            return Err(CallError::indeterminate(format!("{what} in {}: {why}", call.session.place))
+                .hint("what holds it must let go; `kubectl get -o yaml` shows its status"));
+        }
+        call.pause(what, pause.min(last_look.saturating_duration_since(Instant::now()))).await?;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

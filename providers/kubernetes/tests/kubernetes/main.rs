@@ -1,0 +1,7 @@
+//! The provider on a real API server, which `testbed/kubernetes.sh up` starts and KSAIL_TEST_KUBECONFIG names.
+
+mod cluster;
+mod conformance;
+mod corpus;
+mod faults;
+mod objects;
