@@ -204,6 +204,7 @@ mod tests {
             holds_data: None,
             repeat_safe: true,
             estimate: Duration::ZERO,
+            follows: None,
         }
     }
 

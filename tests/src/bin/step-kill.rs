@@ -51,6 +51,7 @@ impl Kinds {
             holds_data: None,
             repeat_safe: true,
             estimate: Duration::from_secs(1),
+            follows: None,
         };
         let fixed = Err("its name is fixed");
         Self(vec![kind("host", true, fixed), kind("thing", false, fixed), kind("twin", false, Ok(()))])

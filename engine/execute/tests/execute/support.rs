@@ -38,6 +38,7 @@ impl Default for Kinds {
             holds_data: None,
             repeat_safe: true,
             estimate: Duration::from_secs(1),
+            follows: None,
         };
         let slow = KindSchema { estimate: Duration::from_secs(60), ..kind("slow") };
         let host = KindSchema { is_host: true, ..kind("host") };

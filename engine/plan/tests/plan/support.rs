@@ -36,6 +36,7 @@ impl Default for Kinds {
             holds_data: None,
             repeat_safe: true,
             estimate: Duration::from_secs(1),
+            follows: None,
         };
         Self(vec![
             kind("thing"),

@@ -25,6 +25,7 @@ impl Default for OneKind {
             holds_data: None,
             repeat_safe: true,
             estimate: Duration::from_millis(100),
+            follows: None,
         })
     }
 }
