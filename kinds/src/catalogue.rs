@@ -32,12 +32,14 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
         repeat_safe: true,
         normalises: false,
         estimate: Duration::from_millis(800),
+        follows: None,
     };
     vec![
         KindSchema {
             is_host: true,
             estimate: Duration::from_millis(300),
             holds_data: Some("all that it hosts, with the blobs of its registries"),
+            follows: Some(crate::engine::follows),
             may_coexist: Err(FIXED_PORT),
             ..kind("engine", vec![])
         },
@@ -83,9 +85,14 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
                 ],
             )
         },
-        KindSchema { may_coexist: Err(FIXED_PORT), ..kind("registry", registry_fields()) },
         KindSchema {
             may_coexist: Err(FIXED_PORT),
+            follows: Some(crate::registry::follows),
+            ..kind("registry", registry_fields())
+        },
+        KindSchema {
+            may_coexist: Err(FIXED_PORT),
+            follows: Some(crate::registry::follows),
             ..kind("mirror", {
                 let mut fields = registry_fields();
                 fields.extend([

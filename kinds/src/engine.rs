@@ -1,5 +1,6 @@
 //! The embedded engine.
 
+use ksail_model::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::Spec;
@@ -20,4 +21,17 @@ pub struct EngineSpec {
 
 impl Spec for EngineSpec {
     const KIND: &'static str = "engine";
+}
+
+impl EngineSpec {
+    /// Where the status page of an engine on a port of this machine is.
+    pub fn endpoint(port: u16) -> String {
+        format!("http://127.0.0.1:{port}")
+    }
+}
+
+/// The attributes that follow from a spec.
+pub(crate) fn follows(_: &str, spec: &Value) -> Vec<(&'static str, Value)> {
+    let port = crate::registry::port_of(spec);
+    port.map(|port| ("endpoint", Value::from(EngineSpec::endpoint(port)))).into_iter().collect()
 }

@@ -1,5 +1,6 @@
 //! The local registry.
 
+use ksail_model::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::Spec;
@@ -26,4 +27,51 @@ pub struct RegistrySpec {
 
 impl Spec for RegistrySpec {
     const KIND: &'static str = "registry";
+}
+
+impl RegistrySpec {
+    /// The port that registries and mirrors listen on in their container.
+    pub const PORT: u16 = 5000;
+
+    /// Where clients on the engine's machine find a registry or mirror that listens on this address and port there.
+    pub fn endpoint(address: &str, port: u16) -> String {
+        let host = match address {
+            "127.0.0.1" | "0.0.0.0" | "" => "localhost",
+            other => other,
+        };
+        format!("{host}:{port}")
+    }
+
+    /// Where containers of its network find the registry or mirror of this name.
+    pub fn network_endpoint(name: &str) -> String {
+        format!("{name}:{}", Self::PORT)
+    }
+}
+
+/// The attributes that follow from the spec of a registry or mirror.
+pub(crate) fn follows(name: &str, spec: &Value) -> Vec<(&'static str, Value)> {
+    let mut all = vec![("network_endpoint", Value::from(RegistrySpec::network_endpoint(name)))];
+    if let (Some(address), Some(port)) = (spec.field("address").and_then(Value::as_str), port_of(spec)) {
+        all.push(("endpoint", Value::from(RegistrySpec::endpoint(address, port))));
+    }
+    all
+}
+
+/// The port of a spec, if it is chosen.
+pub(crate) fn port_of(spec: &Value) -> Option<u16> {
+    spec.field("port").and_then(Value::as_i64).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_it_answers_follows_from_where_it_listens() {
+        let spec = |port: u16| Value::map([("address", Value::from("127.0.0.1")), ("port", Value::from(port))]);
+        let inside = ("network_endpoint", Value::from("dev-local-registry:5000"));
+        let outside = ("endpoint", Value::from("localhost:5050"));
+        assert_eq!(follows("dev-local-registry", &spec(5050)), [inside.clone(), outside]);
+        assert_eq!(follows("dev-local-registry", &spec(0)), [inside]);
+    }
 }

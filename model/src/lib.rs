@@ -28,6 +28,6 @@ pub use observation::{Mark, Observation, Preview, Readiness, Scope, Seen, Unknow
 pub use origin::{Origin, Origins, Span};
 pub use path::{Path, PathError, Step};
 pub use record::{Durations, Record, RecordKey, Status};
-pub use schema::{FieldSchema, KindSchema, ListShape, Schemas};
+pub use schema::{FieldSchema, Follows, KindSchema, ListShape, Schemas};
 pub use secret::{Fingerprint, Secret, SecretPart};
 pub use value::{Reference, Value};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::Path;
+use crate::{Path, Value};
 
 /// How a list compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,7 +86,7 @@ impl FieldSchema {
 }
 
 /// What the engine must know of a kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct KindSchema {
     /// The kind, as it stands in addresses.
     pub kind: &'static str,
@@ -112,7 +112,12 @@ pub struct KindSchema {
     pub normalises: bool,
     /// How long a create takes where no duration was recorded.
     pub estimate: Duration,
+    /// Attributes that follow from what is declared, so that a plan can tell them before the outside does.
+    pub follows: Option<Follows>,
 }
+
+/// Tells attributes from a resource's name outside and its spec. What it cannot tell yet it leaves out.
+pub type Follows = fn(name: &str, spec: &Value) -> Vec<(&'static str, Value)>;
 
 impl KindSchema {
     /// What is known of the field at a path: the flags of every entry that covers it, joined.

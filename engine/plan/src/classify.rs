@@ -362,7 +362,7 @@ impl Situation<'_> {
         self.blocked(Blocked::NothingToImport { id: wanted.identity.name.clone() })
     }
 
-    /// The declared fields, and the computed ones as unknowns.
+    /// The declared fields, what follows from them, and the other computed ones as unknowns.
     fn after_creation(&self, wanted: &Declaration) -> Value {
         let mut after = wanted.spec.clone();
         let computed = self.schema.fields.iter().filter(|field| field.computed);
@@ -373,6 +373,10 @@ impl Situation<'_> {
         }
         if let Value::Map(map) = &mut after {
             map.entry("id".to_owned()).or_insert(Value::Unknown);
+            let follows = self.schema.follows.map(|follows| follows(&wanted.identity.name, &wanted.spec));
+            for (attribute, value) in follows.into_iter().flatten() {
+                map.insert(attribute.to_owned(), value);
+            }
         }
         after
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, RestartPolicyNameEnum};
-use ksail_kinds::HealthCheck;
+use ksail_kinds::{HealthCheck, RegistrySpec};
 use ksail_model::{Mark, Path, Secret, Value};
 
 use crate::labels::{self, Labels};
@@ -373,12 +373,9 @@ impl Observed {
                 .collect();
             attributes.insert("addresses".to_owned(), Value::Map(addresses.into()));
         } else if let Some(port) = self.ports().into_iter().find(|port| port.container == REGISTRY_PORT) {
-            let host = match port.address.as_str() {
-                "127.0.0.1" | "0.0.0.0" | "" => "localhost",
-                other => other,
-            };
-            attributes.insert("endpoint".to_owned(), Value::from(format!("{host}:{}", port.host)));
-            let inside = format!("{}:{REGISTRY_PORT}", self.name());
+            let outside = RegistrySpec::endpoint(&port.address, port.host);
+            attributes.insert("endpoint".to_owned(), Value::from(outside));
+            let inside = RegistrySpec::network_endpoint(self.name());
             attributes.insert("network_endpoint".to_owned(), Value::from(inside));
         }
         Value::Map(attributes.into())

@@ -16,7 +16,7 @@ use crate::network::cause_of;
 /// Where a registry keeps its blobs.
 pub(crate) const REGISTRY_DATA: &str = "/var/lib/registry";
 /// The port that a registry listens on in its container.
-pub(crate) const REGISTRY_PORT: u16 = 5000;
+pub(crate) const REGISTRY_PORT: u16 = RegistrySpec::PORT;
 /// The path that a registry answers once it serves.
 pub(crate) const REGISTRY_PATH: &str = "/v2/";
 /// Lets blobs be deleted, so that the local registry can be cleaned.

@@ -112,10 +112,8 @@ impl EmbeddedProvider {
             }
         };
         let id = look.file.id.to_string();
-        let mut attributes = vec![
-            ("id", Value::from(id.clone())),
-            ("endpoint", Value::from(format!("http://127.0.0.1:{}", look.file.port))),
-        ];
+        let mut attributes =
+            vec![("id", Value::from(id.clone())), ("endpoint", Value::from(EngineSpec::endpoint(look.file.port)))];
         if let Some(socket) = process::socket(folder) {
             attributes.push(("socket", Value::from(socket.display().to_string())));
         }

@@ -52,6 +52,7 @@ impl Kinds {
             repeat_safe: true,
             normalises: false,
             estimate: Duration::from_secs(1),
+            follows: None,
         };
         let fixed = Err("its name is fixed");
         Self(vec![kind("host", true, fixed), kind("thing", false, fixed), kind("twin", false, Ok(()))])

@@ -63,6 +63,19 @@ fn edits_add_remove_and_change_what_they_name_and_nothing_else() {
 }
 
 #[test]
+fn a_plan_tells_where_registries_will_answer() {
+    let project = Project::quickstart();
+    let _ports = crate::support::ChosenPorts::lock();
+    let registry = format!("localhost:{}", project.registry_port);
+    project.run(&["plan"]).code(0).says(&format!("+ registry = \"{registry}\"")).says("dev-local-registry:5000");
+    project.apply();
+    project.run(&["output", "registry"]).code(0).says(&registry);
+    project.is_settled();
+    // Made anew, it answers where it did; elsewhere, the plan says where.
+    project.run(&["plan", "--replace", "registry"]).code(0).says_not("Changes to outputs");
+}
+
+#[test]
 fn undo_goes_back_one_operation_or_several_and_says_what_stays() {
     let project = Project::applied();
     let first = project.history()[0]["operation"].as_str().unwrap().to_owned();
