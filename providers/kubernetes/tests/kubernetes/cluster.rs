@@ -27,14 +27,8 @@ pub(crate) struct Cluster {
 
 /// The kubeconfig of the test-bed. Where there is none, the test says so; with KSAIL_REQUIRE_REAL that is a failure.
 pub(crate) fn kubeconfig() -> Option<PathBuf> {
-    let path = std::env::var_os("KSAIL_TEST_KUBECONFIG").filter(|path| !path.is_empty());
-    if path.is_none() {
-        let why = "KSAIL_TEST_KUBECONFIG names no cluster: run testbed/kubernetes.sh up, and eval what its env prints";
-        assert!(std::env::var_os("KSAIL_REQUIRE_REAL").is_none(), "{why}");
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "did not run: {why}");
-    }
-    path.map(PathBuf::from)
+    let how = "testbed/kubernetes.sh up; testbed/kubernetes.sh env";
+    ksail_test_real::variable("KSAIL_TEST_KUBECONFIG", how).map(PathBuf::from)
 }
 
 pub(crate) fn connection(kubeconfig: &std::path::Path) -> Connection {

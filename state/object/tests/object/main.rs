@@ -1,7 +1,5 @@
 //! The suite of all backends on the in-memory store of `object_store`, and on a real S3 server.
 
-#![expect(clippy::print_stderr, reason = "what did not run is for people")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +14,7 @@ const BUCKET: &str = "ksail-test-state";
 
 /// The real server's endpoint; where there is none, why the test did not run.
 fn endpoint() -> Option<String> {
-    let found = std::env::var("KSAIL_TEST_S3_ENDPOINT").ok().filter(|endpoint| !endpoint.is_empty());
-    if found.is_none() {
-        assert!(
-            std::env::var_os("KSAIL_REQUIRE_REAL").is_none_or(|value| value.is_empty()),
-            "KSAIL_TEST_S3_ENDPOINT is not set, and KSAIL_REQUIRE_REAL is"
-        );
-        eprintln!("did not run: KSAIL_TEST_S3_ENDPOINT is not set (testbed/state.sh up)");
-    }
-    found
+    ksail_test_real::variable("KSAIL_TEST_S3_ENDPOINT", "testbed/state.sh up; testbed/state.sh env")
 }
 
 fn env(endpoint: &str) -> impl Fn(&str) -> Option<String> + use<> {

@@ -1,7 +1,5 @@
 //! The suite of all backends on a real PostgreSQL.
 
-#![expect(clippy::print_stderr, reason = "what did not run is for people")]
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,15 +10,7 @@ use tokio_postgres::NoTls;
 
 /// The real server's address; where there is none, why the test did not run.
 fn url() -> Option<String> {
-    let found = std::env::var("KSAIL_TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty());
-    if found.is_none() {
-        assert!(
-            std::env::var_os("KSAIL_REQUIRE_REAL").is_none_or(|value| value.is_empty()),
-            "KSAIL_TEST_POSTGRES_URL is not set, and KSAIL_REQUIRE_REAL is"
-        );
-        eprintln!("did not run: KSAIL_TEST_POSTGRES_URL is not set (testbed/state.sh up)");
-    }
-    found
+    ksail_test_real::variable("KSAIL_TEST_POSTGRES_URL", "testbed/state.sh up; testbed/state.sh env")
 }
 
 /// A name that no other run of the tests uses.
