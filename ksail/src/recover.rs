@@ -116,9 +116,11 @@ impl Platform {
             state
                 .is_some_and(|state| state.snapshot().lineage != plan.header.lineage && holds_nothing(state.snapshot()))
         };
+        if plan.header.mode != Mode::Recover || !plan.header.new_state {
+            return Ok(None);
+        }
         let place = self.place(&plan.header.stack)?;
-        let begins = plan.header.mode == Mode::Recover && plan.header.new_state;
-        if !begins || !is_in_the_way(place.backend.read().await.ok().and_then(|stored| stored.state)) {
+        if !is_in_the_way(place.backend.read().await.ok().and_then(|stored| stored.state)) {
             return Ok(None);
         }
         let mut writer = place.backend.lock(&self.owner("state recover"), lock_wait).await?;

@@ -92,7 +92,7 @@ pub struct Connection {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct LocalRegistry {
-    /// `[user:${TOKEN}@]host[:port][/path]`. Empty, or on `localhost`, a registry is made there; any other host is used as it is.
+    /// `[user:${TOKEN}@]host[:port][/path]`. Empty, or on `localhost`, a registry is made there; any other host is used as it is, and is the output `registry` without what stands before `@`.
     #[schemars(extend("x-ksail-credential" = "userinfo", "x-ksail-default-note" = "`localhost` and a free port from 5050"))]
     pub registry: Option<String>,
     /// Which environment variables hold its token.
