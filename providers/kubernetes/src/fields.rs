@@ -58,6 +58,7 @@ impl Managers {
                 }
             }
         }
+        mark::leave_out(&mut managers.tools);
         managers.tool_names.sort();
         managers
     }

@@ -13,8 +13,11 @@ const GENERATION: &str = "ksail.io/generation";
 /// The fingerprints of secrets by their paths, as JSON.
 pub(crate) const FINGERPRINTS: &str = "ksail.io/fingerprints";
 
-/// Annotations of a mark.
-const ANNOTATIONS: [&str; 4] = [ADDRESS, OPERATION, GENERATION, FINGERPRINTS];
+/// kubectl's own note, which holds the whole object, values of Secrets among it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Annotations that are no field of a declaration: those of a mark, and a tool's note.
+const ANNOTATIONS: [&str; 5] = [ADDRESS, OPERATION, GENERATION, FINGERPRINTS, LAST_APPLIED];
 
 /// Writes a mark into an object that is to be applied.
 pub(crate) fn write(object: &mut Map<String, Json>, mark: &Mark, fingerprints: Option<String>) {
@@ -77,7 +80,10 @@ mod tests {
         let mut owned = json!({
             "f:metadata": {
                 "f:labels": {".": {}, "f:ksail.io/lineage": {}},
-                "f:annotations": {"f:ksail.io/address": {}, "f:mine": {}},
+                "f:annotations": {
+                    "f:ksail.io/address": {}, "f:mine": {},
+                    "f:kubectl.kubernetes.io/last-applied-configuration": {},
+                },
             },
         });
         leave_out(owned.as_object_mut().unwrap());

@@ -373,10 +373,10 @@ impl Provider for KubernetesProvider {
             dry_run: false,
         };
         let reply = apply(&call, &wanted).await?;
-        if !refusal::is_race(&reply) {
+        // Something of this name is there: in another version, or with fields that it owns.
+        if reply.status != http::StatusCode::CONFLICT {
             return concluded(&call, &wanted, reply);
         }
-        // Something of this name is there.
         let Some(live) = call.read(&what, &api.object(&name)).await? else {
             return Err(refusal::of_change(&call.session.place, &what, &reply));
         };

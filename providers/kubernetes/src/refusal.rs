@@ -64,7 +64,7 @@ pub(crate) fn of_change(place: &str, what: &str, reply: &Reply) -> CallError {
 }
 
 /// It is there in another version than the one that was sent.
-pub(crate) fn is_race(reply: &Reply) -> bool {
+fn is_race(reply: &Reply) -> bool {
     reply.status == StatusCode::CONFLICT
         && owners(reply).is_empty()
         && message(reply).contains("object has been modified")

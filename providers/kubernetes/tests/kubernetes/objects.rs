@@ -99,9 +99,15 @@ async fn an_import_takes_over_what_kubectl_owns() {
     cluster
         .post("/api/v1/namespaces/default/configmaps", "kubectl-client-side-apply", &of(json!({"a": "1", "old": "x"})))
         .await;
+    // kubectl notes the whole object in an annotation: values of Secrets would be told by it.
+    let note =
+        json!({"metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "hush-hush-hush"}}});
+    let path = format!("/api/v1/namespaces/default/configmaps/{name}");
+    cluster.merge(&path, "kubectl-client-side-apply", &note).await;
     let mut target = cluster.target(&of(json!({"a": "1"})));
     let seen = cluster.seen(&target).await;
     assert!(seen.mark.is_none());
+    assert!(!format!("{seen:?}").contains("hush-hush-hush"));
     // All that kubectl owns is shown, so that a plan tells what goes.
     assert_eq!(at(&seen.fields, "data.old"), Some(&Value::from("x")));
     assert_eq!(at(&seen.fields, "fieldManager"), Some(&Value::from("kubectl-client-side-apply")));
@@ -117,6 +123,7 @@ async fn an_import_takes_over_what_kubectl_owns() {
     assert_eq!(seen.mark.as_ref().map(|mark| mark.lineage.clone()), Some(cluster.lineage.clone()));
     let live = cluster.get(&format!("/api/v1/namespaces/default/configmaps/{name}")).await.unwrap();
     assert_eq!(live["data"], json!({"a": "1"}), "what is not declared is gone");
+    assert!(!live.to_string().contains("hush-hush-hush"), "and so is the note");
     cluster.delete(&target, true).await.unwrap();
 }
 
