@@ -1,17 +1,18 @@
 //! What is done to one resource, and why.
 
+mod compare;
+mod refresh;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use ksail_model::{
-    Address, Declaration, KindSchema, Observation, Ownership, Path, Preview, Readiness, Record, RecordKey, Seen,
-    Status, UnknownReason, Value,
+    Address, Declaration, KindSchema, Observation, Ownership, Path, Preview, Record, RecordKey, Seen, Status,
+    UnknownReason, Value,
 };
 
-use crate::diff::{Difference, diff};
-use crate::fields::{after_update, fingerprints_kept, is_declared, is_ignored, is_secret, keep_unknown_references};
-use crate::ignored::with_ignored;
-use crate::plan::{Action, Blocked, Cause, Drift, DriftResponse, FieldChange, Mode, PlanNode, Reason, SeenAt};
+use crate::fields::{is_declared, is_ignored, keep_unknown_references};
+use crate::plan::{Action, Blocked, Cause, Drift, DriftResponse, Mode, PlanNode, Reason, SeenAt};
 use crate::{Observed, joined, seen_digest};
 
 /// What a host is to what it holds.
@@ -248,7 +249,7 @@ impl Situation<'_> {
             Sight::Absent => {
                 let mut node = self.node(Action::Forget, Reason::DeletedOutside, SeenAt::Absent);
                 node.before = before;
-                Judged { node, drift: Some(self.deleted_drift(record, DriftResponse::Agrees)) }
+                Judged { node, drift: Some(self.deleted_drift(DriftResponse::Agrees)) }
             }
             Sight::Present(seen) => {
                 if let Some(why) = self.in_place_of_ours(record, seen) {
@@ -451,7 +452,7 @@ impl Situation<'_> {
                     return node.into();
                 }
                 let node = self.creation(Reason::DeletedOutside, SeenAt::Absent);
-                Judged { node, drift: Some(self.deleted_drift(record, DriftResponse::Reverted)) }
+                Judged { node, drift: Some(self.deleted_drift(DriftResponse::Reverted)) }
             }
             // A killed operation left a call open in a host that does not serve yet: once it does, the step finds out what
             // became of the call, and makes it again where it had not been made.
@@ -505,272 +506,6 @@ impl Situation<'_> {
             }
             _ => node,
         }
-    }
-
-    /// Compares what is wanted with the fields as they are, or as they were recorded.
-    fn compared(
-        &self,
-        wanted: &Declaration,
-        record: &Record,
-        current: &Value,
-        seen: Option<&Seen>,
-        how: SeenAt,
-    ) -> PlanNode {
-        let attributes = seen.map_or(&record.attributes, |seen| &seen.attributes);
-        let (ignored, mut differences): (Vec<Difference>, Vec<Difference>) = self
-            .differences(wanted, record, current)
-            .into_iter()
-            .partition(|difference| is_ignored(wanted, &difference.path));
-        // Where the outside normalises, the texts of the declaration are no measure: what it says that the call would give is.
-        let predicted = match self.preview {
-            Some(Preview::Accepted { fields }) if self.schema.normalises => Some(fields),
-            _ => None,
-        };
-        if let Some(fields) = predicted {
-            differences = diff(current, fields, self.schema);
-            differences.retain(|difference| !is_ignored(wanted, &difference.path));
-        }
-        let declared = wanted;
-        // What is ignored is sent as it is, so that a change of something else leaves it alone.
-        let wanted =
-            &Declaration { spec: with_ignored(&wanted.spec, current, &ignored, self.schema), ..wanted.clone() };
-        let declared_since = diff(&record.declaration.spec, &wanted.spec, self.schema);
-        let changes: Vec<FieldChange> = if crate::planner::is_read(wanted) {
-            Vec::new()
-        } else {
-            differences.into_iter().map(|difference| self.change(difference, &declared_since)).collect()
-        };
-        let mut node = self.node(Action::NoOp, Reason::None, how);
-        node.before = Some(joined(current, attributes));
-        if let Some(reason) = self.replacement_reason(wanted, record, &changes)
-            && !crate::planner::is_read(wanted)
-        {
-            let declared_since = diff(&record.declaration.spec, &declared.spec, self.schema);
-            // It is made as declared: what was left alone as it was goes with it.
-            let gone = ignored.into_iter().map(|difference| self.change(difference, &declared_since));
-            let gone = gone.map(|change| FieldChange { forces_replacement: false, ..change });
-            let changes = changes.into_iter().chain(gone).collect();
-            return self.replacement(node, declared, reason, changes);
-        }
-        let not_ready = seen.and_then(|seen| match &seen.readiness {
-            Readiness::NotReady(why) => Some(why.clone()),
-            Readiness::Ready => None,
-        });
-        if !changes.is_empty() {
-            if let Some(Preview::Refused { message, hint }) = self.preview {
-                return self.blocked(Blocked::Refused { message: message.clone(), hint: hint.clone() });
-            }
-            node.action = Action::Update;
-            node.reason = if self.interrupted.is_some() { Reason::Interrupted } else { self.update_reason(&changes) };
-            node.after = Some(match predicted {
-                Some(fields) => joined(fields, attributes),
-                None => after_update(current, &wanted.spec, attributes, self.schema),
-            });
-            if !ignored.is_empty() {
-                node.declaration = Some(self.with_written_references(wanted));
-            }
-            node.changes = changes;
-        } else if let Some(why) = not_ready {
-            node.action = Action::Wait;
-            node.reason = Reason::NotReady { why };
-            node.after.clone_from(&node.before);
-            node.refreshed = seen.and_then(|seen| self.refreshed(wanted, record, seen)).map(Arc::new);
-        } else {
-            node.after.clone_from(&node.before);
-            node.refreshed = seen.and_then(|seen| self.refreshed(wanted, record, seen)).map(Arc::new);
-        }
-        node
-    }
-
-    /// How the fields as they are differ from the declared ones. Where the outside normalises, a field whose declaration and
-    /// whose value are both as they were does not differ.
-    fn differences(&self, wanted: &Declaration, record: &Record, current: &Value) -> Vec<Difference> {
-        let mut differences = diff(current, &wanted.spec, self.schema);
-        // What becomes ours now was never declared, and what a kill left was not seen whole: nothing is proven of them.
-        let proven = self.record_is_known && self.interrupted.is_none() && record_is_whole(record);
-        if self.schema.normalises && proven {
-            let mut touched = diff(&record.declaration.spec, &wanted.spec, self.schema);
-            touched.extend(diff(&record.fields, current, self.schema));
-            differences.retain(|difference| {
-                touched.iter().any(|other| other.path.covers(&difference.path) || difference.path.covers(&other.path))
-            });
-        }
-        differences
-    }
-
-    /// `declared_since` is how the declaration differs from the one that was applied: what differs besides was changed
-    /// outside.
-    fn change(&self, difference: Difference, declared_since: &[Difference]) -> FieldChange {
-        let field = self.schema.field(&difference.path);
-        let wanted = self.declared.and_then(|declared| declared.spec.get(&difference.path));
-        let cause = if matches!(wanted, Some(Value::Ref(_))) || difference.after == Some(Value::Unknown) {
-            Cause::Dependency
-        } else if declared_since
-            .iter()
-            .any(|declared| declared.path.covers(&difference.path) || difference.path.covers(&declared.path))
-        {
-            Cause::Declared
-        } else {
-            Cause::Drifted
-        };
-        let forced_by_preview =
-            matches!(self.preview, Some(Preview::ForcesReplacement { path, .. }) if path.covers(&difference.path));
-        FieldChange {
-            forces_replacement: field.forces_replacement || forced_by_preview,
-            sensitive: field.sensitive || is_secret(&difference),
-            path: difference.path,
-            before: difference.before,
-            after: difference.after,
-            cause,
-        }
-    }
-
-    fn replacement_reason(&self, wanted: &Declaration, record: &Record, changes: &[FieldChange]) -> Option<Reason> {
-        if self.replace_requested {
-            return Some(Reason::ReplaceRequested);
-        }
-        if let Some(dependency) = &self.replaced_dependency {
-            return Some(Reason::DependencyReplaced { dependency: dependency.clone() });
-        }
-        let applied = &record.declaration;
-        let elsewhere = (!record.adopted && applied.identity.name != wanted.identity.name)
-            || applied.provider != wanted.provider
-            || applied.host != wanted.host;
-        if elsewhere {
-            return Some(Reason::DeclarationChanged);
-        }
-        if let Some(Preview::ForcesReplacement { why, .. }) = self.preview
-            && !changes.is_empty()
-        {
-            return Some(Reason::OutsideForces { why: why.clone() });
-        }
-        let forcing: Vec<FieldChange> = changes.iter().filter(|change| change.forces_replacement).cloned().collect();
-        (!forcing.is_empty()).then(|| self.update_reason(&forcing))
-    }
-
-    fn update_reason(&self, changes: &[FieldChange]) -> Reason {
-        let has = |cause| changes.iter().any(|change| change.cause == cause);
-        let dependency = changes.iter().filter(|change| change.cause == Cause::Dependency).find_map(|change| {
-            let mut found = None;
-            self.declared?.spec.walk(&mut |path, leaf| {
-                if let Value::Ref(reference) = leaf
-                    && (path.covers(&change.path) || change.path.covers(path))
-                {
-                    found.get_or_insert_with(|| RecordKey::current(reference.address.clone()));
-                }
-            });
-            found
-        });
-        match dependency {
-            Some(dependency) if !has(Cause::Declared) => Reason::DependencyChanged { dependency },
-            _ if has(Cause::Declared) || !has(Cause::Drifted) => Reason::DeclarationChanged,
-            _ => Reason::Drifted,
-        }
-    }
-
-    fn replacement(
-        &self,
-        mut node: PlanNode,
-        wanted: &Declaration,
-        reason: Reason,
-        changes: Vec<FieldChange>,
-    ) -> PlanNode {
-        let create_first = wanted.lifecycle.create_before_destroy && self.schema.may_coexist.is_ok();
-        node.action = Action::Replace { create_first };
-        node.reason = reason;
-        node.generation += 1;
-        node.after = Some(self.after_creation(wanted));
-        node.changes = changes;
-        node.loses = self.loses();
-        node
-    }
-
-    /// The record as it should be although nothing is done outside; `None` if it is so already.
-    fn refreshed(&self, wanted: &Declaration, record: &Record, seen: &Seen) -> Option<Record> {
-        let mut declaration = wanted.clone();
-        if record.adopted {
-            declaration.identity = record.declaration.identity.clone();
-        }
-        let same = record.declaration.digest() == declaration.digest()
-            && same_edges(&record.declaration, &declaration)
-            && fingerprints_kept(&record.declaration.spec, &declaration.spec)
-            && record.id == seen.id
-            && record.fields == seen.fields
-            && record.attributes == seen.attributes
-            && record.status == Status::Present
-            && self.moved_from.is_none();
-        (!same).then(|| Record {
-            declaration,
-            id: seen.id.clone(),
-            fields: seen.fields.clone(),
-            attributes: seen.attributes.clone(),
-            scope: self.observed.scope.clone().or_else(|| record.scope.clone()),
-            status: Status::from(&seen.readiness),
-            ..record.clone()
-        })
-    }
-
-    /// `--refresh-only`: what was seen is taken into the state.
-    fn refresh_only(&self) -> Option<Judged> {
-        let record = self.record?;
-        Some(match self.sight() {
-            Sight::Unknown(reason) => self.blocked(Blocked::Unknown { reason }).into(),
-            Sight::ByRecord(_) => untouched(self.key, record, self.moved_from.clone()).into(),
-            Sight::Absent => {
-                let mut node = self.node(Action::Forget, Reason::DeletedOutside, SeenAt::Absent);
-                node.before = Some(joined(&record.fields, &record.attributes));
-                Judged { node, drift: Some(self.deleted_drift(record, DriftResponse::Accepted)) }
-            }
-            Sight::Present(seen) => {
-                if let Some(why) = self.in_place_of_ours(record, seen) {
-                    return Some(self.blocked(why).into());
-                }
-                let mut node = untouched(self.key, record, self.moved_from.clone());
-                node.seen = self.seen_at();
-                node.after = Some(joined(&seen.fields, &seen.attributes));
-                let drift = self.field_drift(record, seen, |_| DriftResponse::Accepted);
-                let same = record.fields == seen.fields && record.attributes == seen.attributes && record.id == seen.id;
-                if !same || record.status != Status::from(&seen.readiness) {
-                    node.refreshed = Some(Arc::new(Record {
-                        id: seen.id.clone(),
-                        fields: seen.fields.clone(),
-                        attributes: seen.attributes.clone(),
-                        status: Status::from(&seen.readiness),
-                        ..record.as_ref().clone()
-                    }));
-                }
-                Judged { node, drift }
-            }
-        })
-    }
-
-    fn deleted_drift(&self, _: &Record, response: DriftResponse) -> Drift {
-        Drift { key: self.key.clone(), deleted: true, changes: Vec::new(), response }
-    }
-
-    /// What changed outside since it was recorded.
-    fn field_drift(&self, record: &Record, seen: &Seen, response: impl Fn(&Path) -> DriftResponse) -> Option<Drift> {
-        if matches!(record.status, Status::Creating | Status::Deleting) || self.interrupted.is_some() {
-            return None;
-        }
-        let changes: Vec<FieldChange> = diff(&record.fields, &seen.fields, self.schema)
-            .into_iter()
-            .map(|difference| FieldChange {
-                forces_replacement: false,
-                sensitive: self.schema.field(&difference.path).sensitive || is_secret(&difference),
-                path: difference.path,
-                before: difference.before,
-                after: difference.after,
-                cause: Cause::Drifted,
-            })
-            .collect();
-        let worst = changes.iter().map(|change| response(&change.path)).min_by_key(|response| match response {
-            DriftResponse::Reverted => 0,
-            DriftResponse::Accepted => 1,
-            DriftResponse::Left => 2,
-            DriftResponse::Agrees => 3,
-        })?;
-        Some(Drift { key: self.key.clone(), deleted: false, changes, response: worst })
     }
 }
 

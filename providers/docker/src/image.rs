@@ -33,6 +33,11 @@ const CHUNK: usize = 256 * 1024;
 /// How often a name is removed in all where the engine fails with it, and the pause in between.
 const UNTAG_TRIES: usize = 4;
 const UNTAG_PAUSE: Duration = Duration::from_millis(200);
+/// How often an image is brought in all that is taken away again at once, and the pause in between.
+const RACE_TRIES: usize = 4;
+const RACE_PAUSE: Duration = Duration::from_millis(200);
+/// How the engine says which image it has loaded.
+const LOADED: &str = "Loaded image: ";
 
 /// Where the files are that images need.
 pub(crate) struct Files<'a> {
@@ -144,55 +149,72 @@ pub(crate) async fn ensure(
     if let Some(claim) = &claim {
         claim::put(call, &what, claim).await?;
     }
-    let brought =
-        if current { Ok(()) } else { bring(call, &what, &owner.reference, there, &typed.source, files).await };
-    let held = match brought {
-        Ok(()) => hold(call, &what, &owner).await,
-        failed => failed,
-    };
-    if let Err(error) = held {
+    let held = bring_and_hold(call, &what, target, &owner, (&typed.source, current), files).await;
+    if let Err(error) = &held {
         // A refusal means that nothing was made.
         let certain = matches!(error.kind, CallErrorKind::Refused | CallErrorKind::Transient);
         if let Some((repo, tag)) = claim.filter(|_| certain).and_then(|claim| claim.write()) {
             untag(call, &what, &format!("{repo}:{tag}")).await?;
         }
-        return Err(error);
     }
-    let images = list(call).await?;
-    seen(&images, target, &mark.lineage).ok_or_else(|| {
-        call.refused(&what, "what was loaded does not hold it")
-            .hint("the archive must hold the image under this reference: `docker save REFERENCE`")
-    })
+    held
 }
 
-/// Brings the image onto the engine, as its source has it.
+/// Brings the image onto the engine, unless it is there as wanted (`current`), and puts our tag onto it.
+///
+/// A deletion that was given up here can still be at work on the engine, and take away what has just come: where the engine
+/// said that it has come, it is brought again.
+async fn bring_and_hold(
+    call: &mut Call,
+    what: &str,
+    target: &Target,
+    owner: &OwnerTag,
+    (source, mut current): (&ImageSource, bool),
+    files: &Files<'_>,
+) -> Result<Seen, CallError> {
+    let mut pauses = ConstantBuilder::default().with_delay(RACE_PAUSE).with_max_times(RACE_TRIES - 1).build();
+    loop {
+        let has_come = current || bring(call, what, &owner.reference, source, files).await?;
+        if hold(call, what, owner).await?
+            && let Some(seen) = seen(&list(call).await?, target, &owner.mark.lineage)
+        {
+            return Ok(seen);
+        }
+        match pauses.next().filter(|_| has_come) {
+            Some(pause) => call.pause(what, pause).await?,
+            None => {
+                return Err(call
+                    .refused(what, "what was loaded does not hold it")
+                    .hint("the archive must hold the image under this reference: `docker save REFERENCE`"));
+            }
+        }
+        current = false;
+    }
+}
+
+/// Brings the image onto the engine, as its source has it. Answers whether the engine said that it is there.
 async fn bring(
     call: &mut Call,
     what: &str,
     reference: &Reference,
-    there: bool,
     source: &ImageSource,
     files: &Files<'_>,
-) -> Result<(), CallError> {
+) -> Result<bool, CallError> {
     match source {
-        ImageSource::Present {} if there => Ok(()),
+        ImageSource::Present {} if find(&list(call).await?, reference).is_some() => Ok(true),
         ImageSource::Present {} => Err(call
             .refused(what, "it is not there, and shall neither be pulled nor loaded")
             .hint(format!("`docker pull {reference}`, or declare it to be pulled"))),
-        ImageSource::Pull {} => pull(call, what, reference, files.config).await,
-        ImageSource::Archive { path, digest } => load(call, what, &files.project.join(path), digest).await,
+        ImageSource::Pull {} => pull(call, what, reference, files.config).await.map(|()| true),
+        ImageSource::Archive { path, digest } => load(call, what, reference, &files.project.join(path), digest).await,
     }
 }
 
-/// Puts our tag onto the image and takes away those that it replaces.
-async fn hold(call: &Call, what: &str, owner: &OwnerTag) -> Result<(), CallError> {
+/// Puts our tag onto the image and takes away those that it replaces. `false` says that the image is not there.
+async fn hold(call: &Call, what: &str, owner: &OwnerTag) -> Result<bool, CallError> {
     let doing = format!("tag {what}");
     let images = list(call).await?;
-    let Some(image) = find(&images, &owner.reference) else {
-        return Err(call
-            .refused(what, "what was loaded does not hold it")
-            .hint("the archive must hold the image under this reference: `docker save REFERENCE`"));
-    };
+    let Some(image) = find(&images, &owner.reference) else { return Ok(false) };
     let Some((repo, tag)) = owner.write() else {
         return Err(call
             .refused(&doing, "address and reference are too long for a tag")
@@ -201,8 +223,11 @@ async fn hold(call: &Call, what: &str, owner: &OwnerTag) -> Result<(), CallError
     let text = format!("{repo}:{tag}");
     if !image.repo_tags.contains(&text) {
         let options = TagImageOptions { repo: Some(repo), tag: Some(tag) };
-        let reply = call.change(&doing, call.session.docker.tag_image(&image.id, Some(options))).await;
-        reply.map_err(|failed| failed.into_error(call, &doing))?;
+        match call.change(&doing, call.session.docker.tag_image(&image.id, Some(options))).await {
+            Ok(()) => {}
+            Err(Failed::Answered { status: 404, .. }) => return Ok(false),
+            Err(failed) => return Err(failed.into_error(call, &doing)),
+        }
     }
     let stale = |other: &OwnerTag| {
         other.mark.lineage == owner.mark.lineage && other.mark.address == owner.mark.address && other != owner
@@ -212,7 +237,7 @@ async fn hold(call: &Call, what: &str, owner: &OwnerTag) -> Result<(), CallError
             untag(call, what, old).await?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 async fn pull(call: &mut Call, what: &str, reference: &Reference, config: Option<&FilePath>) -> Result<(), CallError> {
@@ -282,8 +307,14 @@ fn pull_hint(message: &str, reference: &Reference, has_credentials: bool) -> Opt
     }
 }
 
-/// Loads an archive, if it still is the one that was planned.
-async fn load(call: &Call, what: &str, path: &FilePath, digest: &str) -> Result<(), CallError> {
+/// Loads an archive, if it still is the one that was planned. Answers whether the engine said that it holds the image.
+async fn load(
+    call: &Call,
+    what: &str,
+    reference: &Reference,
+    path: &FilePath,
+    digest: &str,
+) -> Result<bool, CallError> {
     let doing = format!("load {what} from {}", path.display());
     let opened = {
         let path = path.to_owned();
@@ -302,12 +333,16 @@ async fn load(call: &Call, what: &str, path: &FilePath, digest: &str) -> Result<
     let options = ImportImageOptions { quiet: true, ..Default::default() };
     let mut progress = call.session.docker.import_image(options, bollard::body_try_stream(stream), None);
     let done = async {
+        let mut has_come = false;
         while let Some(step) = progress.next().await {
-            if let Some(error) = step?.error_detail.and_then(|detail| detail.message) {
+            let step = step?;
+            if let Some(error) = step.error_detail.and_then(|detail| detail.message) {
                 return Err(bollard::errors::Error::DockerStreamError { error });
             }
+            let loaded = step.stream.as_deref().and_then(|text| text.trim().strip_prefix(LOADED));
+            has_come |= loaded.is_some_and(|name| Reference::parse(name) == *reference);
         }
-        Ok(())
+        Ok(has_come)
     };
     call.change(&doing, done).await.map_err(|failed| failed.into_error(call, &doing))
 }
