@@ -1,6 +1,7 @@
 //! Content digests.
 
 use std::fmt;
+use std::io::{self, BufWriter, Write};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -10,24 +11,50 @@ use sha2::{Digest as _, Sha256};
 #[serde(transparent)]
 pub struct Digest(String);
 
+/// How much is hashed at once.
+const PIECE_BYTES: usize = 8 * 1024;
+
+/// Takes what is written into a hash; that cannot fail.
+struct Hashing(Sha256);
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Digest {
     /// The digest of bytes.
     pub fn of_bytes(bytes: &[u8]) -> Self {
-        let mut text = String::with_capacity(71);
-        text.push_str("sha256:");
-        for byte in Sha256::digest(bytes) {
-            for digit in [byte >> 4, byte & 0xf] {
-                text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
-            }
-        }
-        Self(text)
+        Self::of_hash(Sha256::new_with_prefix(bytes))
     }
 
     /// The digest of a value's JSON. Equal values give equal digests on every machine, because all
     /// maps in the model are ordered.
     pub fn of<T: Serialize>(value: &T) -> Self {
-        let bytes = serde_json::to_vec(value).unwrap_or_default();
-        Self::of_bytes(&bytes)
+        // A whole plan is many megabytes of JSON, which nobody needs but the hash.
+        let mut out = BufWriter::with_capacity(PIECE_BYTES, Hashing(Sha256::new()));
+        let written = serde_json::to_writer(&mut out, value);
+        match out.into_inner() {
+            Ok(Hashing(hash)) if written.is_ok() => Self::of_hash(hash),
+            _ => Self::of_bytes(b""),
+        }
+    }
+
+    fn of_hash(hash: Sha256) -> Self {
+        let mut text = String::with_capacity(71);
+        text.push_str("sha256:");
+        for byte in hash.finalize() {
+            for digit in [byte >> 4, byte & 0xf] {
+                text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
+            }
+        }
+        Self(text)
     }
 
     /// The whole text, `sha256:…`.
@@ -56,6 +83,14 @@ impl fmt::Debug for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_has_the_digest_of_its_json_however_long_it_is() {
+        for length in [0, 1, PIECE_BYTES - 2, PIECE_BYTES, 5 * PIECE_BYTES] {
+            let value = "x".repeat(length);
+            assert_eq!(Digest::of(&value), Digest::of_bytes(format!("\"{value}\"").as_bytes()));
+        }
+    }
 
     #[test]
     fn known_vector() {

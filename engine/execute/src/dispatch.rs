@@ -54,6 +54,10 @@ enum Returned {
 /// A step by its longest remaining path, then by the order of the plan.
 type Ranked = (u64, Reverse<usize>);
 
+/// Beyond the next turn only what can be expected to have its turn within this time is announced: an announcement that waits
+/// for long is taken back.
+const SOON_MS: u64 = 10_000;
+
 /// Slots of one session.
 #[derive(Default)]
 struct Slots {
@@ -74,6 +78,11 @@ impl Slots {
     fn next(&self) -> Option<u64> {
         let heads = [self.ready.peek(), self.announced.last(), self.asking.peek()];
         heads.into_iter().flatten().map(|(priority, _)| *priority).max()
+    }
+
+    /// Whether it is more critical than all that wait for their turn.
+    fn goes_first(&self, ranked: &Ranked) -> bool {
+        [self.announced.last(), self.asking.peek()].into_iter().flatten().all(|other| ranked > other)
     }
 
     /// Whose turn it is: the most critical one that asks. A free slot is kept for a more critical one that is being announced.
@@ -240,10 +249,17 @@ impl Dispatch {
     }
 
     fn start_steps(&mut self) {
-        let budget = self.runner.limits.calls_in_flight.max(1) + self.ahead;
+        let calls = self.runner.limits.calls_in_flight.max(1);
+        let budget = calls + self.ahead;
         let mut chosen = Vec::new();
         for slots in self.sessions.values_mut() {
             while slots.begun < budget {
+                let Some(&ranked) = slots.ready.peek() else { break };
+                let turns = u64::try_from(slots.begun / calls).unwrap_or(u64::MAX);
+                let is_long = turns.saturating_mul(self.plan.steps[ranked.1.0].estimate_ms) > SOON_MS;
+                if turns > 1 && is_long && !slots.goes_first(&ranked) {
+                    break;
+                }
                 let Some(ranked @ (_, Reverse(index))) = slots.ready.pop() else { break };
                 if self.stages[index] == Stage::Pending {
                     self.stages[index] = Stage::Calling;

@@ -36,7 +36,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             calls_in_flight: 10,
-            announced_ahead: 10,
+            announced_ahead: 100,
             waits_in_flight: 100,
             call_timeout: Duration::from_secs(300),
             wait_timeout: Duration::from_secs(300),
