@@ -56,7 +56,7 @@ type Ranked = (u64, Reverse<usize>);
 
 /// Beyond the next turn only what can be expected to have its turn within this time is announced: an announcement that waits
 /// for long is taken back.
-const SOON_MS: u64 = 10_000;
+const SOON_MS: u64 = 30_000;
 
 /// Slots of one session.
 #[derive(Default)]
