@@ -2,12 +2,14 @@
 //! data, so that a provider can live in another process), and the two halves of a pipe.
 
 mod error;
+mod guard;
 mod pipe;
 mod provider;
 mod requests;
 mod secret_text;
 
 pub use error::{CallError, CallErrorKind};
+pub use guard::{Stop, guard};
 pub use pipe::{PipeProvider, serve};
 pub use provider::{CallContext, Connector, HostSession, Provider};
 pub use requests::{

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bollard::errors::Error;
-use ksail_provider::{CallContext, CallError};
+use ksail_provider::{CallContext, CallError, Stop, guard};
 use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
@@ -41,21 +41,6 @@ pub(crate) struct Call {
     sent: AtomicBool,
     /// Texts that may stand in no message.
     secrets: Vec<String>,
-}
-
-/// What ended an await early.
-enum Stop {
-    Cancelled,
-    Deadline,
-}
-
-async fn guard<F: Future>(context: &CallContext, deadline: Instant, future: F) -> Result<F::Output, Stop> {
-    tokio::select! {
-        biased;
-        () = context.cancel.cancelled() => Err(Stop::Cancelled),
-        output = future => Ok(output),
-        () = tokio::time::sleep_until(deadline) => Err(Stop::Deadline),
-    }
 }
 
 /// Awaits what comes before the first request, within the call's deadline.
@@ -101,26 +86,16 @@ impl Call {
 
     /// Waits, unless the call ends first.
     pub(crate) async fn pause(&self, what: &str, pause: Duration) -> Result<(), CallError> {
-        guard(&self.context, self.deadline, tokio::time::sleep(pause)).await.map_err(|stop| self.stopped(what, &stop))
+        guard(&self.context, self.deadline, tokio::time::sleep(pause)).await.map_err(|stop| self.stopped(what, stop))
     }
 
     /// Awaits something that sends nothing to the engine.
     pub(crate) async fn aside<T>(&self, what: &str, future: impl Future<Output = T>) -> Result<T, CallError> {
-        guard(&self.context, self.deadline, future).await.map_err(|stop| self.stopped(what, &stop))
+        guard(&self.context, self.deadline, future).await.map_err(|stop| self.stopped(what, stop))
     }
 
-    fn stopped(&self, what: &str, stop: &Stop) -> CallError {
-        let sent = self.sent.load(Ordering::Relaxed);
-        match stop {
-            Stop::Cancelled if sent => CallError::indeterminate(format!("{what}: cancelled in flight")),
-            Stop::Cancelled => CallError::cancelled(),
-            Stop::Deadline if sent => {
-                CallError::indeterminate(format!("{what}: no answer from {} before the deadline", self.place()))
-            }
-            Stop::Deadline => {
-                CallError::unreachable(format!("{what}: {} did not answer before the deadline", self.place()))
-            }
-        }
+    fn stopped(&self, what: &str, stop: Stop) -> CallError {
+        stop.into_error(what, self.place(), self.sent.load(Ordering::Relaxed))
     }
 
     /// Asks the engine, again where it is busy or the reply was lost. `None` says that the engine answered
@@ -134,7 +109,7 @@ impl Call {
         loop {
             let began = Instant::now();
             let reply =
-                guard(&self.context, self.deadline, request()).await.map_err(|stop| self.stopped(what, &stop))?;
+                guard(&self.context, self.deadline, request()).await.map_err(|stop| self.stopped(what, stop))?;
             let took = began.elapsed();
             let error = match reply {
                 Ok(value) => {
@@ -191,13 +166,13 @@ impl Call {
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Failed> {
         if self.context.cancel.is_cancelled() {
-            return Err(Failed::Error(self.stopped(what, &Stop::Cancelled)));
+            return Err(Failed::Error(self.stopped(what, Stop::Cancelled)));
         }
         let before = self.sent.swap(true, Ordering::Relaxed);
         let began = Instant::now();
         let reply = guard(&self.context, self.deadline, request)
             .await
-            .map_err(|stop| Failed::Error(self.stopped(what, &stop)))?;
+            .map_err(|stop| Failed::Error(self.stopped(what, stop)))?;
         let took = began.elapsed();
         match &reply {
             Ok(_) => tracing::debug!(what, place = self.place(), ?took, "changed"),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use ksail_model::Scope;
-use ksail_provider::{CallContext, CallError};
+use ksail_provider::{CallContext, CallError, Stop, guard};
 use kube::client::Body;
 use serde_json::Value as Json;
 use tokio::sync::RwLock;
@@ -45,21 +45,6 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) body: Json,
-}
-
-/// What ended an await early.
-enum Stop {
-    Cancelled,
-    Deadline,
-}
-
-async fn guard<F: Future>(context: &CallContext, deadline: Instant, future: F) -> Result<F::Output, Stop> {
-    tokio::select! {
-        biased;
-        () = context.cancel.cancelled() => Err(Stop::Cancelled),
-        output = future => Ok(output),
-        () = tokio::time::sleep_until(deadline) => Err(Stop::Deadline),
-    }
 }
 
 /// How a request to the server is put.
@@ -173,22 +158,13 @@ impl Call {
         self.redact(CallError::refused(format!("{what} in {}: {why}", self.session.place)))
     }
 
-    fn stopped(&self, what: &str, stop: &Stop) -> CallError {
-        let sent = self.sent.load(Ordering::Relaxed);
-        let place = &self.session.place;
-        match stop {
-            Stop::Cancelled if sent => CallError::indeterminate(format!("{what}: cancelled in flight")),
-            Stop::Cancelled => CallError::cancelled(),
-            Stop::Deadline if sent => {
-                CallError::indeterminate(format!("{what}: no answer from {place} before the deadline"))
-            }
-            Stop::Deadline => CallError::unreachable(format!("{what}: {place} did not answer before the deadline")),
-        }
+    fn stopped(&self, what: &str, stop: Stop) -> CallError {
+        stop.into_error(what, &self.session.place, self.sent.load(Ordering::Relaxed))
     }
 
     /// Waits, unless the call ends first.
     pub(crate) async fn pause(&self, what: &str, pause: Duration) -> Result<(), CallError> {
-        guard(&self.context, self.deadline, tokio::time::sleep(pause)).await.map_err(|stop| self.stopped(what, &stop))
+        guard(&self.context, self.deadline, tokio::time::sleep(pause)).await.map_err(|stop| self.stopped(what, stop))
     }
 
     /// Waits until something happens, at most this long, unless the call ends first.
@@ -199,7 +175,7 @@ impl Call {
         longest: Duration,
     ) -> Result<(), CallError> {
         let waiting = async { drop(tokio::time::timeout(longest, event).await) };
-        guard(&self.context, self.deadline, waiting).await.map_err(|stop| self.stopped(what, &stop))
+        guard(&self.context, self.deadline, waiting).await.map_err(|stop| self.stopped(what, stop))
     }
 
     /// Reads, again where the server is busy or the reply was lost. `None`: the server says that it is not there.
@@ -210,7 +186,7 @@ impl Call {
             // A read that fails tells nothing of a change that was sent before it.
             Ok(Err(error)) if self.sent.load(Ordering::Relaxed) => Err(CallError::indeterminate(error.message)),
             Ok(Err(error)) => Err(error),
-            Err(stop) => Err(self.stopped(what, &stop)),
+            Err(stop) => Err(self.stopped(what, stop)),
         }
     }
 
@@ -224,13 +200,13 @@ impl Call {
         body: Vec<u8>,
     ) -> Result<Reply, CallError> {
         if self.context.cancel.is_cancelled() {
-            return Err(self.stopped(what, &Stop::Cancelled));
+            return Err(self.stopped(what, Stop::Cancelled));
         }
         let ask = Ask { method, path, content_type: Some(content_type), accept: "application/json", body };
         let before = self.sent.swap(true, Ordering::Relaxed);
         let reply = guard(&self.context, self.deadline, exchange(&self.session.client, &ask))
             .await
-            .map_err(|stop| self.stopped(what, &stop))?;
+            .map_err(|stop| self.stopped(what, stop))?;
         match reply {
             Ok(reply) => {
                 // What was made is not undone by what fails afterwards.
@@ -271,7 +247,7 @@ impl Call {
         }
         let fresh = guard(&self.context, self.deadline, discover(&self.session))
             .await
-            .map_err(|stop| self.stopped(what, &stop))??;
+            .map_err(|stop| self.stopped(what, stop))??;
         let found = fresh.find(&name.group, &name.kind, version).cloned();
         *self.session.discovery.write().await = Arc::new(fresh);
         Ok(found)
