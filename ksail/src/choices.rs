@@ -39,7 +39,7 @@ pub(crate) async fn choose(
     let mut used: BTreeMap<String, Vec<u16>> = BTreeMap::new();
     let mut todo: Vec<(Address, Path, Vec<u16>)> = Vec::new();
     let imported: BTreeSet<Address> = graph.imports.iter().map(|import| import.to.clone()).collect();
-    for declaration in graph.declarations.values_mut() {
+    for declaration in undecided(graph) {
         let has_record = snapshot.records.contains_key(&RecordKey::current(declaration.address.clone()));
         if imported.contains(&declaration.address) && !has_record {
             // It exists, with a port: `take_over` finds out which.
@@ -90,7 +90,12 @@ pub(crate) async fn choose(
             return Err(Error::new(codes::PORT_IN_USE, message, "fix one in the file that is free"));
         };
         taken.insert(port);
-        set(declaration, &path, port, Origin::Chosen { why: "the first preferred port that is free".into() });
+        set(
+            Arc::make_mut(declaration),
+            &path,
+            port,
+            Origin::Chosen { why: "the first preferred port that is free".into() },
+        );
     }
     Ok(collisions)
 }
@@ -112,7 +117,7 @@ pub(crate) fn refuse_collisions(plan: &Plan, collisions: Vec<Collision>) -> Resu
 
 /// Fills in the choices of what is imported, from what was seen of it.
 pub(crate) fn take_over(graph: &mut DeclaredGraph, observations: &BTreeMap<RecordKey, Observed>) {
-    for declaration in graph.declarations.values_mut() {
+    for declaration in undecided(graph) {
         let key = RecordKey::current(declaration.address.clone());
         let seen = observations.get(&key).and_then(|observed| observed.observation.seen());
         for choice in std::mem::take(&mut declaration.choices) {
@@ -122,6 +127,11 @@ pub(crate) fn take_over(graph: &mut DeclaredGraph, observations: &BTreeMap<Recor
             }
         }
     }
+}
+
+/// The declarations with something to choose.
+fn undecided(graph: &mut DeclaredGraph) -> impl Iterator<Item = &mut Declaration> {
+    graph.declarations.values_mut().filter(|declaration| !declaration.choices.is_empty()).map(Arc::make_mut)
 }
 
 fn set(declaration: &mut Declaration, path: &Path, port: u16, origin: Origin) {

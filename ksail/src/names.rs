@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
 use ksail_model::{Address, DeclaredGraph, Origin, Path, RecordKey, Value};
 use ksail_plan::Observed;
 use ksail_records::Snapshot;
@@ -28,7 +30,7 @@ pub(crate) fn follow_imports(
             declaration.edges.iter().any(|edge| edge.to == address)
                 && declaration.spec.get(&field).and_then(Value::as_str) == Some(&declared)
         });
-        for declaration in naming {
+        for declaration in naming.map(Arc::make_mut) {
             declaration.spec.set(&field, Value::from(name.as_str()));
             let what = format!("the name of what was imported as {address}");
             declaration.origins.set(field.clone(), Origin::State { what: what.into() });

@@ -353,7 +353,7 @@ fn recovered_graph(declared: &DeclaredGraph, search: &Search) -> DeclaredGraph {
                 choices: Vec::new(),
                 origins: Origins::all(Origin::State { what: "found outside by its mark".into() }),
             };
-            (thing.mark.address.clone(), declaration)
+            (thing.mark.address.clone(), Arc::new(declaration))
         })
         .collect();
     DeclaredGraph {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ksail_execute::{ApplyError, Secrets};
 use ksail_model::{DeclaredGraph, Diagnostic, Path, Value};
@@ -138,12 +138,13 @@ impl SecretStore {
             if !has_secrets(&declaration.spec) {
                 continue;
             }
-            declaration.spec = self
+            let spec = self
                 .resolve(false, |resolver| match resolver.vault {
                     Some(_) => resolver.fingerprinted(&declaration.spec),
                     None => resolver.texts(&declaration.spec).map(|_| declaration.spec.clone()),
                 })
                 .map_err(|error| secret_error(declaration.address.as_str(), &error))?;
+            Arc::make_mut(declaration).spec = spec;
         }
         Ok(())
     }

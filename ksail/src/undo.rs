@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ksail_kinds::BuiltinKinds;
-use ksail_model::{Address, DeclaredGraph, Move, Origin, Record, Removal, Schemas as _, Secret, Value};
+use ksail_model::{Address, Declaration, DeclaredGraph, Move, Origin, Record, Removal, Schemas as _, Secret, Value};
 use ksail_plan::{Action, Mode, Plan};
 use ksail_records::{Change, OperationKind, SealedOperation, Snapshot};
 
@@ -124,7 +124,7 @@ fn graph_before(undone: &[SealedOperation], snapshot: &Snapshot) -> DeclaredGrap
     // A record may name what the state had forgotten before it: that is outside, and nobody's business.
     let declared: BTreeSet<Address> = graph.declarations.keys().cloned().collect();
     for declaration in graph.declarations.values_mut() {
-        declaration.edges.retain(|edge| declared.contains(&edge.to));
+        Arc::make_mut(declaration).edges.retain(|edge| declared.contains(&edge.to));
     }
     // What an earlier operation had, and a later one lost and took in again, is declared.
     graph.removed.retain(|removal| !graph.declarations.contains_key(&removal.from));
@@ -167,15 +167,15 @@ fn origin(operation: &SealedOperation) -> Origin {
 }
 
 /// The declaration of a record, as something to declare again: a secret is the one that its reference gives now.
-fn declaration_again(record: &Record) -> ksail_model::Declaration {
-    let mut declaration = record.declaration.clone();
+fn declaration_again(record: &Record) -> Arc<Declaration> {
+    let mut declaration = record.declaration.as_ref().clone();
     // To have said nothing then is no reason to keep what was said since.
     declaration.lifecycle.protect = Some(declaration.lifecycle.is_protected());
     declaration.spec = declaration.spec.map_leaves(&mut |leaf| match leaf {
         Value::Secret(secret) => Some(Value::Secret(Secret::reference(secret))),
         _ => None,
     });
-    declaration
+    Arc::new(declaration)
 }
 
 /// What no plan brings back: data of what was deleted or made anew, and the old values of rotated secrets.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -237,7 +238,7 @@ pub struct Import {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DeclaredGraph {
     /// The resources.
-    pub declarations: BTreeMap<Address, Declaration>,
+    pub declarations: BTreeMap<Address, Arc<Declaration>>,
     /// How to reach each provider that the declarations name.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Addresses that changed.

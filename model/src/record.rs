@@ -1,6 +1,7 @@
 //! Records: what the state knows of one resource, enough to delete it when its declaration is gone.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -103,7 +104,7 @@ impl<'de> Deserialize<'de> for RecordKey {
 pub struct Record {
     /// The declaration that was applied, with references resolved and secrets as reference and
     /// fingerprint. It holds identity, edges, host, ownership and protection.
-    pub declaration: Declaration,
+    pub declaration: Arc<Declaration>,
     /// The id that the outside gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -133,7 +134,7 @@ pub struct Record {
 
 impl Record {
     /// Its address.
-    pub const fn address(&self) -> &Address {
+    pub fn address(&self) -> &Address {
         &self.declaration.address
     }
 }

@@ -12,7 +12,7 @@ use crate::words::sign;
 
 /// What is declared of a node, or was.
 fn declared(node: &PlanNode) -> Option<&Declaration> {
-    node.declaration.as_ref().or(node.record.as_ref().map(|record| &record.declaration))
+    node.declaration.as_deref().or(node.record.as_ref().map(|record| record.declaration.as_ref()))
 }
 
 /// The host of a node, where it is in the plan. A deposed generation stands beside its successor.

@@ -1,5 +1,7 @@
 //! What the file says of the life of resources: rules, moves, removals, imports.
 
+use std::sync::Arc;
+
 use ksail_kinds::BuiltinKinds;
 use ksail_model::{
     Address, Choice, DeclaredGraph, Diagnostic, Import, Move, Origin, Path, Removal, Schemas as _, Selector, Severity,
@@ -72,7 +74,7 @@ impl Work<'_> {
             self.refuse_contradictions(index, &matching);
             for address in &matching {
                 let Some(declaration) = self.graph.declarations.get_mut(address) else { continue };
-                let lifecycle = &mut declaration.lifecycle;
+                let lifecycle = &mut Arc::make_mut(declaration).lifecycle;
                 lifecycle.protect = lifecycle.protect.or(rule.protect);
                 lifecycle.create_before_destroy |= rule.create_before_destroy.unwrap_or_default();
                 for path in &ignored {

@@ -1,5 +1,7 @@
 //! The resources of a configuration without a cluster: engine, network, volumes, images, registry and mirrors.
 
+use std::sync::Arc;
+
 use ksail_kinds::{
     BuiltinKinds, EngineSpec, ImageSource, ImageSpec, MirrorSpec, NetworkSpec, RegistrySpec, Spec, VolumeSpec,
 };
@@ -143,7 +145,7 @@ impl<'a> Builder<'a> {
 
     fn add(&mut self, declaration: Declaration) -> Address {
         let address = declaration.address.clone();
-        self.graph.declarations.insert(address.clone(), declaration);
+        self.graph.declarations.insert(address.clone(), Arc::new(declaration));
         address
     }
 

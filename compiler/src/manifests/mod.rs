@@ -5,6 +5,7 @@ mod object;
 mod scopes;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ksail_model::{
     Address, Declaration, DeclaredGraph, Diagnostic, Identity, Lifecycle, Origin, Origins, Ownership, Path, Step, Value,
@@ -177,7 +178,7 @@ impl Reader<'_> {
                 choices: Vec::new(),
                 origins,
             };
-            graph.declarations.insert(address.clone(), declaration);
+            graph.declarations.insert(address.clone(), Arc::new(declaration));
         }
     }
 }

@@ -307,7 +307,10 @@ impl StepRunner {
 
     /// The declaration with all references resolved by what is recorded now, and fingerprints of the secrets as they are
     /// now.
-    fn final_declaration(&self, declaration: &Declaration) -> Result<Declaration, String> {
+    fn final_declaration(&self, declaration: &Arc<Declaration>) -> Result<Arc<Declaration>, String> {
+        if !declaration.spec.any_leaf(&|leaf| matches!(leaf, Value::Ref(_) | Value::Secret(_))) {
+            return Ok(Arc::clone(declaration));
+        }
         let mut missing: Option<Reference> = None;
         let spec = resolve_references(&declaration.spec, &mut |reference| {
             let value = self.journal.read(|snapshot| {
@@ -323,7 +326,7 @@ impl StepRunner {
             return Err(format!("{} has no {} after its apply", reference.address, reference.path));
         }
         let spec = self.secrets.fingerprinted(&spec)?;
-        Ok(Declaration { spec, ..declaration.clone() })
+        Ok(Arc::new(Declaration { spec, ..declaration.as_ref().clone() }))
     }
 
     /// A create or an update.
@@ -342,7 +345,7 @@ impl StepRunner {
         let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
         let record = self.journal.read(|snapshot| snapshot.records.get(key).cloned());
         if let Some(record) = record.as_ref().filter(|record| record.adopted && call == Call::Update) {
-            declaration.identity = record.declaration.identity.clone();
+            Arc::make_mut(&mut declaration).identity = record.declaration.identity.clone();
         }
         if node.seen == SeenAt::Deferred {
             if self.is_open(key) {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use ksail_model::{
-    Address, Declaration, KindSchema, Observation, Ownership, Path, Preview, Record, RecordKey, Seen, Status,
+    Address, Declaration, Edge, KindSchema, Observation, Ownership, Path, Preview, Record, RecordKey, Seen, Status,
     UnknownReason, Value,
 };
 
@@ -59,9 +59,9 @@ pub(crate) struct Situation<'a> {
     /// Its host, if that is neither recorded nor declared any more: nothing leads to it, and it went with its host.
     pub(crate) lost_host: Option<RecordKey>,
     /// The declaration with references resolved.
-    pub(crate) wanted: Option<&'a Declaration>,
+    pub(crate) wanted: Option<&'a Arc<Declaration>>,
     /// The declaration as it was written.
-    pub(crate) declared: Option<&'a Declaration>,
+    pub(crate) declared: Option<&'a Arc<Declaration>>,
     pub(crate) observed: Cow<'a, Observed>,
     pub(crate) host: Option<(&'a PlanNode, HostState)>,
     pub(crate) preview: Option<&'a Preview>,
@@ -194,12 +194,13 @@ impl Situation<'_> {
     }
 
     /// The declaration as the plan carries it: references that are known are resolved, the others stay references.
-    fn with_written_references(&self, wanted: &Declaration) -> Declaration {
-        let Some(declared) = self.declared else { return wanted.clone() };
+    fn with_written_references(&self, wanted: &Arc<Declaration>) -> Arc<Declaration> {
+        let Some(declared) = self.declared else { return Arc::clone(wanted) };
         if !wanted.spec.any_leaf(&|leaf| *leaf == Value::Unknown) {
-            return wanted.clone();
+            return Arc::clone(wanted);
         }
-        Declaration { spec: keep_unknown_references(&declared.spec, &wanted.spec), ..wanted.clone() }
+        let spec = keep_unknown_references(&declared.spec, &wanted.spec);
+        Arc::new(Declaration { spec, ..wanted.as_ref().clone() })
     }
 
     fn blocked(&self, why: Blocked) -> PlanNode {
@@ -290,7 +291,7 @@ impl Situation<'_> {
     }
 
     /// A declaration without a record.
-    fn unrecorded(&self, wanted: &Declaration) -> Judged {
+    fn unrecorded(&self, wanted: &Arc<Declaration>) -> Judged {
         match self.sight() {
             Sight::Unknown(reason) => self.blocked(Blocked::Unknown { reason }).into(),
             Sight::Absent => match self.import {
@@ -383,10 +384,11 @@ impl Situation<'_> {
     }
 
     /// Something that exists becomes ours.
-    fn adoption(&self, wanted: &Declaration, seen: &Seen, import: Option<&str>, reason: Reason) -> Judged {
-        let mut declaration = wanted.clone();
+    fn adoption(&self, wanted: &Arc<Declaration>, seen: &Seen, import: Option<&str>, reason: Reason) -> Judged {
+        let mut declaration = Arc::clone(wanted);
         if let Some(id) = import {
-            declaration.identity = ksail_model::Identity { name: id.to_owned(), id: seen.id.clone() };
+            Arc::make_mut(&mut declaration).identity =
+                ksail_model::Identity { name: id.to_owned(), id: seen.id.clone() };
         }
         let record = Arc::new(Record {
             declaration,
@@ -436,7 +438,7 @@ impl Situation<'_> {
     }
 
     /// A declaration with a record.
-    fn managed(&self, wanted: &Declaration, record: &Record) -> Judged {
+    fn managed(&self, wanted: &Arc<Declaration>, record: &Record) -> Judged {
         match self.sight() {
             Sight::Unknown(reason) => self.blocked(Blocked::Unknown { reason }).into(),
             Sight::Absent if crate::planner::is_read(wanted) => self.nothing_to_read(wanted).into(),
@@ -486,7 +488,7 @@ impl Situation<'_> {
 
     /// What a killed operation left half made or half deleted in a host that does not serve yet: made where the call was
     /// for what is wanted now, else made anew.
-    fn half_done(&self, wanted: &Declaration, record: &Record) -> PlanNode {
+    fn half_done(&self, wanted: &Arc<Declaration>, record: &Record) -> PlanNode {
         // A record that is being deleted tells what it was; one that is being made, what it shall be.
         let was = match record.status {
             Status::Creating => &record.declaration.spec,
@@ -516,11 +518,13 @@ fn owner_of(seen: &Seen) -> Option<String> {
 
 /// Whether two declarations have the same edges; where they came from does not count.
 fn same_edges(old: &Declaration, new: &Declaration) -> bool {
-    let of = |declaration: &Declaration| -> Vec<_> {
-        let edges = declaration.edges.iter();
-        edges.map(|edge| (edge.to.clone(), edge.condition, edge.strength, edge.on_replace)).collect()
+    let same = |old: &Edge, new: &Edge| {
+        old.to == new.to
+            && old.condition == new.condition
+            && old.strength == new.strength
+            && old.on_replace == new.on_replace
     };
-    of(old) == of(new)
+    old.edges.len() == new.edges.len() && old.edges.iter().zip(&new.edges).all(|(old, new)| same(old, new))
 }
 
 /// Whether a record tells what the thing is: not while its create or its delete is open.

@@ -268,7 +268,7 @@ pub struct PlanNode {
     pub after: Option<Value>,
     /// What is wanted; `None` for what is only deleted or forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub declaration: Option<Declaration>,
+    pub declaration: Option<Arc<Declaration>>,
     /// What the state knew, with all that a deletion needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Arc<Record>>,

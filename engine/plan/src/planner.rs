@@ -140,7 +140,7 @@ fn records(
             return Err(PlanError::BadMove { from: step.from.clone(), to: step.to.clone(), why: why.to_owned() });
         }
         let mut record = Arc::clone(record);
-        Arc::make_mut(&mut record).declaration.address = step.to.clone();
+        Arc::make_mut(&mut Arc::make_mut(&mut record).declaration).address = step.to.clone();
         records.remove(&from);
         records.insert(to, record);
         redirect(&mut records, &step.from, &step.to);
@@ -157,7 +157,7 @@ fn redirect(records: &mut Records, from: &Address, to: &Address) {
         if declaration.host.as_ref() != Some(from) && declaration.edges.iter().all(|edge| edge.to != *from) {
             continue;
         }
-        let declaration = &mut Arc::make_mut(record).declaration;
+        let declaration = Arc::make_mut(&mut Arc::make_mut(record).declaration);
         let named = declaration.host.iter_mut().chain(declaration.edges.iter_mut().map(|edge| &mut edge.to));
         for named in named.filter(|named| *named == from) {
             named.clone_from(to);
@@ -212,7 +212,7 @@ struct Planner<'a, 'b> {
 }
 
 impl Planner<'_, '_> {
-    fn declared(&self, key: &RecordKey) -> Option<&Declaration> {
+    fn declared(&self, key: &RecordKey) -> Option<&Arc<Declaration>> {
         if key.deposed.is_some() { None } else { self.inputs.declared.declarations.get(&key.address) }
     }
 
@@ -254,7 +254,10 @@ impl Planner<'_, '_> {
         let wanted = declared.map(|declaration| {
             let mut wanted = self.resolved(declaration);
             if let Some(record) = record {
-                wanted.lifecycle = wanted.lifecycle.over(&record.declaration.lifecycle);
+                let lifecycle = wanted.lifecycle.clone().over(&record.declaration.lifecycle);
+                if lifecycle != wanted.lifecycle {
+                    Arc::make_mut(&mut wanted).lifecycle = lifecycle;
+                }
             }
             wanted
         });
@@ -376,9 +379,12 @@ impl Planner<'_, '_> {
         }
     }
 
-    fn resolved(&self, declaration: &Declaration) -> Declaration {
+    fn resolved(&self, declaration: &Arc<Declaration>) -> Arc<Declaration> {
+        if !declaration.spec.any_leaf(&|leaf| matches!(leaf, Value::Ref(_))) {
+            return Arc::clone(declaration);
+        }
         let spec = crate::resolve_references(&declaration.spec, &mut |reference| self.lookup(reference));
-        Declaration { spec, ..declaration.clone() }
+        Arc::new(Declaration { spec, ..declaration.as_ref().clone() })
     }
 
     /// The value that a reference has after the plan, if it is known now.
@@ -676,7 +682,8 @@ fn notes(inputs: &Inputs<'_>, left_out: usize) -> Vec<String> {
 }
 
 fn content_digest(inputs: &Inputs<'_>) -> Digest {
-    let declarations: Vec<Digest> = inputs.declared.declarations.values().map(Declaration::digest).collect();
+    let declarations: Vec<Digest> =
+        inputs.declared.declarations.values().map(|declaration| declaration.digest()).collect();
     let removed: Vec<_> = inputs.declared.removed.iter().map(|removal| (&removal.from, removal.destroy)).collect();
     let moved: Vec<_> = inputs.declared.moved.iter().map(|step| (&step.from, &step.to)).collect();
     let imports: Vec<_> = inputs.declared.imports.iter().map(|import| (&import.to, &import.id)).collect();

@@ -1,6 +1,8 @@
 //! What a plan changes in the state alone, without a call.
 
-use ksail_model::{Address, Lifecycle, Path, Record, Value};
+use std::sync::Arc;
+
+use ksail_model::{Address, Declaration, Lifecycle, Path, Record, Value};
 use serde::Serialize;
 
 use crate::joined;
@@ -54,7 +56,7 @@ impl PlanNode {
         lifecycle_changes(&record.declaration.lifecycle, &after.lifecycle)
     }
 
-    fn declaration_after(&self) -> Option<&ksail_model::Declaration> {
+    fn declaration_after(&self) -> Option<&Arc<Declaration>> {
         self.refreshed.as_ref().map(|record| &record.declaration).or(self.declaration.as_ref())
     }
 

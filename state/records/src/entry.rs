@@ -52,7 +52,7 @@ pub struct Intent {
     pub call: Call,
     /// What is wanted (create, update): references resolved, secrets as reference and fingerprint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub declaration: Option<Declaration>,
+    pub declaration: Option<Arc<Declaration>>,
     /// The generation that the call makes or removes.
     pub generation: u32,
     /// The scope that the call goes to, where it is known.

@@ -210,7 +210,7 @@ impl State {
                 self.remember(&old);
                 self.remember(&new);
                 self.snapshot.records.remove(&old);
-                Arc::make_mut(&mut record).declaration.address = to.clone();
+                Arc::make_mut(&mut Arc::make_mut(&mut record).declaration).address = to.clone();
                 self.snapshot.records.insert(new, record);
                 self.redirect(from, to);
             }
@@ -232,13 +232,13 @@ impl State {
         for key in keys {
             self.remember(&key);
             if let Some(record) = self.snapshot.records.get_mut(&key) {
-                redirect(&mut Arc::make_mut(record).declaration, from, to);
+                redirect(Arc::make_mut(&mut Arc::make_mut(record).declaration), from, to);
             }
         }
         for open in self.snapshot.open.values_mut() {
             let previous = open.previous.as_mut().map(|record| &mut Arc::make_mut(record).declaration);
             for declaration in open.intent.declaration.as_mut().into_iter().chain(previous) {
-                redirect(declaration, from, to);
+                redirect(Arc::make_mut(declaration), from, to);
             }
         }
     }

@@ -71,7 +71,7 @@ pub fn create(name: &str) -> Entry {
     Entry::Intent(Box::new(Intent {
         key: key(name),
         call: Call::Create,
-        declaration: Some(declaration(name)),
+        declaration: Some(declaration(name).into()),
         generation: 1,
         scope: Some(Scope("engine-1".to_owned())),
         deadline_ms: 60_000,

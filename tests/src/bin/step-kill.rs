@@ -224,7 +224,7 @@ fn graph(changed: bool) -> DeclaredGraph {
         }
     }
     let mut graph = DeclaredGraph {
-        declarations: all.into_iter().map(|declaration| (declaration.address.clone(), declaration)).collect(),
+        declarations: all.into_iter().map(|declaration| (declaration.address.clone(), Arc::new(declaration))).collect(),
         providers: BTreeMap::from([("sim".to_owned(), ProviderConfig::default())]),
         ..DeclaredGraph::default()
     };

@@ -14,7 +14,7 @@ use super::values::{is_sensitive, object, plain};
 /// The declarations with their providers and outputs.
 pub(super) fn configuration(plan: &Plan, schemas: &dyn Schemas) -> Json {
     let declared: Vec<(&PlanNode, &Declaration)> =
-        plan.nodes.values().filter_map(|node| Some((node, node.declaration.as_ref()?))).collect();
+        plan.nodes.values().filter_map(|node| Some((node, node.declaration.as_deref()?))).collect();
     let used: BTreeSet<&str> = declared.iter().map(|(_, declaration)| declaration.provider.as_str()).collect();
     let providers: Map<String, Json> = used
         .into_iter()

@@ -11,7 +11,7 @@ use crate::outputs::output_changes;
 
 /// What is declared of a node, or was.
 pub(super) fn declared(node: &PlanNode) -> Option<&Declaration> {
-    node.declaration.as_ref().or(node.record.as_ref().map(|record| &record.declaration))
+    node.declaration.as_deref().or(node.record.as_ref().map(|record| record.declaration.as_ref()))
 }
 
 /// The whole name of a kind of provider.

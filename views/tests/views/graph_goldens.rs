@@ -28,7 +28,7 @@ fn hosts_in_each_other_are_drawn_all_the_same() {
     let hosted = |text: &str, host: &str| {
         samples::with(samples::node(text, ksail_plan::Action::Create, ksail_plan::Reason::Declared), |node| {
             if let Some(declaration) = &mut node.declaration {
-                declaration.host = Some(samples::address(host));
+                std::sync::Arc::make_mut(declaration).host = Some(samples::address(host));
             }
         })
     };
@@ -45,7 +45,8 @@ fn a_long_chain_needs_no_deep_stack() {
         samples::with(samples::node(&name(index), ksail_plan::Action::Create, ksail_plan::Reason::Declared), |node| {
             if let (Some(declaration), true) = (&mut node.declaration, index + 1 < length) {
                 let to = name(index + 1);
-                declaration.edges.push(samples::edge(&to, ksail_model::Condition::Ready, ksail_model::Strength::Hard));
+                let edge = samples::edge(&to, ksail_model::Condition::Ready, ksail_model::Strength::Hard);
+                std::sync::Arc::make_mut(declaration).edges.push(edge);
             }
         })
     }));

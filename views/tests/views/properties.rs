@@ -91,7 +91,7 @@ fn plan_with(s: &str) -> Plan {
             node.loses = Some(s.to_owned());
             node.import = Some(s.to_owned());
             if let Some(declaration) = &mut node.declaration {
-                declaration.spec = whole(CANARY);
+                std::sync::Arc::make_mut(declaration).spec = whole(CANARY);
             }
         })
     };

@@ -95,7 +95,7 @@ pub(crate) fn node(text: &str, action: Action, reason: Reason) -> PlanNode {
         changes: Vec::new(),
         before: None,
         after: None,
-        declaration: Some(declaration(text)),
+        declaration: Some(declaration(text).into()),
         record: None,
         seen: SeenAt::Absent,
         scope: Some(Scope("engine-1".to_owned())),
@@ -177,25 +177,31 @@ pub(crate) fn first_apply() -> Plan {
             "image": "registry:3", "port": 5000, "address": "127.0.0.1", "labels": {"a.b/c": "1", "plain": "2"},
             "aliases": ["one", "two"], "empty": {}, "none": null, "endpoint": {"$unknown": true},
         })));
-        node.declaration = Some(Declaration {
-            edges: vec![edge("dev/network/main", Condition::Ready, Strength::Hard)],
-            spec: Value::map([
-                ("port", Value::from(5000_i64)),
-                ("network", reference("dev/network/main", "id")),
-                ("alias", reference("dev/network/main", "aliases[0]")),
-                ("token", Value::Secret(Secret::env("TOKEN"))),
-            ]),
-            ..declaration("dev/registry/local")
-        });
+        node.declaration = Some(
+            Declaration {
+                edges: vec![edge("dev/network/main", Condition::Ready, Strength::Hard)],
+                spec: Value::map([
+                    ("port", Value::from(5000_i64)),
+                    ("network", reference("dev/network/main", "id")),
+                    ("alias", reference("dev/network/main", "aliases[0]")),
+                    ("token", Value::Secret(Secret::env("TOKEN"))),
+                ]),
+                ..declaration("dev/registry/local")
+            }
+            .into(),
+        );
     });
     let mirror = with(node("dev/mirror/docker.io", Action::Create, Reason::Declared), |node| {
         let mut after = value(serde_json::json!({"host": "docker.io", "username": "me", "port": 5001}));
         after.set(&Path::key("password"), Value::Secret(Secret::env("DOCKER_TOKEN")));
         node.after = Some(after);
-        node.declaration = Some(Declaration {
-            edges: vec![edge("dev/network/main", Condition::Ready, Strength::Soft)],
-            ..declaration("dev/mirror/docker.io")
-        });
+        node.declaration = Some(
+            Declaration {
+                edges: vec![edge("dev/network/main", Condition::Ready, Strength::Soft)],
+                ..declaration("dev/mirror/docker.io")
+            }
+            .into(),
+        );
     });
     let mut plan = plan_of([network, registry, mirror]);
     plan.header.new_state = true;
@@ -357,7 +363,7 @@ pub(crate) fn everything_else() -> Plan {
     );
     let read = with(node("dev/network/shared", Action::Update, Reason::Declared), |node| {
         if let Some(declaration) = &mut node.declaration {
-            declaration.ownership = Ownership::Read;
+            std::sync::Arc::make_mut(declaration).ownership = Ownership::Read;
         }
     });
     let drifted = with(node("dev/registry/drifted", Action::Update, Reason::Drifted), |node| {
@@ -427,7 +433,7 @@ pub(crate) fn everything_else() -> Plan {
 pub(crate) fn two_clusters() -> Plan {
     let on = |text: &str, host: Option<&str>, edges: Vec<Edge>| {
         with(node(text, Action::Create, Reason::Declared), |node| {
-            node.declaration = Some(Declaration { host: host.map(address), edges, ..declaration(text) });
+            node.declaration = Some(Declaration { host: host.map(address), edges, ..declaration(text) }.into());
         })
     };
     let ready = |to: &str| edge(to, Condition::Ready, Strength::Hard);

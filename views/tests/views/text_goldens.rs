@@ -119,12 +119,12 @@ fn explanations_name_every_cause() {
             ksail_model::Condition::Serving,
             ksail_model::Strength::Hard,
         ));
-        node.declaration = Some(wanted);
+        node.declaration = Some(wanted.into());
     }
     if let Some(network) = plan.nodes.get_mut(&samples::key("dev/network/main"))
         && let Some(declaration) = &mut network.declaration
     {
-        declaration.edges.push(samples::edge(
+        std::sync::Arc::make_mut(declaration).edges.push(samples::edge(
             "dev/registry/local",
             ksail_model::Condition::Exists,
             ksail_model::Strength::Hard,

@@ -144,7 +144,8 @@ async fn a_stale_plan_is_refused_and_names_what_differs() {
     let mut stack = Stack::new(platform(1));
     stack.run().await;
     stack.declare([&platform(1)[..], &[declared("thing/new", json!({}))]].concat());
-    stack.declared.declarations.get_mut(&address("thing/free")).unwrap().spec = json!({"size": 1, "x": 2}).into();
+    let free = stack.declared.declarations.get_mut(&address("thing/free")).unwrap();
+    std::sync::Arc::make_mut(free).spec = json!({"size": 1, "x": 2}).into();
     let plan = stack.plan().await;
     stack.world.modify("thing", "dev-thing-free", |thing| thing.fields = json!({"size": 1, "x": 9}).into()).unwrap();
     stack.world.forget_calls();

@@ -279,7 +279,7 @@ impl Stack {
 
     pub(crate) fn declare(&mut self, declarations: impl IntoIterator<Item = Declaration>) -> &mut Self {
         self.declared.declarations =
-            declarations.into_iter().map(|declaration| (declaration.address.clone(), declaration)).collect();
+            declarations.into_iter().map(|declaration| (declaration.address.clone(), Arc::new(declaration))).collect();
         self
     }
 

@@ -15,7 +15,7 @@ impl Situation<'_> {
     /// Compares what is wanted with the fields as they are, or as they were recorded.
     pub(super) fn compared(
         &self,
-        wanted: &Declaration,
+        wanted: &Arc<Declaration>,
         record: &Record,
         current: &Value,
         seen: Option<&Seen>,
@@ -37,8 +37,12 @@ impl Situation<'_> {
         }
         let declared = wanted;
         // What is ignored is sent as it is, so that a change of something else leaves it alone.
-        let wanted =
-            &Declaration { spec: with_ignored(&wanted.spec, current, &ignored, self.schema), ..wanted.clone() };
+        let wanted = &if ignored.is_empty() {
+            Arc::clone(wanted)
+        } else {
+            let spec = with_ignored(&wanted.spec, current, &ignored, self.schema);
+            Arc::new(Declaration { spec, ..wanted.as_ref().clone() })
+        };
         let declared_since = diff(&record.declaration.spec, &wanted.spec, self.schema);
         let changes: Vec<FieldChange> = if crate::planner::is_read(wanted) {
             Vec::new()

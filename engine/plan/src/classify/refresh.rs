@@ -12,14 +12,17 @@ use crate::plan::{Action, Blocked, Cause, Drift, DriftResponse, FieldChange, Rea
 
 impl Situation<'_> {
     /// The record as it should be although nothing is done outside; `None` if it is so already.
-    pub(super) fn refreshed(&self, wanted: &Declaration, record: &Record, seen: &Seen) -> Option<Record> {
-        let mut declaration = wanted.clone();
+    pub(super) fn refreshed(&self, wanted: &Arc<Declaration>, record: &Record, seen: &Seen) -> Option<Record> {
+        let mut declaration = Arc::clone(wanted);
         if record.adopted {
-            declaration.identity = record.declaration.identity.clone();
+            Arc::make_mut(&mut declaration).identity = record.declaration.identity.clone();
         }
-        let same = record.declaration.digest() == declaration.digest()
-            && same_edges(&record.declaration, &declaration)
-            && fingerprints_kept(&record.declaration.spec, &declaration.spec)
+        // Mostly they are equal to the last origin, which is cheaper to tell than digests are.
+        let same_declaration = record.declaration == declaration
+            || (record.declaration.digest() == declaration.digest()
+                && same_edges(&record.declaration, &declaration)
+                && fingerprints_kept(&record.declaration.spec, &declaration.spec));
+        let same = same_declaration
             && record.id == seen.id
             && record.fields == seen.fields
             && record.attributes == seen.attributes

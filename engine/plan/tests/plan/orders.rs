@@ -35,7 +35,8 @@ fn records_of_two_times_may_contradict_each_other() {
     // After a partial apply one record says that it needs the other, and the other way round.
     let mut bench = Bench::applied([declared("thing/a", json!({})).needs("thing/b"), declared("thing/b", json!({}))]);
     let record = bench.snapshot.records.get_mut(&key("thing/b")).unwrap();
-    std::sync::Arc::make_mut(record).declaration.edges.push(crate::support::edge("thing/a"));
+    let record = std::sync::Arc::make_mut(record);
+    std::sync::Arc::make_mut(&mut record.declaration).edges.push(crate::support::edge("thing/a"));
     assert_eq!(bench.destroy().plan().steps.len(), 2);
 }
 

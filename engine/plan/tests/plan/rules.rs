@@ -1,6 +1,7 @@
 //! One rule a test: drift, changes, protection, moves, imports, targets.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use insta::assert_snapshot;
 use ksail_model::{Mark, Ownership, Preview, Readiness, Status, Value};
@@ -357,7 +358,7 @@ fn a_target_brings_what_cannot_outlive_its_replacement() {
     requested.target("thing/a").replace("thing/a");
     assert_eq!(steps_of(&requested.plan()), steps, "{}", requested.shown());
     // Also where a change forces it.
-    bench.declared.declarations.get_mut(&address("thing/a")).unwrap().spec = json!({"size": 2}).into();
+    bench.edited("thing/a").spec = json!({"size": 2}).into();
     bench.target("thing/a");
     assert_eq!(steps_of(&bench.plan()), steps, "{}", bench.shown());
     // What is excluded stays out, and so nothing is done to what it stands on.
@@ -752,7 +753,7 @@ fn a_plan_that_was_changed_does_not_fit_its_digest_be_it_in_what_is_only_shown()
     fn node(plan: &mut Plan) -> &mut PlanNode {
         plan.nodes.get_mut(&key("thing/b")).unwrap()
     }
-    check(&|plan| node(plan).declaration.as_mut().unwrap().spec = json!({"x": 7}).into());
+    check(&|plan| Arc::make_mut(node(plan).declaration.as_mut().unwrap()).spec = json!({"x": 7}).into());
     check(&|plan| node(plan).before = None);
     check(&|plan| node(plan).after = Some(json!({"x": 7}).into()));
     check(&|plan| node(plan).reason = Reason::Imported);
@@ -784,7 +785,7 @@ fn explanations() {
         declared("thing/user", json!({})).needs("host/h"),
     ]);
     bench.drift("host/h", "v", json!(5));
-    let host = &mut bench.declared.declarations.get_mut(&address("host/h")).unwrap();
+    let host = bench.edited("host/h");
     host.spec = json!({"size": 2, "v": 1}).into();
     host.origins.set(ksail_model::Path::key("size"), crate::support::origin(42));
     let explained = explain(&bench.plan(), &key("host/h")).unwrap();

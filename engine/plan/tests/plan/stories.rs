@@ -24,8 +24,7 @@ fn platform() -> Vec<ksail_model::Declaration> {
 }
 
 fn change(bench: &mut Bench, text: &str, field: &str, value: Value) {
-    let declaration = bench.declared.declarations.get_mut(&address(text)).unwrap();
-    assert!(declaration.spec.set(&ksail_model::Path::key(field), value));
+    assert!(bench.edited(text).spec.set(&ksail_model::Path::key(field), value));
 }
 
 #[test]
@@ -97,7 +96,7 @@ fn a_plan_killed() {
     let mut bench = Bench::applied(platform());
     bench.snapshot.records.remove(&key("thing/consumer"));
     bench.observations.remove(&key("thing/consumer"));
-    let consumer = bench.declared.declarations[&address("thing/consumer")].clone();
+    let consumer = bench.edited("thing/consumer").clone();
     bench.open("thing/consumer", Call::Create, consumer, 0);
     assert_snapshot!(bench.shown());
 }

@@ -179,7 +179,7 @@ impl Bench {
 
     pub(crate) fn declare(&mut self, declarations: impl IntoIterator<Item = Declaration>) -> &mut Self {
         self.declared.declarations =
-            declarations.into_iter().map(|declaration| (declaration.address.clone(), declaration)).collect();
+            declarations.into_iter().map(|declaration| (declaration.address.clone(), Arc::new(declaration))).collect();
         self
     }
 
@@ -250,7 +250,7 @@ impl Bench {
         let node = plan.nodes.get(key).unwrap_or_else(|| &plan.nodes[&current]);
         match what {
             StepDo::Create | StepDo::Update => {
-                let mut declaration = node.declaration.clone().unwrap();
+                let mut declaration = node.declaration.as_deref().cloned().unwrap();
                 declaration.spec = ksail_plan::resolve_references(&declaration.spec, &mut |reference| {
                     let record = &self.snapshot.records[&RecordKey::current(reference.address.clone())];
                     ksail_plan::joined(&record.fields, &record.attributes).get(&reference.path).cloned()
@@ -288,6 +288,11 @@ impl Bench {
         }
     }
 
+    /// What is declared at an address, to be changed.
+    pub(crate) fn edited(&mut self, text: &str) -> &mut Declaration {
+        Arc::make_mut(self.declared.declarations.get_mut(&address(text)).unwrap())
+    }
+
     /// A record, and the thing that it stands for.
     pub(crate) fn put(&mut self, key: &RecordKey, declaration: Declaration, generation: u32) {
         let id = format!("id-{}-{generation}", key.address.name());
@@ -307,7 +312,7 @@ impl Bench {
             status: Status::Present,
             operation: "op-0".to_owned(),
             durations: ksail_model::Durations::default(),
-            declaration,
+            declaration: Arc::new(declaration),
         };
         let record = Arc::new(record);
         let seen = Seen {
@@ -363,7 +368,7 @@ impl Bench {
 
     /// A killed operation left a call open.
     pub(crate) fn open(&mut self, text: &str, call: Call, declaration: Declaration, deadline_ms: u64) -> &mut Self {
-        let key = key(text);
+        let (key, declaration) = (key(text), Arc::new(declaration));
         let previous = self.snapshot.records.get(&key).cloned();
         let generation = match (&previous, call) {
             (Some(record), Call::Create) => record.generation + 1,

@@ -74,7 +74,14 @@ pub(crate) fn seal(id: &str) -> Entry {
 
 pub(crate) fn intent(key: RecordKey, call: Call, declaration: Option<Declaration>, generation: u32) -> Entry {
     let scope = Some(Scope("engine".to_owned()));
-    Entry::Intent(Box::new(Intent { key, call, declaration, generation, scope, deadline_ms: 9 }))
+    Entry::Intent(Box::new(Intent {
+        key,
+        call,
+        declaration: declaration.map(Into::into),
+        generation,
+        scope,
+        deadline_ms: 9,
+    }))
 }
 
 pub(crate) fn create(name: &str) -> Entry {

@@ -208,13 +208,13 @@ fn a_move_takes_along_those_that_name_the_moved_one() {
 
     let records = &state.snapshot().records;
     assert_eq!(records[&key("b")].declaration.address, address("b"));
-    assert_eq!(records[&key("inside")].declaration, dependent("inside", "b", "x"));
-    assert_eq!(records[&key("needs")].declaration, dependent("needs", "x", "b"));
-    assert_eq!(records[&key("neither")].declaration, dependent("neither", "x", "y"));
-    assert_eq!(records[&key("open")].declaration, dependent("open", "b", "b"));
+    assert_eq!(*records[&key("inside")].declaration, dependent("inside", "b", "x"));
+    assert_eq!(*records[&key("needs")].declaration, dependent("needs", "x", "b"));
+    assert_eq!(*records[&key("neither")].declaration, dependent("neither", "x", "y"));
+    assert_eq!(*records[&key("open")].declaration, dependent("open", "b", "b"));
 
     state.apply(&applied("open")).unwrap();
-    assert_eq!(state.snapshot().records[&key("open")].declaration, dependent("open", "b", "b"));
+    assert_eq!(*state.snapshot().records[&key("open")].declaration, dependent("open", "b", "b"));
     let sealed = state.apply(&seal("op-2")).unwrap().unwrap();
     let changed: Vec<String> = sealed.changes.iter().map(|change| change.key.to_string()).collect();
     assert_eq!(changed, ["a", "b", "inside", "needs", "open"].map(|name| format!("dev/container/{name}")));

@@ -1,6 +1,7 @@
 //! A graph as declarations.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ksail_model::{
     Address, Condition, Declaration, DeclaredGraph, Edge, ForceOn, Identity, Lifecycle, Origin, Origins, Ownership,
@@ -45,7 +46,7 @@ pub(crate) fn compile(graph: &Graph, file: &str) -> DeclaredGraph {
             choices: Vec::new(),
             origins: Origins::all(origin(index)),
         };
-        (addresses[index].clone(), declaration)
+        (addresses[index].clone(), Arc::new(declaration))
     });
     DeclaredGraph {
         declarations: declarations.collect(),
