@@ -202,11 +202,10 @@ impl Run {
                 differing.iter().map(|(key, why)| format!("{key} {why}")).collect::<Vec<_>>(),
             ));
         }
-        let operation = self.begin(resumed).await?;
+        let (operation, entries) = self.beginning(resumed);
         debug!(operation, resumed, steps = plan.steps.len(), "operation begins");
-        if resumed {
-            self.finish_beginning().await?;
-        }
+        // The first intents share its write: none of them can be durable without it.
+        let begun = self.journal.take_in(entries).await?;
         self.request.sink.event(Event::Started {
             operation: operation.clone(),
             resumed,
@@ -223,7 +222,9 @@ impl Run {
             done,
             differing,
         );
-        let progress = dispatch.run().await?;
+        let (begun, progress) = tokio::join!(begun, dispatch.run());
+        begun?;
+        let progress = progress?;
         self.finish(operation, resumed, progress, began_ms).await
     }
 
@@ -267,7 +268,8 @@ impl Run {
         }
         if snapshot.operation.is_none() && !resolutions.is_empty() {
             // A sealed operation left them open: they are concluded by the one that begins.
-            self.begin(false).await?;
+            let (_, entries) = self.beginning(false);
+            self.journal.take_in(entries).await?.await?;
         }
         for resolution in resolutions {
             debug!(key = %resolution.outcome.key, outcome = kind_of(&resolution.outcome.kind), "open call resolved");
@@ -375,15 +377,17 @@ impl Run {
         }
     }
 
-    /// Begins an operation, or goes on with the killed one. One of another plan is sealed first.
-    async fn begin(&self, resumed: bool) -> Result<String, ApplyError> {
+    /// What begins an operation, or goes on with the killed one, which may not have said yet what follows from its plan alone.
+    /// One of another plan is sealed first. Answers the operation too.
+    fn beginning(&self, resumed: bool) -> (String, Vec<Entry>) {
         let plan = &self.request.plan;
         let now = self.request.clock.now_ms();
         let (open, serial) = self.journal.read(|snapshot| (snapshot.operation.clone(), snapshot.serial));
         if let Some(open) = &open
             && (resumed || open.id == self.request.operation)
         {
-            return Ok(open.id.clone());
+            let entries = if resumed { self.context().into_iter().chain(self.moves()).collect() } else { Vec::new() };
+            return (open.id.clone(), entries);
         }
         let mut entries = Vec::new();
         if let Some(open) = open {
@@ -401,11 +405,7 @@ impl Run {
         }));
         entries.extend(self.context());
         entries.extend(self.moves());
-        // One by one, so that a refused entry needs no copy of a large state to fall back to.
-        for entry in entries {
-            self.journal.commit(vec![entry]).await?;
-        }
-        Ok(id)
+        (id, entries)
     }
 
     /// What providers and outputs are from now on, if they are not already.
@@ -441,14 +441,6 @@ impl Run {
             pending = later;
         }
         entries
-    }
-
-    /// The killed operation may have begun, and not yet have said what follows from its plan alone.
-    async fn finish_beginning(&self) -> Result<(), ApplyError> {
-        for entry in self.context().into_iter().chain(self.moves()) {
-            self.journal.commit(vec![entry]).await?;
-        }
-        Ok(())
     }
 
     async fn finish(

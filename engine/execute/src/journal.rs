@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use tracing::{debug, trace};
 
 /// The most requests in one group.
-const LARGEST_GROUP: usize = 4096;
+const LARGEST_GROUP: usize = 16 * 1024;
 /// How many requests may wait for a group.
-const QUEUE: usize = 8192;
+const QUEUE: usize = 16 * 1024;
 /// How often the other tasks get a turn, without one more request coming, before a group is closed.
 const QUIET_TURNS: u32 = 3;
 /// How often they get a turn at most.
@@ -107,10 +107,43 @@ impl Journal {
         self.request(entries, Some(Box::new(noted))).await
     }
 
+    /// Has entries taken in, each on its own, so that a refused one needs no copy of a large state to fall back to. Nothing that
+    /// is recorded later can be without them; the future that comes back tells when they are durable.
+    pub(crate) async fn take_in(
+        &self,
+        entries: Vec<Entry>,
+    ) -> Result<impl Future<Output = Result<(), JournalError>> + use<>, JournalError> {
+        let mut all = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let (noted, is_in) = oneshot::channel();
+            let durable = self.enqueue(vec![entry], Some(Box::new(move || drop(noted.send(()))))).await?;
+            if is_in.await.is_err() {
+                // It was refused, which is told in the place of its durability.
+                durable.await.map_err(|_| JournalError::Stopped)??;
+                return Err(JournalError::Stopped);
+            }
+            all.push(durable);
+        }
+        Ok(async move {
+            for durable in all {
+                durable.await.map_err(|_| JournalError::Stopped)??;
+            }
+            Ok(())
+        })
+    }
+
     async fn request(&self, entries: Vec<Entry>, noted: Option<Noted>) -> Result<(), JournalError> {
+        self.enqueue(entries, noted).await?.await.map_err(|_| JournalError::Stopped)?
+    }
+
+    async fn enqueue(
+        &self,
+        entries: Vec<Entry>,
+        noted: Option<Noted>,
+    ) -> Result<oneshot::Receiver<Result<(), JournalError>>, JournalError> {
         let (done, durable) = oneshot::channel();
         self.requests.send(Request { entries, noted, done }).await.map_err(|_| JournalError::Stopped)?;
-        durable.await.map_err(|_| JournalError::Stopped)?
+        Ok(durable)
     }
 
     /// Whether nothing can be recorded any more.

@@ -38,7 +38,7 @@ impl Backend for RemoteBackend {
     }
 
     async fn read(&self) -> Result<Stored, StateError> {
-        let Some(mut log) = log::read(&self.remote).await? else {
+        let Some(mut log) = log::read(&self.remote, None).await? else {
             return Ok(Stored { state: None, warnings: Vec::new() });
         };
         let (waiting, mut warnings) = rescue::waiting(&self.remote.rescue_folder(), &self.remote.place())?;

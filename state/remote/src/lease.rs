@@ -18,10 +18,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::clock::uptime;
-use crate::keys::LEASE;
+use crate::keys::{LEASE, LOG};
 use crate::machine::Process;
 use crate::remote::Remote;
-use crate::store::Version;
+use crate::store::{Listed, Version};
 
 /// How many heartbeats fall into the length of a lease.
 const BEATS: u32 = 4;
@@ -165,6 +165,9 @@ pub(crate) struct Held {
     heartbeat: JoinHandle<()>,
     /// Whether the one before gave it back in order, so that nobody can still be writing.
     pub(crate) after_clean: bool,
+    /// The log's objects, where they were listed beside the taking: the holder before gave the lease back in order, and nobody has
+    /// held it in between, so that nothing can have been written since.
+    pub(crate) listed: Option<Vec<Listed>>,
     released: bool,
 }
 
@@ -277,8 +280,12 @@ pub(crate) async fn take(remote: &Arc<Remote>, owner: &LockOwner, wait: Duration
     };
     loop {
         let asked = uptime();
-        let (taken, after_clean) = match remote.get(LEASE).await? {
-            None => (remote.put_if_absent(LEASE, &bytes(&shared.record())).await?, true),
+        let (taken, after_clean, listed) = match remote.get(LEASE).await? {
+            None => {
+                let record = bytes(&shared.record());
+                let (taken, listed) = tokio::join!(remote.put_if_absent(LEASE, &record), remote.list(LOG, None));
+                (taken?, true, listed.ok())
+            }
             Some((found, version)) => {
                 let found = parse(remote, &found)?;
                 let asked = uptime();
@@ -304,14 +311,21 @@ pub(crate) async fn take(remote: &Arc<Remote>, owner: &LockOwner, wait: Duration
                     pause = (pause * 2).min(PAUSE_MAX);
                     continue;
                 }
-                (remote.put_if_version(LEASE, &bytes(&shared.record()), &version).await?, clean)
+                let record = bytes(&shared.record());
+                let put = remote.put_if_version(LEASE, &record, &version);
+                if clean {
+                    let (taken, listed) = tokio::join!(put, remote.list(LOG, None));
+                    (taken?, true, listed.ok())
+                } else {
+                    (put.await?, false, None)
+                }
             }
         };
         if let Some(version) = taken {
             shared.renewed(asked, &version);
             let shared = Arc::new(shared);
             let heartbeat = tokio::spawn(beat(Arc::clone(&shared), version));
-            return Ok(Held { shared, heartbeat, after_clean, released: false });
+            return Ok(Held { shared, heartbeat, after_clean, listed, released: false });
         }
         // Another one was faster: look at what it wrote.
     }

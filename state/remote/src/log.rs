@@ -103,11 +103,14 @@ fn choose(listed: Vec<Listed>) -> Chosen {
     Chosen { snapshot, tail, old, fences, apart }
 }
 
-/// Reads the log; `None` if there is none.
-pub(crate) async fn read(remote: &Remote) -> Result<Option<Log>, StateError> {
+/// Reads the log; `None` if there is none. Its objects may be known already, from a list that is not older than the last write.
+pub(crate) async fn read(remote: &Remote, mut known: Option<Vec<Listed>>) -> Result<Option<Log>, StateError> {
     let mut missing = None;
     for _ in 0..READ_TRIES {
-        let listed = remote.list(LOG, None).await?;
+        let listed = match known.take() {
+            Some(listed) => listed,
+            None => remote.list(LOG, None).await?,
+        };
         if listed.iter().any(|object| object.key == MOVED) {
             return Err(moved(remote).await?);
         }

@@ -19,9 +19,9 @@ use crate::rescue::{self, Fit, Rescue};
 pub const CHECKPOINT_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
 /// A log this many times larger than the snapshot is worth a checkpoint. Both are counted as they unfold.
 pub const CHECKPOINT_RATIO: u64 = 2;
-/// How many calls are announced before their turn: as many as a quick provider makes in a round trip or two. Their intents share
-/// a segment; of a killed writer, as many are looked at again.
-const ANNOUNCED_AHEAD: usize = 2048;
+/// How many calls are announced before their turn: some times what a quick provider makes in a round trip. Their intents share
+/// a segment; of a killed writer, as many are looked at again, a kind at a time.
+const ANNOUNCED_AHEAD: usize = 8192;
 /// How long a segment waits for more entries. It is little beside a round trip, and saves one where what follows from an
 /// outcome comes a moment later.
 const LINGER: Duration = Duration::from_millis(2);
@@ -104,7 +104,7 @@ impl RemoteWriter {
     /// read counts before that.
     async fn read_fenced(&mut self) -> Result<Option<Log>, StateError> {
         for _ in 0..FENCE_TRIES {
-            let Some(mut log) = log::read(&self.remote).await? else { return Ok(None) };
+            let Some(mut log) = log::read(&self.remote, self.held.listed.take()).await? else { return Ok(None) };
             if self.settled {
                 return Ok(Some(log));
             }
