@@ -104,6 +104,15 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
                 fields
             })
         },
+        KindSchema {
+            is_host: true,
+            estimate: Duration::from_millis(500),
+            holds_data: Some("all that lives in it"),
+            follows: Some(crate::cluster::follows),
+            may_coexist: Err(FIXED_PORT),
+            ..kind("cluster", vec![])
+        },
+        KindSchema { normalises: true, estimate: Duration::from_millis(500), ..kind(crate::NODE, vec![]) },
         KindSchema { normalises: true, estimate: Duration::from_millis(100), ..kind("object", vec![]) },
     ]
 });

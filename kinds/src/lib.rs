@@ -2,6 +2,7 @@
 //! middle. Pure.
 
 mod catalogue;
+mod cluster;
 mod container;
 mod engine;
 mod image;
@@ -11,6 +12,7 @@ mod registry;
 mod volume;
 
 pub use catalogue::{BuiltinKinds, KINDS};
+pub use cluster::{ClusterSpec, KUBELET_VERSION, NODE};
 pub use container::{ContainerSpec, HealthCheck, Mount, Port, Protocol, Restart};
 pub use engine::EngineSpec;
 pub use image::{ImageSource, ImageSpec};

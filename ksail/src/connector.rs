@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use ksail_model::{Path, ProviderConfig};
 use ksail_provider::{CallError, Connector, HostSession, Provider};
 use ksail_provider_docker::{DockerProvider, Endpoint};
-use ksail_provider_embedded::EmbeddedProvider;
+use ksail_provider_embedded::{ClusterProvider, EmbeddedProvider};
 use ksail_provider_kubernetes::{Connection, KubernetesProvider};
 
 use crate::logged::Logged;
@@ -27,12 +27,7 @@ impl Connectors {
 
     fn docker(&self, config: &ProviderConfig, host: Option<&HostSession>) -> Result<DockerProvider, CallError> {
         let endpoint = match host {
-            Some(host) => {
-                let socket =
-                    host.attributes.get(&Path::key("socket")).and_then(|socket| socket.as_str().map(str::to_owned));
-                let socket = socket.ok_or_else(|| CallError::refused(format!("{} tells no socket", host.address)))?;
-                Endpoint::socket(socket)
-            }
+            Some(host) => Endpoint::socket(told(host, "socket")?),
             None => {
                 Endpoint::resolve(&config.settings, &|name| (self.settings.env)(name), self.settings.home().as_deref())
                     .map_err(|error| CallError::refused(error.to_string()))?
@@ -60,6 +55,12 @@ impl Connectors {
     }
 }
 
+/// What a host tells of itself.
+fn told(host: &HostSession, attribute: &str) -> Result<String, CallError> {
+    let told = host.attributes.get(&Path::key(attribute)).and_then(|told| told.as_str().map(str::to_owned));
+    told.ok_or_else(|| CallError::refused(format!("{} tells no {attribute}", host.address)))
+}
+
 #[async_trait]
 impl Connector for Connectors {
     async fn connect(
@@ -70,8 +71,17 @@ impl Connector for Connectors {
     ) -> Result<Arc<dyn Provider>, CallError> {
         let inner: Arc<dyn Provider> = match config.kind.as_str() {
             "docker" => Arc::new(self.docker(config, host)?),
-            "embedded" => Arc::new(EmbeddedProvider::new(self.settings.program.clone(), self.state_folder.clone())),
-            "kubernetes" => Arc::new(self.kubernetes(config)),
+            "embedded" => match host {
+                Some(engine) => Arc::new(ClusterProvider::new(told(engine, "socket")?.into(), told(engine, "id")?)),
+                None => Arc::new(EmbeddedProvider::new(self.settings.program.clone(), self.state_folder.clone())),
+            },
+            "kubernetes" => Arc::new(match host {
+                Some(cluster) => {
+                    let kubeconfig = vec![told(cluster, "kubeconfig")?.into()];
+                    KubernetesProvider::new(Connection { kubeconfig, context: None })
+                }
+                None => self.kubernetes(config),
+            }),
             other => {
                 let message = format!("provider {name} is of kind {other}, which this ksail does not know");
                 return Err(CallError::refused(message));

@@ -78,6 +78,76 @@ fn digest(nonce: &str) -> String {
     })
 }
 
+/// An answer of the engine.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) const fn is_success(&self) -> bool {
+        self.status >= 200 && self.status < 300
+    }
+
+    /// What an error says.
+    pub(crate) fn message(&self) -> String {
+        #[derive(Deserialize)]
+        struct Error {
+            message: String,
+        }
+        match serde_json::from_slice(&self.body) {
+            Ok(Error { message }) => message,
+            Err(_) => format!("status {}", self.status),
+        }
+    }
+}
+
+/// Why there is no answer.
+pub(crate) enum RequestError {
+    /// Nobody got the request.
+    NotSent(std::io::Error),
+    /// It may have been done.
+    NoAnswer(std::io::Error),
+}
+
+/// Sends a request with a body of JSON, if any, to the process behind a socket. It has no deadline of its own.
+pub(crate) async fn request(socket: &Path, method: &str, path: &str, body: &str) -> Result<Reply, RequestError> {
+    let stream = UnixStream::connect(socket).await.map_err(RequestError::NotSent)?;
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let bytes = exchange(stream, &request).await.map_err(RequestError::NoAnswer)?;
+    read_reply(&bytes).ok_or_else(|| RequestError::NoAnswer(std::io::ErrorKind::UnexpectedEof.into()))
+}
+
+/// Reads an answer that is whole: one that was cut off is none.
+fn read_reply(bytes: &[u8]) -> Option<Reply> {
+    let split = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(bytes.get(..split)?).ok()?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let body = bytes.get(split + 4..)?.to_vec();
+    let length = lines
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .and_then(|(_, length)| length.trim().parse::<usize>().ok());
+    length.is_none_or(|length| length == body.len()).then_some(Reply { status, body })
+}
+
+/// A name as a part of a path.
+pub(crate) fn escaped(name: &str) -> String {
+    use std::fmt::Write as _;
+    name.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            text.push(byte.into());
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+        text
+    })
+}
+
 /// Asks the process behind a socket to end. Whether it does is seen by its lock.
 pub(crate) async fn shut_down(socket: &Path) -> std::io::Result<()> {
     let request = "POST /ksail/shutdown HTTP/1.1\r\nHost: engine\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -85,5 +155,26 @@ pub(crate) async fn shut_down(socket: &Path) -> std::io::Result<()> {
     match tokio::time::timeout(ANSWER_TIMEOUT, talk).await {
         Ok(result) => result,
         Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{escaped, read_reply};
+
+    #[test]
+    fn an_answer_that_was_cut_off_is_none() {
+        let whole = b"HTTP/1.1 404 Not Found\r\ncontent-length: 15\r\n\r\n{\"message\":\"x\"}";
+        let reply = read_reply(whole).unwrap();
+        assert_eq!((reply.status, reply.message().as_str(), reply.is_success()), (404, "x", false));
+        for length in 0..whole.len() {
+            assert!(read_reply(&whole[..length]).is_none(), "{length}");
+        }
+    }
+
+    #[test]
+    fn names_stay_one_part_of_a_path() {
+        assert_eq!(escaped("dev-1.x"), "dev-1.x");
+        assert_eq!(escaped("a/../b c"), "a%2F..%2Fb%20c");
     }
 }

@@ -1,0 +1,43 @@
+//! A cluster, and its nodes.
+
+use ksail_model::Value;
+use serde::{Deserialize, Serialize};
+
+use crate::Spec;
+
+/// A Kubernetes cluster that the embedded engine serves: a simulation. The identity's name is the cluster's name. Attributes: `id`,
+/// `endpoint` (`https://127.0.0.1:6443`), `kubeconfig` (the path of a file with which its administrator reaches it).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSpec {
+    /// The version of Kubernetes, `v1.36.3`.
+    pub version: String,
+    /// The loopback port of its API.
+    pub port: u16,
+    /// Whether it shall be served. One whose port was taken when the engine started is not; the next plan serves it.
+    pub running: bool,
+}
+
+impl Spec for ClusterSpec {
+    const KIND: &'static str = "cluster";
+}
+
+impl ClusterSpec {
+    /// Where the API on a port of this machine is.
+    pub fn endpoint(port: u16) -> String {
+        format!("https://127.0.0.1:{port}")
+    }
+}
+
+/// The attributes that follow from a spec.
+pub(crate) fn follows(_: &str, spec: &Value) -> Vec<(&'static str, Value)> {
+    let port = crate::registry::port_of(spec);
+    port.map(|port| ("endpoint", Value::from(ClusterSpec::endpoint(port)))).into_iter().collect()
+}
+
+/// A node: the kind whose spec is the node's object in the cluster, as a manifest has it (labels, taints, annotations). The identity's
+/// name is that of the object, `Node/_/<name>`.
+pub const NODE: &str = "node";
+
+/// The annotation of a simulated node that says which version its kubelet states.
+pub const KUBELET_VERSION: &str = "embedded.ksail.io/kubelet-version";
