@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use ksail_model::{Address, Condition, Edge, ForceOn, Origin, Strength, Value};
 
-use super::object::{Object, at, full_name};
-
-/// The annotation that names what an object comes after, where its fields do not tell.
-const AFTER: &str = "ksail.io/after";
+use super::object::{AFTER, Object, at, full_name};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
@@ -91,8 +88,18 @@ impl<'a> Edges<'a> {
         }
     }
 
-    /// The edges of an object, and the names in its annotation that nothing has.
-    pub(super) fn from(&self, address: &Address, object: &Object) -> (Vec<Edge>, Vec<String>) {
+    /// The names of all objects.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
+    /// The edges of an object, with what its entry comes after, and the names in its annotation that nothing has.
+    pub(super) fn from<'o>(
+        &self,
+        address: &Address,
+        object: &Object,
+        after: impl Iterator<Item = &'o (Address, Origin)>,
+    ) -> (Vec<Edge>, Vec<String>) {
         let mut found = Found { edges: self, from: address, namespace: object.namespace(), found: BTreeMap::new() };
         found.surroundings(object);
         if let Some((pod, _)) = pod_spec(object) {
@@ -100,6 +107,9 @@ impl<'a> Edges<'a> {
         }
         found.by_kind(object);
         let unknown = found.after(object);
+        for (to, origin) in after {
+            found.add_from(to, Condition::Ready, Strength::Hard, origin.clone());
+        }
         (found.found.into_values().collect(), unknown)
     }
 }
@@ -148,16 +158,14 @@ fn selects(selector: &Value, labels: Option<&Value>) -> bool {
 
 impl Found<'_, '_> {
     fn add(&mut self, to: &Address, condition: Condition, strength: Strength, why: &str) {
+        self.add_from(to, condition, strength, Origin::Derived { why: why.into() });
+    }
+
+    fn add_from(&mut self, to: &Address, condition: Condition, strength: Strength, origin: Origin) {
         if to == self.from {
             return;
         }
-        let edge = Edge {
-            to: to.clone(),
-            condition,
-            strength,
-            on_replace: ForceOn::Nothing,
-            origin: Origin::Derived { why: why.into() },
-        };
+        let edge = Edge { to: to.clone(), condition, strength, on_replace: ForceOn::Nothing, origin };
         let is_more = |known: &Edge| {
             (known.strength == Strength::Soft && strength == Strength::Hard)
                 || (known.strength == strength && known.condition < condition)
@@ -428,7 +436,7 @@ impl Found<'_, '_> {
 
     fn after(&mut self, object: &Object) -> Vec<String> {
         let mut unknown = Vec::new();
-        let names = object.text(&["metadata", "annotations", AFTER]).unwrap_or_default();
+        let names = object.said(AFTER).map(|(names, _)| names).unwrap_or_default();
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             match self.edges.by_name.get(name.trim_start_matches("object/")) {
                 Some((to, _)) => {

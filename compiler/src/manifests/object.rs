@@ -17,6 +17,15 @@ const SERVER_FIELDS: [&str; 6] =
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How deep the places of fields are kept. Below that, the nearest above counts.
 const PLACES_DEPTH: usize = 2;
+/// How annotations begin that are said to ksail, and those there are.
+const OURS: &str = "ksail.io/";
+pub(super) const AFTER: &str = "ksail.io/after";
+pub(super) const READY: &str = "ksail.io/ready";
+const WAIT: &str = "ksail.io/wait";
+const CONFLICTS: &str = "ksail.io/conflicts";
+/// What ksail writes onto objects, and manifests that were read from a cluster still have.
+const MARKS: [&str; 5] =
+    ["ksail.io/lineage", "ksail.io/address", "ksail.io/operation", "ksail.io/generation", "ksail.io/fingerprints"];
 
 /// One object.
 pub(crate) struct Object {
@@ -27,6 +36,8 @@ pub(crate) struct Object {
     pub(crate) spec: Value,
     /// Where its upper fields stand.
     pub(crate) places: Vec<(Path, Place)>,
+    /// What its annotations say to ksail, by their names, each with its place.
+    said: Vec<(String, String, Place)>,
 }
 
 /// Why a document is no object.
@@ -38,6 +49,30 @@ pub(crate) struct Problem {
 
 fn problem(message: impl Into<String>, hint: &'static str, place: Option<Place>) -> Problem {
     Problem { message: message.into(), hint, place }
+}
+
+/// The annotations that are said to ksail. A name or a word that there is not says nothing, so it is an error.
+fn said(node: &Node) -> Result<Vec<(String, String, Place)>, Problem> {
+    let annotations = node.entry("metadata").and_then(|metadata| metadata.value.entry("annotations"));
+    let Some(Data::Map(entries)) = annotations.map(|entry| &entry.value.data) else { return Ok(Vec::new()) };
+    let mut said = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.key.starts_with(OURS) && !MARKS.contains(&entry.key.as_str())) {
+        let Data::Scalar { text, .. } = &entry.value.data else { continue };
+        let place = Some(entry.value.place);
+        match (entry.key.as_str(), text.as_str()) {
+            (AFTER | READY, _) | (WAIT, "true" | "false") | (CONFLICTS, "take") => {}
+            (WAIT, _) => {
+                return Err(problem(format!("`{WAIT}` cannot be `{text}`"), "it is \"true\" or \"false\"", place));
+            }
+            (CONFLICTS, _) => return Err(problem(format!("`{CONFLICTS}` cannot be `{text}`"), "it is `take`", place)),
+            (name, _) => {
+                let hint = "there are `ksail.io/after`, `ksail.io/ready`, `ksail.io/wait` and `ksail.io/conflicts`";
+                return Err(problem(format!("there is no annotation `{name}`"), hint, Some(entry.key_place)));
+            }
+        }
+        said.push((entry.key.clone(), text.clone(), entry.value.place));
+    }
+    Ok(said)
 }
 
 fn scalar<'a>(node: &'a Node, path: &[&str]) -> Option<&'a str> {
@@ -83,6 +118,7 @@ impl Object {
             name: name.to_owned(),
             spec: Value::Null,
             places: Vec::new(),
+            said: said(node)?,
         };
         object.collect_places(node, &Path::root());
         let spec = value(node);
@@ -135,6 +171,11 @@ impl Object {
                 _ => None,
             })
             .collect()
+    }
+
+    /// What an annotation says to ksail, and where.
+    pub(crate) fn said(&self, annotation: &str) -> Option<(&str, Place)> {
+        self.said.iter().find(|(name, _, _)| name == annotation).map(|(_, text, place)| (text.as_str(), *place))
     }
 
     /// Decides its namespace. Answers whether that was left out and is the default one.
@@ -232,10 +273,14 @@ fn cleaned(mut spec: Value) -> Value {
     for field in SERVER_FIELDS {
         metadata.remove(field);
     }
-    if let Some(Value::Map(mut annotations)) = metadata.get("annotations").cloned()
-        && annotations.remove(LAST_APPLIED).is_some()
-    {
-        metadata.insert("annotations".to_owned(), Value::Map(annotations));
+    for part in ["annotations", "labels"] {
+        let Some(Value::Map(mut entries)) = metadata.get(part).cloned() else { continue };
+        let removed = MARKS.iter().chain([&LAST_APPLIED]).filter(|written| entries.remove(**written).is_some()).count();
+        match (removed, entries.is_empty()) {
+            (0, _) => {}
+            (_, true) => drop(metadata.remove(part)),
+            (_, false) => drop(metadata.insert(part.to_owned(), Value::Map(entries))),
+        }
     }
     spec.set(&Path::from(vec![Step::Key("metadata".to_owned())]), Value::Map(metadata));
     spec

@@ -139,3 +139,112 @@ fn manifests_need_a_cluster_and_a_cluster_has_no_engine() {
     let mirrors = format!("{HEAD}  mirrors: [{{host: docker.io}}]\n");
     assert!(judged(&with_spec(&mirrors)).contains("`spec.mirrors` needs an engine"));
 }
+
+/// Three entries: what comes first, what comes after it, and a file within the first.
+fn entries(rest: &str) -> Result<Compiled, Vec<Diagnostic>> {
+    let head = HEAD.replace("    - app.yaml\n", rest);
+    let config = |name: &str| object("v1", "ConfigMap", name, "n", "");
+    let files = [
+        ("base/namespace.yaml", object("v1", "Namespace", "n", "", "")),
+        ("base/late.yaml", config("late")),
+        ("apps/one.yaml", config("one") + &config("two")),
+    ];
+    let manifests = files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+    built(&sources(&with_spec(&head)), &World { manifests, ..World::default() })
+}
+
+/// What each object waits for by `after` of its entry.
+fn waits(rest: &str) -> Vec<String> {
+    let compiled = entries(rest).unwrap();
+    let mut all = Vec::new();
+    for declaration in compiled.graph.declarations.values() {
+        for edge in declaration.edges.iter().filter(|edge| edge.origin.to_string().contains("ksail.yaml:")) {
+            all.push(format!(
+                "{} → {} ({}) {}",
+                declaration.address.name(),
+                edge.to.name(),
+                edge.condition,
+                edge.origin
+            ));
+        }
+    }
+    all
+}
+
+#[test]
+fn an_entry_comes_after_addresses_beginnings_and_other_entries() {
+    let (one, two) = ("ConfigMap/n/one", "ConfigMap/n/two");
+    let (late, namespace) = ("ConfigMap/n/late", "Namespace/_/n");
+    let of = |after: &str| waits(&format!("    - base\n    - {{path: apps/, after: [{after}]}}\n"));
+    let edge = |from: &str, to: &str, column: u32| format!("{from} → {to} (ready) ksail.yaml:11:{column}");
+    let both = [edge(one, late, 29), edge(one, namespace, 29), edge(two, late, 29), edge(two, namespace, 29)];
+    assert_eq!(of("base"), both);
+    assert_eq!(of("./base/"), both);
+    assert_eq!(of("dev/object/ConfigMap/n/late"), [edge(one, late, 29), edge(two, late, 29)]);
+    // A beginning leaves out what is in the entry itself; the kind of resource may be left out.
+    for text in ["object/ConfigMap", "ConfigMap/n", "ConfigMap/n/late"] {
+        assert_eq!(of(text), [edge(one, late, 29), edge(two, late, 29)], "{text}");
+    }
+    assert_eq!(
+        of("Namespace, ConfigMap/n/late"),
+        [edge(one, late, 40), edge(one, namespace, 29), edge(two, late, 40), edge(two, namespace, 29)]
+    );
+    // A file of two entries belongs to both.
+    let twice = "    - base\n    - apps\n    - {path: base/late.yaml, after: [apps]}\n";
+    assert_eq!(
+        waits(twice),
+        [format!("{late} → {one} (ready) ksail.yaml:12:38"), format!("{late} → {two} (ready) ksail.yaml:12:38")]
+    );
+    assert_eq!(waits("    - base\n    - path: apps\n"), [""; 0]);
+}
+
+#[test]
+fn what_an_entry_comes_after_must_be_there() {
+    let check = |rest: &str, wanted: &str, hint: &str| {
+        let errors = entries(rest).map(drop).unwrap_err();
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(told.concat().contains(wanted), "{rest}: {told:?}");
+        let hints: Vec<&str> = errors.iter().filter_map(|error| error.hint.as_deref()).collect();
+        assert!(hints.concat().contains(hint), "{rest}: {hints:?}");
+    };
+    let apps = |after: &str| format!("    - base\n    - {{path: apps, after: [{after}]}}\n");
+    check(&apps("bsae"), "ksail.yaml:11:28: `bsae` names no object of the manifests, and no other entry", "`base`?");
+    check(&apps("object/ConfigMap/n/lat"), "names no object", "`object/ConfigMap/n/late`?");
+    check(&apps("object/Namespaces"), "names no object", "`object/Namespace`?");
+    check(&apps("ConfigMap/n/one"), "all that `ConfigMap/n/one` names is in the entry itself", "ksail.io/after");
+    check(&apps("object//x"), "names no object", "write an address");
+    check("    - {after: [base]}\n", "`path` is missing", "");
+    check("    - {path: base, afer: [x]}\n", "`afer`", "`after`");
+    check("    - [base]\n", "a map", "");
+}
+
+#[test]
+fn annotations_say_what_there_is_to_say() {
+    let of = |annotation: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  annotations:\n    {annotation}\n")
+    };
+    let check = |annotation: &str, wanted: &str| {
+        let told = errors(&of(annotation));
+        assert!(told.contains(wanted), "{annotation}: {told}");
+    };
+    check("ksail.io/wiat: 'false'", "app.yaml:6:5: there is no annotation `ksail.io/wiat`");
+    check("ksail.io/wait: 'no'", "app.yaml:6:20: `ksail.io/wait` cannot be `no`");
+    check("ksail.io/conflicts: yes", "`ksail.io/conflicts` cannot be `yes`");
+    check(
+        "ksail.io/ready: status.ready",
+        "app.yaml:6:21: `ksail.io/ready` of ConfigMap/default/a cannot be used: it is not about self",
+    );
+    check(
+        "ksail.io/after: ConfigMap/default/b",
+        "app.yaml:6:21: `ConfigMap/default/b`, which ConfigMap/default/a shall come after",
+    );
+    for good in ["ksail.io/ready: self.data.x == 'y'", "ksail.io/wait: 'false'", "example.com/after: x"] {
+        compiled(&of(good)).unwrap();
+    }
+    // What was read from a cluster has marks, which are no declaration.
+    let marked =
+        compiled(&of("ksail.io/address: dev/object/ConfigMap/default/a\n  labels: {ksail.io/lineage: x, mine: y}"))
+            .unwrap();
+    let spec = marked.graph.declarations.values().next().unwrap().spec.to_string();
+    assert!(!spec.contains("ksail.io") && spec.contains("mine"), "{spec}");
+}
