@@ -3,6 +3,7 @@
 mod after;
 mod edges;
 mod object;
+mod references;
 mod scopes;
 
 use std::collections::BTreeMap;

@@ -87,6 +87,46 @@ fn edges_come_from_what_fields_mean() {
 }
 
 #[test]
+fn custom_kinds_come_after_what_their_fields_name() {
+    let all = [
+        object("source.toolkit.fluxcd.io/v1", "GitRepository", "app", "n", "spec: {secretRef: {name: git}}"),
+        object(
+            "kustomize.toolkit.fluxcd.io/v1",
+            "Kustomization",
+            "app",
+            "n",
+            "spec: {sourceRef: {kind: GitRepository, name: app}}",
+        ),
+        object("cert-manager.io/v1", "ClusterIssuer", "ca", "", "spec: {}"),
+        object(
+            "cert-manager.io/v1",
+            "Certificate",
+            "web",
+            "n",
+            "spec: {secretName: git, issuerRef: {kind: ClusterIssuer, name: ca}}",
+        ),
+        object(
+            "gateway.networking.k8s.io/v1",
+            "HTTPRoute",
+            "web",
+            "n",
+            "spec: {parentRefs: [{name: edge, namespace: m}]}",
+        ),
+        object("gateway.networking.k8s.io/v1", "Gateway", "edge", "m", "spec: {gatewayClassName: none}"),
+        object("v1", "Secret", "git", "n", ""),
+    ];
+    let told = edges(&all.concat());
+    let wanted = [
+        "cert-manager.io.Certificate/n/web → Secret/n/git (exists, soft)",
+        "cert-manager.io.Certificate/n/web → cert-manager.io.ClusterIssuer/default/ca (exists, soft)",
+        "gateway.networking.k8s.io.HTTPRoute/n/web → gateway.networking.k8s.io.Gateway/m/edge (exists, soft)",
+        "kustomize.toolkit.fluxcd.io.Kustomization/n/app → source.toolkit.fluxcd.io.GitRepository/n/app (exists, soft)",
+        "source.toolkit.fluxcd.io.GitRepository/n/app → Secret/n/git (exists, soft)",
+    ];
+    assert_eq!(told.lines().collect::<Vec<_>>(), wanted.map(|line| line.replace("/default/", "/_/")));
+}
+
+#[test]
 fn values_of_secrets_are_references() {
     let manifest = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {raw: aHVzaA==}\nstringData:\n  env: ${TOKEN}\n  part: x-${TOKEN}\n  open: hush-hush\n";
     let mut world = world(manifest);
