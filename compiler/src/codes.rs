@@ -81,6 +81,8 @@ codes! {
         "Each object of an entry of `spec.manifests` waits for each that its `after` names. Name the few that matter.";
     BAD_EXPRESSION = 156, "the expression of readiness cannot be used",
         "The annotation `ksail.io/ready` is CEL over `self`, the object, and is true once the object can be used: `self.status.phase == 'Ready'`. `docs/objects.md` lists the functions.";
+    SECRET_SOURCE = 157, "a value of a Secret cannot be taken from where it says",
+        "A value of a Secret is `${NAME}`, `${file:path}` or `${exec:program arguments}`, and nothing beside it, or stands there itself. The file is relative to the project's folder and must be there.";
     MATCHES_NOTHING = 160, "the rule matches no resource",
         "Nothing that is declared has an address that begins so. `ksail plan` and `ksail state list` show addresses.";
     CANNOT_COEXIST = 161, "create-before-destroy is not possible for this kind",

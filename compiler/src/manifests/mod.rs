@@ -5,11 +5,13 @@ mod edges;
 mod object;
 mod references;
 mod scopes;
+mod secret_value;
 
 use std::collections::BTreeMap;
 
 use ksail_model::{
-    Address, Declaration, DeclaredGraph, Diagnostic, Identity, Lifecycle, Origin, Origins, Ownership, Path, Step, Value,
+    Address, Declaration, DeclaredGraph, Diagnostic, Identity, Lifecycle, Origin, Origins, Ownership, Path, SecretPart,
+    Step, Value,
 };
 
 use crate::check::nearest;
@@ -132,13 +134,8 @@ impl Reader<'_> {
         }
         match Object::read(node, file.1, document, at) {
             Ok(object) => {
-                for name in object.variables() {
-                    if self.project.env(&name).is_none() {
-                        let message = format!("the environment variable `{name}` is not set, and a Secret needs it");
-                        let error = Diagnostic::error(codes::SECRET_UNSET, message)
-                            .hint(format!("set `{name}` where ksail runs"));
-                        self.problems.push(self.texts.label(error, node.place, "needed here"));
-                    }
+                for (part, place) in &object.sources {
+                    self.source(part, *place);
                 }
                 self.objects.push(Read { object, place: node.place, file: file.0 });
             }
@@ -147,6 +144,23 @@ impl Reader<'_> {
                 self.problems.push(self.texts.label(error, problem.place.unwrap_or(node.place), ""));
             }
         }
+    }
+
+    /// What a value of a Secret is taken from must be there when planning, so that a changed one is seen. A command is run then.
+    fn source(&mut self, part: &SecretPart, place: Place) {
+        let error = match part {
+            SecretPart::Base64(part) => return self.source(part, place),
+            SecretPart::Env(name) if self.project.env(name).is_none() => {
+                let message = format!("the environment variable `{name}` is not set, and a Secret needs it");
+                Diagnostic::error(codes::SECRET_UNSET, message).hint(format!("set `{name}` where ksail runs"))
+            }
+            SecretPart::File(path) if !self.project.exists(path) => {
+                let message = format!("there is no file {path}, and a Secret needs it");
+                Diagnostic::error(codes::SECRET_SOURCE, message).hint("the path is relative to the project's folder")
+            }
+            _ => return,
+        };
+        self.problems.push(self.texts.label(error, place, "needed here"));
     }
 
     fn origin(&self, place: Place) -> Origin {

@@ -2,8 +2,7 @@
 
 use ksail_model::{Address, Path, Secret, SecretPart, Step, Value};
 
-use super::{KIND, Scopes, namespace_path};
-use crate::credential;
+use super::{KIND, Scopes, namespace_path, secret_value};
 use crate::tree::{Data, Meaning, Node, Place, meaning};
 
 /// The namespace of what names none and needs one.
@@ -38,6 +37,8 @@ pub(crate) struct Object {
     pub(crate) places: Vec<(Path, Place)>,
     /// What its annotations say to ksail, by their names, each with its place.
     said: Vec<(String, String, Place)>,
+    /// What the values of a Secret are taken from, and where that stands.
+    pub(super) sources: Vec<(SecretPart, Place)>,
 }
 
 /// Why a document is no object.
@@ -119,12 +120,13 @@ impl Object {
             spec: Value::Null,
             places: Vec::new(),
             said: said(node)?,
+            sources: Vec::new(),
         };
         object.collect_places(node, &Path::root());
         let spec = value(node);
         object.spec = cleaned(spec);
         if is_secret {
-            object.hide_data(node, file, document, at);
+            object.hide_data(node, file, document, at)?;
         }
         Ok(object)
     }
@@ -140,16 +142,22 @@ impl Object {
         }
     }
 
-    /// Replaces the values of a Secret by references: to variables where they are nothing but such, else to the manifest.
-    fn hide_data(&mut self, node: &Node, file: &str, document: usize, at: &Path) {
-        let Value::Map(map) = &mut self.spec else { return };
+    /// Replaces the values of a Secret by references: to what they name where they are nothing but that, else to the manifest.
+    fn hide_data(&mut self, node: &Node, file: &str, document: usize, at: &Path) -> Result<(), Problem> {
+        let Value::Map(map) = &mut self.spec else { return Ok(()) };
         for part in ["data", "stringData"] {
             let Some(Data::Map(entries)) = node.entry(part).map(|entry| &entry.value.data) else { continue };
             let mut hidden = std::collections::BTreeMap::new();
             for entry in entries.iter().filter(|entry| !entry.value.is_null()) {
                 let Data::Scalar { text, .. } = &entry.value.data else { continue };
-                let by_variables = if part == "stringData" { credential::password(text).ok() } else { None };
-                let value = by_variables.unwrap_or_else(|| {
+                let place = entry.value.place;
+                let named = secret_value::reference(text, part == "data").map_err(|(wrong, hint)| {
+                    problem(format!("the value of `{part}.{}` {wrong}", entry.key), hint, Some(place))
+                })?;
+                if let Some(Value::Secret(secret)) = &named {
+                    self.sources.extend(secret.parts.iter().map(|part| (part.clone(), place)));
+                }
+                let value = named.unwrap_or_else(|| {
                     let path = at.child_key(part).child_key(entry.key.clone());
                     let part = SecretPart::Manifest { file: file.to_owned(), document, path };
                     Value::Secret(Secret { parts: vec![part], fingerprint: None })
@@ -158,19 +166,7 @@ impl Object {
             }
             map.insert(part.to_owned(), Value::map(hidden));
         }
-    }
-
-    /// Variables that its secrets need.
-    pub(crate) fn variables(&self) -> Vec<String> {
-        self.spec
-            .secrets()
-            .into_iter()
-            .flat_map(|(_, secret)| secret.parts.clone())
-            .filter_map(|part| match part {
-                SecretPart::Env(name) => Some(name),
-                _ => None,
-            })
-            .collect()
+        Ok(())
     }
 
     /// What an annotation says to ksail, and where.

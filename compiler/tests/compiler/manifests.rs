@@ -128,7 +128,7 @@ fn custom_kinds_come_after_what_their_fields_name() {
 
 #[test]
 fn values_of_secrets_are_references() {
-    let manifest = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {raw: aHVzaA==}\nstringData:\n  env: ${TOKEN}\n  part: x-${TOKEN}\n  open: hush-hush\n";
+    let manifest = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  raw: aHVzaA==\n  file: ${file:token.txt}\nstringData:\n  env: ${TOKEN}\n  file: ${file:token.txt}\n  exec: ${exec:op read x}\n  part: x-${TOKEN}\n  open: hush-hush\n";
     let mut world = world(manifest);
     world.env.insert("TOKEN".to_owned(), "x".to_owned());
     let compiled = built(&sources(&with_spec(HEAD)), &world).unwrap();
@@ -142,8 +142,11 @@ fn values_of_secrets_are_references() {
     assert_eq!(
         secrets,
         [
+            "data.file: file token.txt",
             "data.raw: data.raw of app.yaml",
             "stringData.env: ${TOKEN}",
+            "stringData.exec: the output of op",
+            "stringData.file: file token.txt",
             "stringData.open: stringData.open of app.yaml",
             "stringData.part: stringData.part of app.yaml",
         ]
@@ -152,7 +155,12 @@ fn values_of_secrets_are_references() {
     assert!(!everything.contains("hush") && !everything.contains("aHVzaA"), "{everything}");
     assert_eq!(manifest_text(manifest, 0, &Path::parse("stringData.open").unwrap()).unwrap(), "hush-hush");
     assert!(manifest_text(manifest, 1, &Path::root()).is_err());
-    assert!(errors(manifest).contains("`TOKEN` is not set"), "{}", errors(manifest));
+    let told = errors(manifest);
+    assert!(told.contains("app.yaml:8:8: the environment variable `TOKEN` is not set"), "{told}");
+    let told = errors(&manifest.replace("token.txt", "gone.txt"));
+    assert!(told.contains("app.yaml:6:9: there is no file gone.txt, and a Secret needs it"), "{told}");
+    let told = errors(&manifest.replace("op read x", "op 'read hush"));
+    assert!(told.contains("the value of `stringData.exec` is no command") && !told.contains("hush"), "{told}");
 }
 
 #[test]

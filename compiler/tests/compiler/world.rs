@@ -49,7 +49,7 @@ impl Project for World {
     }
 
     fn exists(&self, path: &str) -> bool {
-        self.archives.contains_key(path) || path == "torn.tar"
+        self.archives.contains_key(path) || path == "torn.tar" || path == "token.txt"
     }
 }
 
