@@ -8,7 +8,7 @@ use regex_lite::Regex;
 
 use crate::codes;
 use crate::credential::{self, Refusal, url_parts};
-use crate::shape::{CredentialPlace, Field, Pattern, ROOT, Shape};
+use crate::shape::{CredentialPlace, Field, Pattern, ROOT, Shape, required};
 use crate::sources::Project;
 use crate::template::{Piece, pieces};
 use crate::tree::{Data, Entry, Meaning, Node, Place, Texts, meaning};
@@ -65,6 +65,15 @@ impl Checker<'_> {
                     Some(Node { data: Data::List(vec![one]), place, env: None })
                 }
                 _ => self.list(node, element, path),
+            },
+            Shape::TextOrMap(fields) => match (&node.data, required(fields)) {
+                (Data::Scalar { .. }, Some(field)) => {
+                    let place = node.place;
+                    let value = self.visit(node, &field.shape, path)?;
+                    let entry = Entry { key: field.name.clone(), key_place: place, value };
+                    Some(Node { data: Data::Map(vec![entry]), place, env: None })
+                }
+                _ => self.map(node, fields, path),
             },
             Shape::Text { credential: Some(kind), .. } => self.credential(node, *kind, path),
             Shape::Text { .. } | Shape::Word { .. } | Shape::Integer { .. } | Shape::Boolean => {

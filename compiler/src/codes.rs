@@ -77,12 +77,18 @@ codes! {
         "An entry of `spec.manifests` is a file, a folder, or a pattern such as `apps/**/*.yaml`, relative to the project's folder, and there must be something.";
     NOT_AN_OBJECT = 154, "a document is not an object",
         "Every document of a manifest is an object of Kubernetes, or a list of such: a map with `apiVersion`, `kind` and `metadata.name`.";
+    AFTER_TOO_MUCH = 155, "too many objects wait for too many",
+        "Each object of an entry of `spec.manifests` waits for each that its `after` names. Name the few that matter.";
+    BAD_EXPRESSION = 156, "the expression of readiness cannot be used",
+        "The annotation `ksail.io/ready` is CEL over `self`, the object, and is true once the object can be used: `self.status.phase == 'Ready'`. `docs/objects.md` lists the functions.";
+    SECRET_SOURCE = 157, "a value of a Secret cannot be taken from where it says",
+        "A value of a Secret is `${NAME}`, `${file:path}` or `${exec:program arguments}`, and nothing beside it, or stands there itself. The file is relative to the project's folder and must be there.";
     MATCHES_NOTHING = 160, "the rule matches no resource",
         "Nothing that is declared has an address that begins so. `ksail plan` and `ksail state list` show addresses.";
     CANNOT_COEXIST = 161, "create-before-destroy is not possible for this kind",
         "Two of its kind cannot exist at once, because a name or port is fixed.";
     NOT_DECLARED = 162, "the address is not declared",
-        "An import leads to a resource that the file declares. For a move it is only a warning: entries may outlive what they moved.";
+        "An import leads to a resource that the file declares, and what comes after something, to something that is there. For a move it is only a warning: entries may outlive what they moved.";
     STILL_DECLARED = 163, "the address is still declared",
         "What moved away or was removed may not be declared at the same time.";
     BAD_ADDRESS = 164, "the text is not an address",

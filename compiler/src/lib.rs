@@ -34,4 +34,4 @@ pub use manifests::manifest_text;
 pub use reference_page::reference_markdown;
 pub use rules::validate;
 pub use shape::json_schema;
-pub use sources::{ArchiveFacts, Project, SourceFile, Sources};
+pub use sources::{ArchiveFacts, BadExpression, Project, SourceFile, Sources};

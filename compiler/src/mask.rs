@@ -92,7 +92,7 @@ fn below<'a>(shape: Option<&'a Shape>, key: &str) -> Option<&'a Shape> {
     }
     let lower = key.to_lowercase();
     let near = match shape {
-        Shape::Map(fields) => nearest(key, fields.iter().map(|field| field.name.as_str())),
+        Shape::Map(fields) | Shape::TextOrMap(fields) => nearest(key, fields.iter().map(|field| field.name.as_str())),
         _ => None,
     };
     let near_credential = near

@@ -82,7 +82,7 @@ pub fn reference_markdown() -> String {
 }
 
 fn section(page: &mut String, path: &str, description: &str, shape: &Shape) {
-    let Shape::Map(fields) = shape else { return };
+    let (Shape::Map(fields) | Shape::TextOrMap(fields)) = shape else { return };
     let title = if path.is_empty() { "Top".to_owned() } else { format!("`{path}`") };
     let _ = writeln!(
         page,
@@ -105,6 +105,10 @@ fn section(page: &mut String, path: &str, description: &str, shape: &Shape) {
         let below = join(path, name);
         match shape {
             Shape::Map(_) => section(page, &below, description, shape),
+            Shape::List(element) if matches!(**element, Shape::TextOrMap(_)) => {
+                let description = format!("{description} An entry that is a text is its `path`.");
+                section(page, &format!("{below}[]"), &description, element);
+            }
             Shape::List(element) => section(page, &format!("{below}[]"), description, element),
             _ => {}
         }
@@ -134,10 +138,15 @@ fn built(path: &str, shape: &Shape) -> String {
 fn type_text(shape: &Shape) -> String {
     match shape {
         Shape::Map(_) => "map".to_owned(),
+        Shape::TextOrMap(_) => "text, or map".to_owned(),
         Shape::Table(values) => format!("map of {}", type_text(values)),
         Shape::List(element) => format!(
             "list of {}",
-            if matches!(**element, Shape::Map(_)) { "maps".to_owned() } else { type_text(element) }
+            match **element {
+                Shape::Map(_) => "maps".to_owned(),
+                Shape::TextOrMap(_) => "texts or maps".to_owned(),
+                _ => type_text(element),
+            }
         ),
         Shape::OneOrMany(element) => format!("{}, or a list of them", type_text(element)),
         Shape::Text { pattern: Some(pattern), .. } => format!("text: {}", pattern.form),

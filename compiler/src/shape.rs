@@ -29,6 +29,8 @@ pub(crate) enum Shape {
     List(Box<Shape>),
     /// A list, or one element of it.
     OneOrMany(Box<Shape>),
+    /// A map with these keys only, or the text of its only required one.
+    TextOrMap(Vec<Field>),
     /// A text.
     Text { pattern: Option<Pattern>, credential: Option<CredentialPlace> },
     /// One of these words; `switch` words are also met as booleans.
@@ -145,7 +147,18 @@ fn shape(schema: &Value) -> Shape {
     }
 }
 
-/// Nested alternatives: one element or many, apart from null.
+const PLAIN_TEXT: Shape = Shape::Text { pattern: None, credential: None };
+
+/// The only field that is required, if it is a text.
+pub(crate) fn required(fields: &[Field]) -> Option<&Field> {
+    let mut required = fields.iter().filter(|field| field.required);
+    match (required.next(), required.next()) {
+        (Some(only), None) if matches!(only.shape, Shape::Text { .. }) => Some(only),
+        _ => None,
+    }
+}
+
+/// Nested alternatives, apart from null: one element or many; a map or the text of its required field.
 fn any_of(branches: &[Value]) -> Shape {
     let mut shapes: Vec<Shape> = branches
         .iter()
@@ -155,6 +168,9 @@ fn any_of(branches: &[Value]) -> Shape {
     match (shapes.len(), shapes.pop()) {
         (1, Some(only)) => only,
         (2, Some(Shape::List(element))) if shapes[0] == *element => Shape::OneOrMany(element),
+        (2, Some(Shape::Map(fields))) if shapes[0] == PLAIN_TEXT && required(&fields).is_some() => {
+            Shape::TextOrMap(fields)
+        }
         _ => Shape::Unknown,
     }
 }
@@ -192,7 +208,7 @@ impl Shape {
     /// The field of a map.
     pub(crate) fn field(&self, name: &str) -> Option<&Field> {
         match self {
-            Self::Map(fields) => fields.iter().find(|field| field.name == name),
+            Self::Map(fields) | Self::TextOrMap(fields) => fields.iter().find(|field| field.name == name),
             _ => None,
         }
     }
@@ -203,6 +219,7 @@ impl Shape {
             Self::Map(_) | Self::Table(_) => "a map",
             Self::List(_) => "a list",
             Self::OneOrMany(_) => "a word or a list of words",
+            Self::TextOrMap(_) => "a text or a map",
             Self::Text { .. } => "a text",
             Self::Word { switch: true, .. } => "a word or a boolean",
             Self::Word { .. } => "a word",
@@ -215,7 +232,7 @@ impl Shape {
     /// Calls `visit` for every field below, with its dotted path (`[]` for elements, `<key>` for values of a table).
     pub(crate) fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a Field)) {
         match self {
-            Self::Map(fields) => {
+            Self::Map(fields) | Self::TextOrMap(fields) => {
                 for field in fields {
                     let below = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
                     visit(&below, field);

@@ -62,8 +62,23 @@ pub trait Project {
     /// A fragment that says why there are none.
     fn manifests(&self, entry: &str) -> Result<Vec<SourceFile>, String>;
 
+    /// Whether an expression over an object of Kubernetes can be used.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn expression(&self, text: &str) -> Result<(), BadExpression>;
+
     /// Whether a file or folder exists. The path is relative to the project's folder.
     fn exists(&self, path: &str) -> bool;
+}
+
+/// What is wrong with an expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadExpression {
+    /// What, as a fragment.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 /// What an archive of images holds.

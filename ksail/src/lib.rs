@@ -19,6 +19,7 @@ mod plan_file;
 mod platform;
 mod project;
 mod recover;
+mod secret_command;
 mod secrets;
 mod settings;
 mod state;

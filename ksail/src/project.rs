@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use ksail_compiler::{ArchiveFacts, Project, SourceFile, Sources};
+use ksail_compiler::{ArchiveFacts, BadExpression, Project, SourceFile, Sources};
+use ksail_expressions::Expression;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, codes};
@@ -99,6 +100,11 @@ impl Project for ProjectView<'_> {
 
     fn manifests(&self, entry: &str) -> Result<Vec<SourceFile>, String> {
         crate::manifest_files::read(&self.0.project, entry)
+    }
+
+    fn expression(&self, text: &str) -> Result<(), BadExpression> {
+        let checked = Expression::parse(text).map(drop);
+        checked.map_err(|error| BadExpression { message: error.to_string(), hint: error.hint() })
     }
 
     fn exists(&self, path: &str) -> bool {

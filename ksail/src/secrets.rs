@@ -10,9 +10,11 @@ use ksail_plan::{Action, Plan, PlanNode};
 use ksail_provider::SecretText;
 use ksail_records::Backend;
 use ksail_secrets::{Identity, Resolver, SecretError, Vault};
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::error::{Error, codes};
+use crate::secret_command;
 use crate::settings::Settings;
 
 /// The name of the vault in the stack's folder.
@@ -27,11 +29,13 @@ pub(crate) struct SecretStore {
     /// Whether the vault that counts is where the state is, and this machine has a copy.
     is_shared: bool,
     vault: Mutex<Option<Vault>>,
+    /// What commands wrote: each is run once, so that one apply has one value of it.
+    written: Mutex<BTreeMap<Vec<String>, Zeroizing<Vec<u8>>>>,
 }
 
 impl SecretStore {
     pub(crate) const fn new(settings: Settings, folder: PathBuf, is_shared: bool) -> Self {
-        Self { settings, folder, is_shared, vault: Mutex::new(None) }
+        Self { settings, folder, is_shared, vault: Mutex::new(None), written: Mutex::new(BTreeMap::new()) }
     }
 
     fn path(&self) -> PathBuf {
@@ -126,8 +130,20 @@ impl SecretStore {
                 let text = std::fs::read_to_string(project.join(file)).map_err(|error| error.to_string())?;
                 ksail_compiler::manifest_text(&text, document, path)
             };
-            read(&Resolver { env: &env, project: project.clone(), manifest: &manifest, vault })
+            let command = |words: &[String]| self.output(words);
+            read(&Resolver { env: &env, project: project.clone(), manifest: &manifest, command: &command, vault })
         })
+    }
+
+    /// What a command writes. One that failed is run again when it is asked for again.
+    fn output(&self, words: &[String]) -> Result<Zeroizing<Vec<u8>>, String> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = written.get(words) {
+            return Ok(bytes.clone());
+        }
+        let bytes = secret_command::run(words, &self.settings.project, secret_command::TIME_LIMIT)?;
+        written.insert(words.to_vec(), bytes.clone());
+        Ok(bytes)
     }
 
     /// Fills in the fingerprints of all declared secrets, so that a plan tells a rotated one. Where there is no vault yet, there

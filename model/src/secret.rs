@@ -53,6 +53,11 @@ pub enum SecretPart {
         /// Where in the document.
         path: Path,
     },
+    /// What a command writes to its standard output, without its trailing newline: the program and its arguments, run in the
+    /// project's folder, by no shell.
+    Command(Vec<String>),
+    /// The bytes of another part in base64, as the data of a Kubernetes Secret hold them. A trailing newline stays.
+    Base64(Box<SecretPart>),
     /// A value that was generated and is sealed in the vault under this name.
     Vault(String),
 }
@@ -64,6 +69,8 @@ impl fmt::Display for SecretPart {
             Self::Env(name) => write!(f, "${{{name}}}"),
             Self::File(path) => write!(f, "file {path}"),
             Self::Manifest { file, path, .. } => write!(f, "{path} of {file}"),
+            Self::Command(words) => write!(f, "the output of {}", words.first().map_or("nothing", String::as_str)),
+            Self::Base64(part) => part.fmt(f),
             Self::Vault(name) => write!(f, "vault entry {name}"),
         }
     }

@@ -44,6 +44,14 @@ pub enum SecretError {
         /// Why, as a fragment.
         why: String,
     },
+    /// A command that a secret names gave nothing. What it wrote is not told: the secret may be in it.
+    #[error("the command {program} gives no secret: {why}")]
+    NoOutput {
+        /// The program.
+        program: String,
+        /// Why, as a fragment.
+        why: String,
+    },
     /// A secret names the vault, and there is none.
     #[error("vault entry {name} is needed, and there is no vault")]
     NoVault {
@@ -141,6 +149,10 @@ impl SecretError {
             Self::UnreadableFile { path, .. } | Self::UnusableFile { path, .. } => {
                 Some(format!("the secret is the whole text of {}, with at most one newline at its end", path.display()))
             }
+            Self::NoOutput { program, .. } => Some(format!(
+                "run it yourself in the project's folder, as what it writes is not shown here; {program} must answer by itself, without a \
+                 terminal"
+            )),
             Self::NotInManifest { .. } => Some("plan again, with the manifests as they are".to_owned()),
             Self::NoVault { name } | Self::NoEntry { name, .. } => {
                 Some(format!("{name} was sealed where it was generated: bring the vault.age of that checkout here"))

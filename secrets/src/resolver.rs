@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ksail_model::{Path, Secret, SecretPart, Value};
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{SecretError, Vault, files};
@@ -19,8 +22,21 @@ pub struct Resolver<'a> {
     pub project: PathBuf,
     /// The text at a path of a document of a file of manifests; or why there is none, as a fragment without the text.
     pub manifest: &'a (dyn Fn(&str, usize, &Path) -> Result<String, String> + Sync),
+    /// What a command writes to its standard output; or why there is nothing, as a fragment without what it wrote.
+    pub command: &'a (dyn Fn(&[String]) -> Result<Zeroizing<Vec<u8>>, String> + Sync),
     /// The vault, if there is one.
     pub vault: Option<&'a Vault>,
+}
+
+/// Bytes as a text, without one newline at its end.
+fn text(bytes: &[u8]) -> Result<SecretString, &'static str> {
+    let text = str::from_utf8(bytes).map_err(|_| "is not text")?;
+    let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    if text.is_empty() { Err("is empty") } else { Ok(text.into()) }
+}
+
+fn no_output(words: &[String], why: String) -> SecretError {
+    SecretError::NoOutput { program: words.first().cloned().unwrap_or_default(), why }
 }
 
 impl Resolver<'_> {
@@ -46,7 +62,15 @@ impl Resolver<'_> {
                 Some(text) if text.is_empty() => Err(SecretError::EmptyVariable { name: name.clone() }),
                 Some(text) => Ok(text.into()),
             },
-            SecretPart::File(path) => self.file(path),
+            SecretPart::File(path) => {
+                let bytes = self.file(path)?;
+                text(&bytes).map_err(|why| SecretError::UnusableFile { path: self.project.join(path), why })
+            }
+            SecretPart::Command(words) => {
+                let bytes = self.output(words)?;
+                text(&bytes).map_err(|why| no_output(words, format!("what it writes {why}")))
+            }
+            SecretPart::Base64(part) => Ok(STANDARD.encode(self.bytes(part)?).into()),
             SecretPart::Manifest { file, document, path } => match (self.manifest)(file, *document, path) {
                 Ok(text) => Ok(text.into()),
                 Err(why) => Err(SecretError::NotInManifest { path: self.project.join(file), why }),
@@ -59,21 +83,33 @@ impl Resolver<'_> {
         }
     }
 
-    fn file(&self, path: &str) -> Result<SecretString, SecretError> {
-        let path = self.project.join(path);
-        let bytes = match files::read_bounded(&path, SECRET_FILE_BYTES_MAX) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Err(SecretError::UnusableFile { path, why: "is too large" }),
-            Err(source) => return Err(SecretError::UnreadableFile { path, source }),
+    /// The bytes of a part, which need not be text.
+    fn bytes(&self, part: &SecretPart) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+        let bytes = match part {
+            SecretPart::File(path) => self.file(path)?,
+            SecretPart::Command(words) => self.output(words)?,
+            other => Zeroizing::new(self.part(other)?.expose_secret().as_bytes().to_vec()),
         };
-        let Ok(text) = str::from_utf8(&bytes) else {
-            return Err(SecretError::UnusableFile { path, why: "is not text" });
-        };
-        let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
-        if text.is_empty() {
-            return Err(SecretError::UnusableFile { path, why: "is empty" });
+        match (bytes.is_empty(), part) {
+            (true, SecretPart::File(path)) => {
+                Err(SecretError::UnusableFile { path: self.project.join(path), why: "is empty" })
+            }
+            (true, SecretPart::Command(words)) => Err(no_output(words, "what it writes is empty".to_owned())),
+            _ => Ok(bytes),
         }
-        Ok(text.into())
+    }
+
+    fn file(&self, path: &str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+        let path = self.project.join(path);
+        match files::read_bounded(&path, SECRET_FILE_BYTES_MAX) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(SecretError::UnusableFile { path, why: "is too large" }),
+            Err(source) => Err(SecretError::UnreadableFile { path, source }),
+        }
+    }
+
+    fn output(&self, words: &[String]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+        (self.command)(words).map_err(|why| no_output(words, why))
     }
 
     /// The value with a fingerprint in every secret that can be resolved here. Secrets that were only seen outside keep

@@ -1,6 +1,6 @@
 //! Sections that this format has beside those that KSail's users know.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::words::StateBackend;
@@ -29,6 +29,26 @@ pub struct MirrorEntry {
     #[serde(default)]
     #[schemars(range(min = 1), extend("x-ksail-default-note" = "a free one from 5051"))]
     pub port: Option<u16>,
+}
+
+/// Objects of Kubernetes that are declared. An entry that only has a path may be that path alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = or_its_path)]
+pub struct ManifestEntry {
+    /// A file, a folder with all below it, or a pattern such as `apps/**/*.yaml`, relative to the project's folder.
+    pub path: String,
+    /// What all objects of the entry wait for until it is ready, where their fields do not tell: addresses or the beginnings of
+    /// some in whole parts, such as `object/Namespace` or `object/apps.Deployment/web/migrations`, or the path of another entry,
+    /// for all of its objects. What of it is in the entry itself is left out.
+    #[serde(default)]
+    pub after: Vec<String>,
+}
+
+/// The schema of a map that may also be written as the text of its required field.
+fn or_its_path(schema: &mut Schema) {
+    let whole = std::mem::take(schema);
+    schema.insert("anyOf".to_owned(), serde_json::json!([{"type": "string"}, whole]));
 }
 
 /// A rewrite of image references.

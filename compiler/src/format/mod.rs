@@ -9,7 +9,7 @@ mod words;
 mod workload;
 
 pub use additions::{
-    ImageRewrite, ImportEntry, LifecycleRule, MirrorEntry, MovedEntry, RemovedEntry, State, StateHistory,
+    ImageRewrite, ImportEntry, LifecycleRule, ManifestEntry, MirrorEntry, MovedEntry, RemovedEntry, State, StateHistory,
 };
 pub use autoscaler::{Autoscaler, NodeAutoscaler, NodePool, PodAutoscaler, Taint};
 pub use cluster::{
@@ -74,7 +74,7 @@ pub struct Spec {
     pub images: Vec<ImageRewrite>,
     /// Objects of Kubernetes that are declared: files of manifests, folders of them, or patterns such as `apps/**/*.yaml`, relative
     /// to the project's folder. A file may hold several documents, and lists. Needs `provider: Kubernetes`.
-    pub manifests: Vec<String>,
+    pub manifests: Vec<ManifestEntry>,
     /// Where the state is kept.
     pub state: State,
     /// Rules for the life of resources.

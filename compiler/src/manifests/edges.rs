@@ -1,19 +1,19 @@
 //! What objects need of each other, from what their fields mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ksail_model::{Address, Condition, Edge, ForceOn, Origin, Strength, Value};
 
-use super::object::{Object, at, full_name};
-
-/// The annotation that names what an object comes after, where its fields do not tell.
-const AFTER: &str = "ksail.io/after";
+use super::object::{AFTER, Object, at, full_name};
+use super::references;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// All objects, to be found by what others say of them.
 pub(super) struct Edges<'a> {
     by_name: BTreeMap<String, (&'a Address, &'a Object)>,
+    /// The groups of kinds.
+    groups: BTreeMap<&'a str, BTreeSet<&'a str>>,
     /// CustomResourceDefinitions by the group and kind that they define.
     definitions: BTreeMap<(String, String), &'a Address>,
     /// Workloads by namespace, for those that look for pods by labels.
@@ -48,6 +48,7 @@ impl<'a> Edges<'a> {
     pub(super) fn of(objects: impl Iterator<Item = (&'a Address, &'a Object)>) -> Self {
         let mut edges = Self {
             by_name: BTreeMap::new(),
+            groups: BTreeMap::new(),
             definitions: BTreeMap::new(),
             workloads: BTreeMap::new(),
             limits: BTreeMap::new(),
@@ -63,6 +64,7 @@ impl<'a> Edges<'a> {
 
     fn take(&mut self, address: &'a Address, object: &'a Object) {
         self.by_name.insert(object.name(), (address, object));
+        self.groups.entry(&object.kind).or_default().insert(&object.group);
         if let Some((group, kind)) = object.defines() {
             self.definitions.insert((group.to_owned(), kind.to_owned()), address);
         }
@@ -91,15 +93,37 @@ impl<'a> Edges<'a> {
         }
     }
 
-    /// The edges of an object, and the names in its annotation that nothing has.
-    pub(super) fn from(&self, address: &Address, object: &Object) -> (Vec<Edge>, Vec<String>) {
+    /// The object of a kind of which the group is not known; the first, where several groups have such a kind.
+    fn of_any_group(&self, kind: &str, namespace: Option<&str>, name: &str) -> Option<&(&'a Address, &'a Object)> {
+        let groups = self.groups.get(kind)?;
+        groups.iter().find_map(|group| self.by_name.get(&full_name(group, kind, namespace, name)))
+    }
+
+    /// The names of all objects.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
+    /// The edges of an object, with what its entry comes after, and the names in its annotation that nothing has.
+    pub(super) fn from<'o>(
+        &self,
+        address: &Address,
+        object: &Object,
+        after: impl Iterator<Item = &'o (Address, Origin)>,
+    ) -> (Vec<Edge>, Vec<String>) {
         let mut found = Found { edges: self, from: address, namespace: object.namespace(), found: BTreeMap::new() };
         found.surroundings(object);
         if let Some((pod, _)) = pod_spec(object) {
             found.pod(pod, object);
         }
         found.by_kind(object);
+        if references::are_read(&object.group) {
+            found.shaped(object);
+        }
         let unknown = found.after(object);
+        for (to, origin) in after {
+            found.add_from(to, Condition::Ready, Strength::Hard, origin.clone());
+        }
         (found.found.into_values().collect(), unknown)
     }
 }
@@ -148,16 +172,14 @@ fn selects(selector: &Value, labels: Option<&Value>) -> bool {
 
 impl Found<'_, '_> {
     fn add(&mut self, to: &Address, condition: Condition, strength: Strength, why: &str) {
+        self.add_from(to, condition, strength, Origin::Derived { why: why.into() });
+    }
+
+    fn add_from(&mut self, to: &Address, condition: Condition, strength: Strength, origin: Origin) {
         if to == self.from {
             return;
         }
-        let edge = Edge {
-            to: to.clone(),
-            condition,
-            strength,
-            on_replace: ForceOn::Nothing,
-            origin: Origin::Derived { why: why.into() },
-        };
+        let edge = Edge { to: to.clone(), condition, strength, on_replace: ForceOn::Nothing, origin };
         let is_more = |known: &Edge| {
             (known.strength == Strength::Soft && strength == Strength::Hard)
                 || (known.strength == strength && known.condition < condition)
@@ -408,6 +430,24 @@ impl Found<'_, '_> {
         self.beside(group, kind, text(reference, &["name"]), strength, why);
     }
 
+    /// What an object of a custom kind names, by the shape of its fields.
+    fn shaped(&mut self, object: &Object) {
+        for named in references::named(&object.group, &object.spec) {
+            let why = format!("its field {} names it", named.path);
+            let namespace = named.namespace.or(self.namespace);
+            for namespace in [namespace, None] {
+                let to = match named.group {
+                    Some(group) => self.edges.by_name.get(&full_name(group, named.kind, namespace, named.name)),
+                    None => self.edges.of_any_group(named.kind, namespace, named.name),
+                };
+                if let Some((to, _)) = to {
+                    self.add(to, Condition::Exists, Strength::Soft, &why);
+                    break;
+                }
+            }
+        }
+    }
+
     /// What serves a webhook or an API: its Service, and the workloads behind it, which must be ready.
     fn served_by(&mut self, service: Option<&Value>) {
         let Some((name, namespace)) = service.and_then(|it| Some((text(it, &["name"])?, text(it, &["namespace"])?)))
@@ -428,7 +468,7 @@ impl Found<'_, '_> {
 
     fn after(&mut self, object: &Object) -> Vec<String> {
         let mut unknown = Vec::new();
-        let names = object.text(&["metadata", "annotations", AFTER]).unwrap_or_default();
+        let names = object.said(AFTER).map(|(names, _)| names).unwrap_or_default();
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             match self.edges.by_name.get(name.trim_start_matches("object/")) {
                 Some((to, _)) => {

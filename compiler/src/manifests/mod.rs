@@ -1,23 +1,29 @@
 //! Manifests as declared objects, with edges from what they mean.
 
+mod after;
 mod edges;
 mod object;
+mod references;
 mod scopes;
+mod secret_value;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ksail_model::{
-    Address, Declaration, DeclaredGraph, Diagnostic, Identity, Lifecycle, Origin, Origins, Ownership, Path, Step, Value,
+    Address, Declaration, DeclaredGraph, Diagnostic, Identity, Lifecycle, Origin, Origins, Ownership, Path, SecretPart,
+    Step, Value,
 };
 
+use crate::check::nearest;
 use crate::codes;
 use crate::loaded::Loaded;
 use crate::sources::{Project, SourceFile};
 use crate::tree::{Data, Node, Place, Role, Texts};
 use crate::yaml;
+use after::Afters;
 use edges::Edges;
-use object::Object;
+use object::{AFTER, Object, READY};
 pub(crate) use scopes::Scopes;
 
 /// The kind of resource that an object is.
@@ -32,28 +38,42 @@ pub(crate) fn declare(
     provider: &str,
     graph: &mut DeclaredGraph,
 ) -> Vec<Diagnostic> {
-    let mut reader = Reader { project, texts: Texts::default(), objects: Vec::new(), problems: Vec::new() };
-    let mut read = BTreeMap::new();
-    for (index, pattern) in loaded.config.spec.manifests.iter().enumerate() {
-        let at = Path::key("spec").child_key("manifests").child(Step::Index(index));
-        match project.manifests(pattern) {
-            Ok(files) => {
-                for file in files {
-                    // A file that two entries name counts once.
-                    if read.insert(file.name.clone(), ()).is_none() {
-                        reader.file(&file);
-                    }
+    let mut reader = Reader {
+        loaded,
+        project,
+        texts: Texts::default(),
+        entries: Vec::new(),
+        objects: Vec::new(),
+        problems: Vec::new(),
+    };
+    let mut files: Vec<SourceFile> = Vec::new();
+    let mut read: BTreeMap<String, usize> = BTreeMap::new();
+    for (index, entry) in loaded.config.spec.manifests.iter().enumerate() {
+        let at = Path::key("spec").child_key("manifests").child(Step::Index(index)).child_key("path");
+        match project.manifests(&entry.path) {
+            Ok(found) => {
+                for file in found {
+                    // A file that two entries name counts once, and belongs to both.
+                    let position = *read.entry(file.name.clone()).or_insert_with(|| {
+                        files.push(file);
+                        reader.entries.push(Vec::new());
+                        files.len() - 1
+                    });
+                    reader.entries[position].push(index);
                 }
             }
             Err(why) => {
-                let error =
-                    Diagnostic::error(codes::MANIFEST, format!("the manifests `{pattern}` cannot be read: {why}"));
+                let message = format!("the manifests `{}` cannot be read: {why}", entry.path);
+                let error = Diagnostic::error(codes::MANIFEST, message);
                 let error = error.hint("an entry is a file, a folder or a pattern such as `apps/**/*.yaml`, relative to the project's folder");
                 reader.problems.push(loaded.label(error, &at, ""));
             }
         }
     }
-    reader.declare(loaded.config.name(), provider, graph);
+    for (position, file) in files.into_iter().enumerate() {
+        reader.file(position, &file);
+    }
+    reader.declare(provider, graph);
     reader.problems
 }
 
@@ -74,25 +94,36 @@ pub fn manifest_text(text: &str, document: usize, path: &Path) -> Result<String,
 }
 
 struct Reader<'a> {
+    loaded: &'a Loaded,
     project: &'a dyn Project,
     texts: Texts,
-    objects: Vec<(Object, Place)>,
+    /// Of each file, which entries mean it.
+    entries: Vec<Vec<usize>>,
+    objects: Vec<Read>,
     problems: Vec<Diagnostic>,
 }
 
+/// An object as it was read.
+struct Read {
+    object: Object,
+    place: Place,
+    /// The position of its file.
+    file: usize,
+}
+
 impl Reader<'_> {
-    fn file(&mut self, file: &SourceFile) {
+    fn file(&mut self, position: usize, file: &SourceFile) {
         let index = self.texts.add(&file.name, &file.text, Role::File);
         let (documents, problems) = yaml::read_all(&self.texts, index, &file.text);
         self.problems.extend(problems);
         for (number, document) in documents.iter().enumerate() {
-            self.node(document, &file.name, number, &Path::root());
+            self.node(document, (position, &file.name), number, &Path::root());
         }
         // Values of Secrets stand in the text: it is not kept longer than it is needed.
         self.texts.0[index].text.clear();
     }
 
-    fn node(&mut self, node: &Node, file: &str, document: usize, at: &Path) {
+    fn node(&mut self, node: &Node, file: (usize, &str), document: usize, at: &Path) {
         if node.is_null() {
             return;
         }
@@ -102,17 +133,12 @@ impl Reader<'_> {
             }
             return;
         }
-        match Object::read(node, file, document, at) {
+        match Object::read(node, file.1, document, at) {
             Ok(object) => {
-                for name in object.variables() {
-                    if self.project.env(&name).is_none() {
-                        let message = format!("the environment variable `{name}` is not set, and a Secret needs it");
-                        let error = Diagnostic::error(codes::SECRET_UNSET, message)
-                            .hint(format!("set `{name}` where ksail runs"));
-                        self.problems.push(self.texts.label(error, node.place, "needed here"));
-                    }
+                for (part, place) in &object.sources {
+                    self.source(part, *place);
                 }
-                self.objects.push((object, node.place));
+                self.objects.push(Read { object, place: node.place, file: file.0 });
             }
             Err(problem) => {
                 let error = Diagnostic::error(codes::NOT_AN_OBJECT, problem.message).hint(problem.hint);
@@ -121,36 +147,71 @@ impl Reader<'_> {
         }
     }
 
+    /// What a value of a Secret is taken from must be there when planning, so that a changed one is seen. A command is run then.
+    fn source(&mut self, part: &SecretPart, place: Place) {
+        let error = match part {
+            SecretPart::Base64(part) => return self.source(part, place),
+            SecretPart::Env(name) if self.project.env(name).is_none() => {
+                let message = format!("the environment variable `{name}` is not set, and a Secret needs it");
+                Diagnostic::error(codes::SECRET_UNSET, message).hint(format!("set `{name}` where ksail runs"))
+            }
+            SecretPart::File(path) if !self.project.exists(path) => {
+                let message = format!("there is no file {path}, and a Secret needs it");
+                Diagnostic::error(codes::SECRET_SOURCE, message).hint("the path is relative to the project's folder")
+            }
+            _ => return,
+        };
+        self.problems.push(self.texts.label(error, place, "needed here"));
+    }
+
     fn origin(&self, place: Place) -> Origin {
         let file = self.texts.0.get(place.text).map(|text| text.name.clone()).unwrap_or_default();
         Origin::File { file, span: place.span }
     }
 
-    fn declare(&mut self, cluster: &str, provider: &str, graph: &mut DeclaredGraph) {
-        let scopes = Scopes::of(self.objects.iter().map(|(object, _)| object));
+    fn declare(&mut self, provider: &str, graph: &mut DeclaredGraph) {
+        let cluster = self.loaded.config.name();
+        let scopes = Scopes::of(self.objects.iter().map(|read| &read.object));
         let mut places: BTreeMap<Address, Place> = BTreeMap::new();
         let mut objects = Vec::with_capacity(self.objects.len());
-        for (mut object, place) in std::mem::take(&mut self.objects) {
-            let defaulted = object.settle_namespace(&scopes);
-            let address = object.address(cluster);
-            if let Some(first) = places.insert(address.clone(), place) {
+        for mut read in std::mem::take(&mut self.objects) {
+            let defaulted = read.object.settle_namespace(&scopes);
+            let address = read.object.address(cluster);
+            if let Some(first) = places.insert(address.clone(), read.place) {
                 let error = Diagnostic::error(
                     codes::DUPLICATE_ENTRY,
-                    format!("{} stands twice in the manifests", object.name()),
+                    format!("{} stands twice in the manifests", read.object.name()),
                 );
-                let error = self.texts.label(error, place, "again here");
+                let error = self.texts.label(error, read.place, "again here");
                 self.problems.push(self.texts.label(error, first, "first here"));
             }
-            objects.push((address, object, place, defaulted));
+            objects.push((address, read, defaulted));
         }
-        let edges = Edges::of(objects.iter().map(|(address, object, _, _)| (address, object)));
-        for (address, object, place, defaulted) in &objects {
-            let (found, unknown) = edges.from(address, object);
+        let edges = Edges::of(objects.iter().map(|(address, read, _)| (address, &read.object)));
+        let members: Vec<_> =
+            objects.iter().map(|(address, read, _)| (address, self.entries[read.file].as_slice())).collect();
+        let (afters, problems) = Afters::of(self.loaded, &members);
+        self.problems.extend(problems);
+        for (address, Read { object, place, file }, defaulted) in &objects {
+            let (found, unknown) = edges.from(address, object, afters.of_entries(&self.entries[*file]));
             for name in unknown {
                 let message = format!("`{name}`, which {} shall come after, is not declared", object.name());
-                let error = Diagnostic::error(codes::NOT_DECLARED, message)
-                    .hint("an object is named as in plans: `apps.Deployment/web/shop`, with `_` for no namespace");
-                self.problems.push(self.texts.label(error, *place, ""));
+                let error = Diagnostic::error(codes::NOT_DECLARED, message);
+                let error = match nearest(&name, edges.names()) {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error
+                        .hint("an object is named as in plans: `apps.Deployment/web/shop`, with `_` for no namespace"),
+                };
+                let place = object.said(AFTER).map_or(*place, |(_, place)| place);
+                self.problems.push(self.texts.label(error, place, ""));
+            }
+            if let Some((text, place)) = object.said(READY)
+                && let Err(bad) = self.project.expression(text)
+            {
+                let message = format!("`{READY}` of {} cannot be used: {}", object.name(), bad.message);
+                let mut error = Diagnostic::error(codes::BAD_EXPRESSION, message);
+                error.hint = bad.hint;
+                self.problems.push(self.texts.label(error, place, ""));
             }
             let mut origins = Origins::all(self.origin(*place));
             for (path, place) in &object.places {

@@ -2,8 +2,7 @@
 
 use ksail_model::{Address, Path, Secret, SecretPart, Step, Value};
 
-use super::{KIND, Scopes, namespace_path};
-use crate::credential;
+use super::{KIND, Scopes, namespace_path, secret_value};
 use crate::tree::{Data, Meaning, Node, Place, meaning};
 
 /// The namespace of what names none and needs one.
@@ -17,6 +16,15 @@ const SERVER_FIELDS: [&str; 6] =
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How deep the places of fields are kept. Below that, the nearest above counts.
 const PLACES_DEPTH: usize = 2;
+/// How annotations begin that are said to ksail, and those there are.
+const OURS: &str = "ksail.io/";
+pub(super) const AFTER: &str = "ksail.io/after";
+pub(super) const READY: &str = "ksail.io/ready";
+const WAIT: &str = "ksail.io/wait";
+const CONFLICTS: &str = "ksail.io/conflicts";
+/// What ksail writes onto objects, and manifests that were read from a cluster still have.
+const MARKS: [&str; 5] =
+    ["ksail.io/lineage", "ksail.io/address", "ksail.io/operation", "ksail.io/generation", "ksail.io/fingerprints"];
 
 /// One object.
 pub(crate) struct Object {
@@ -27,6 +35,10 @@ pub(crate) struct Object {
     pub(crate) spec: Value,
     /// Where its upper fields stand.
     pub(crate) places: Vec<(Path, Place)>,
+    /// What its annotations say to ksail, by their names, each with its place.
+    said: Vec<(String, String, Place)>,
+    /// What the values of a Secret are taken from, and where that stands.
+    pub(super) sources: Vec<(SecretPart, Place)>,
 }
 
 /// Why a document is no object.
@@ -38,6 +50,30 @@ pub(crate) struct Problem {
 
 fn problem(message: impl Into<String>, hint: &'static str, place: Option<Place>) -> Problem {
     Problem { message: message.into(), hint, place }
+}
+
+/// The annotations that are said to ksail. A name or a word that there is not says nothing, so it is an error.
+fn said(node: &Node) -> Result<Vec<(String, String, Place)>, Problem> {
+    let annotations = node.entry("metadata").and_then(|metadata| metadata.value.entry("annotations"));
+    let Some(Data::Map(entries)) = annotations.map(|entry| &entry.value.data) else { return Ok(Vec::new()) };
+    let mut said = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.key.starts_with(OURS) && !MARKS.contains(&entry.key.as_str())) {
+        let Data::Scalar { text, .. } = &entry.value.data else { continue };
+        let place = Some(entry.value.place);
+        match (entry.key.as_str(), text.as_str()) {
+            (AFTER | READY, _) | (WAIT, "true" | "false") | (CONFLICTS, "take") => {}
+            (WAIT, _) => {
+                return Err(problem(format!("`{WAIT}` cannot be `{text}`"), "it is \"true\" or \"false\"", place));
+            }
+            (CONFLICTS, _) => return Err(problem(format!("`{CONFLICTS}` cannot be `{text}`"), "it is `take`", place)),
+            (name, _) => {
+                let hint = "there are `ksail.io/after`, `ksail.io/ready`, `ksail.io/wait` and `ksail.io/conflicts`";
+                return Err(problem(format!("there is no annotation `{name}`"), hint, Some(entry.key_place)));
+            }
+        }
+        said.push((entry.key.clone(), text.clone(), entry.value.place));
+    }
+    Ok(said)
 }
 
 fn scalar<'a>(node: &'a Node, path: &[&str]) -> Option<&'a str> {
@@ -83,12 +119,14 @@ impl Object {
             name: name.to_owned(),
             spec: Value::Null,
             places: Vec::new(),
+            said: said(node)?,
+            sources: Vec::new(),
         };
         object.collect_places(node, &Path::root());
         let spec = value(node);
         object.spec = cleaned(spec);
         if is_secret {
-            object.hide_data(node, file, document, at);
+            object.hide_data(node, file, document, at)?;
         }
         Ok(object)
     }
@@ -104,16 +142,22 @@ impl Object {
         }
     }
 
-    /// Replaces the values of a Secret by references: to variables where they are nothing but such, else to the manifest.
-    fn hide_data(&mut self, node: &Node, file: &str, document: usize, at: &Path) {
-        let Value::Map(map) = &mut self.spec else { return };
+    /// Replaces the values of a Secret by references: to what they name where they are nothing but that, else to the manifest.
+    fn hide_data(&mut self, node: &Node, file: &str, document: usize, at: &Path) -> Result<(), Problem> {
+        let Value::Map(map) = &mut self.spec else { return Ok(()) };
         for part in ["data", "stringData"] {
             let Some(Data::Map(entries)) = node.entry(part).map(|entry| &entry.value.data) else { continue };
             let mut hidden = std::collections::BTreeMap::new();
             for entry in entries.iter().filter(|entry| !entry.value.is_null()) {
                 let Data::Scalar { text, .. } = &entry.value.data else { continue };
-                let by_variables = if part == "stringData" { credential::password(text).ok() } else { None };
-                let value = by_variables.unwrap_or_else(|| {
+                let place = entry.value.place;
+                let named = secret_value::reference(text, part == "data").map_err(|(wrong, hint)| {
+                    problem(format!("the value of `{part}.{}` {wrong}", entry.key), hint, Some(place))
+                })?;
+                if let Some(Value::Secret(secret)) = &named {
+                    self.sources.extend(secret.parts.iter().map(|part| (part.clone(), place)));
+                }
+                let value = named.unwrap_or_else(|| {
                     let path = at.child_key(part).child_key(entry.key.clone());
                     let part = SecretPart::Manifest { file: file.to_owned(), document, path };
                     Value::Secret(Secret { parts: vec![part], fingerprint: None })
@@ -122,19 +166,12 @@ impl Object {
             }
             map.insert(part.to_owned(), Value::map(hidden));
         }
+        Ok(())
     }
 
-    /// Variables that its secrets need.
-    pub(crate) fn variables(&self) -> Vec<String> {
-        self.spec
-            .secrets()
-            .into_iter()
-            .flat_map(|(_, secret)| secret.parts.clone())
-            .filter_map(|part| match part {
-                SecretPart::Env(name) => Some(name),
-                _ => None,
-            })
-            .collect()
+    /// What an annotation says to ksail, and where.
+    pub(crate) fn said(&self, annotation: &str) -> Option<(&str, Place)> {
+        self.said.iter().find(|(name, _, _)| name == annotation).map(|(_, text, place)| (text.as_str(), *place))
     }
 
     /// Decides its namespace. Answers whether that was left out and is the default one.
@@ -232,10 +269,14 @@ fn cleaned(mut spec: Value) -> Value {
     for field in SERVER_FIELDS {
         metadata.remove(field);
     }
-    if let Some(Value::Map(mut annotations)) = metadata.get("annotations").cloned()
-        && annotations.remove(LAST_APPLIED).is_some()
-    {
-        metadata.insert("annotations".to_owned(), Value::Map(annotations));
+    for part in ["annotations", "labels"] {
+        let Some(Value::Map(mut entries)) = metadata.get(part).cloned() else { continue };
+        let removed = MARKS.iter().chain([&LAST_APPLIED]).filter(|written| entries.remove(**written).is_some()).count();
+        match (removed, entries.is_empty()) {
+            (0, _) => {}
+            (_, true) => drop(metadata.remove(part)),
+            (_, false) => drop(metadata.insert(part.to_owned(), Value::Map(entries))),
+        }
     }
     spec.set(&Path::from(vec![Step::Key("metadata".to_owned())]), Value::Map(metadata));
     spec

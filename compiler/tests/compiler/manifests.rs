@@ -87,8 +87,48 @@ fn edges_come_from_what_fields_mean() {
 }
 
 #[test]
+fn custom_kinds_come_after_what_their_fields_name() {
+    let all = [
+        object("source.toolkit.fluxcd.io/v1", "GitRepository", "app", "n", "spec: {secretRef: {name: git}}"),
+        object(
+            "kustomize.toolkit.fluxcd.io/v1",
+            "Kustomization",
+            "app",
+            "n",
+            "spec: {sourceRef: {kind: GitRepository, name: app}}",
+        ),
+        object("cert-manager.io/v1", "ClusterIssuer", "ca", "", "spec: {}"),
+        object(
+            "cert-manager.io/v1",
+            "Certificate",
+            "web",
+            "n",
+            "spec: {secretName: git, issuerRef: {kind: ClusterIssuer, name: ca}}",
+        ),
+        object(
+            "gateway.networking.k8s.io/v1",
+            "HTTPRoute",
+            "web",
+            "n",
+            "spec: {parentRefs: [{name: edge, namespace: m}]}",
+        ),
+        object("gateway.networking.k8s.io/v1", "Gateway", "edge", "m", "spec: {gatewayClassName: none}"),
+        object("v1", "Secret", "git", "n", ""),
+    ];
+    let told = edges(&all.concat());
+    let wanted = [
+        "cert-manager.io.Certificate/n/web → Secret/n/git (exists, soft)",
+        "cert-manager.io.Certificate/n/web → cert-manager.io.ClusterIssuer/default/ca (exists, soft)",
+        "gateway.networking.k8s.io.HTTPRoute/n/web → gateway.networking.k8s.io.Gateway/m/edge (exists, soft)",
+        "kustomize.toolkit.fluxcd.io.Kustomization/n/app → source.toolkit.fluxcd.io.GitRepository/n/app (exists, soft)",
+        "source.toolkit.fluxcd.io.GitRepository/n/app → Secret/n/git (exists, soft)",
+    ];
+    assert_eq!(told.lines().collect::<Vec<_>>(), wanted.map(|line| line.replace("/default/", "/_/")));
+}
+
+#[test]
 fn values_of_secrets_are_references() {
-    let manifest = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {raw: aHVzaA==}\nstringData:\n  env: ${TOKEN}\n  part: x-${TOKEN}\n  open: hush-hush\n";
+    let manifest = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  raw: aHVzaA==\n  file: ${file:token.txt}\nstringData:\n  env: ${TOKEN}\n  file: ${file:token.txt}\n  exec: ${exec:op read x}\n  part: x-${TOKEN}\n  open: hush-hush\n";
     let mut world = world(manifest);
     world.env.insert("TOKEN".to_owned(), "x".to_owned());
     let compiled = built(&sources(&with_spec(HEAD)), &world).unwrap();
@@ -102,8 +142,11 @@ fn values_of_secrets_are_references() {
     assert_eq!(
         secrets,
         [
+            "data.file: file token.txt",
             "data.raw: data.raw of app.yaml",
             "stringData.env: ${TOKEN}",
+            "stringData.exec: the output of op",
+            "stringData.file: file token.txt",
             "stringData.open: stringData.open of app.yaml",
             "stringData.part: stringData.part of app.yaml",
         ]
@@ -112,7 +155,12 @@ fn values_of_secrets_are_references() {
     assert!(!everything.contains("hush") && !everything.contains("aHVzaA"), "{everything}");
     assert_eq!(manifest_text(manifest, 0, &Path::parse("stringData.open").unwrap()).unwrap(), "hush-hush");
     assert!(manifest_text(manifest, 1, &Path::root()).is_err());
-    assert!(errors(manifest).contains("`TOKEN` is not set"), "{}", errors(manifest));
+    let told = errors(manifest);
+    assert!(told.contains("app.yaml:8:8: the environment variable `TOKEN` is not set"), "{told}");
+    let told = errors(&manifest.replace("token.txt", "gone.txt"));
+    assert!(told.contains("app.yaml:6:9: there is no file gone.txt, and a Secret needs it"), "{told}");
+    let told = errors(&manifest.replace("op read x", "op 'read hush"));
+    assert!(told.contains("the value of `stringData.exec` is no command") && !told.contains("hush"), "{told}");
 }
 
 #[test]
@@ -138,4 +186,113 @@ fn manifests_need_a_cluster_and_a_cluster_has_no_engine() {
     assert!(judged(&with_spec(docker)).contains("needs a cluster that a kubeconfig reaches"));
     let mirrors = format!("{HEAD}  mirrors: [{{host: docker.io}}]\n");
     assert!(judged(&with_spec(&mirrors)).contains("`spec.mirrors` needs an engine"));
+}
+
+/// Three entries: what comes first, what comes after it, and a file within the first.
+fn entries(rest: &str) -> Result<Compiled, Vec<Diagnostic>> {
+    let head = HEAD.replace("    - app.yaml\n", rest);
+    let config = |name: &str| object("v1", "ConfigMap", name, "n", "");
+    let files = [
+        ("base/namespace.yaml", object("v1", "Namespace", "n", "", "")),
+        ("base/late.yaml", config("late")),
+        ("apps/one.yaml", config("one") + &config("two")),
+    ];
+    let manifests = files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+    built(&sources(&with_spec(&head)), &World { manifests, ..World::default() })
+}
+
+/// What each object waits for by `after` of its entry.
+fn waits(rest: &str) -> Vec<String> {
+    let compiled = entries(rest).unwrap();
+    let mut all = Vec::new();
+    for declaration in compiled.graph.declarations.values() {
+        for edge in declaration.edges.iter().filter(|edge| edge.origin.to_string().contains("ksail.yaml:")) {
+            all.push(format!(
+                "{} → {} ({}) {}",
+                declaration.address.name(),
+                edge.to.name(),
+                edge.condition,
+                edge.origin
+            ));
+        }
+    }
+    all
+}
+
+#[test]
+fn an_entry_comes_after_addresses_beginnings_and_other_entries() {
+    let (one, two) = ("ConfigMap/n/one", "ConfigMap/n/two");
+    let (late, namespace) = ("ConfigMap/n/late", "Namespace/_/n");
+    let of = |after: &str| waits(&format!("    - base\n    - {{path: apps/, after: [{after}]}}\n"));
+    let edge = |from: &str, to: &str, column: u32| format!("{from} → {to} (ready) ksail.yaml:11:{column}");
+    let both = [edge(one, late, 29), edge(one, namespace, 29), edge(two, late, 29), edge(two, namespace, 29)];
+    assert_eq!(of("base"), both);
+    assert_eq!(of("./base/"), both);
+    assert_eq!(of("dev/object/ConfigMap/n/late"), [edge(one, late, 29), edge(two, late, 29)]);
+    // A beginning leaves out what is in the entry itself; the kind of resource may be left out.
+    for text in ["object/ConfigMap", "ConfigMap/n", "ConfigMap/n/late"] {
+        assert_eq!(of(text), [edge(one, late, 29), edge(two, late, 29)], "{text}");
+    }
+    assert_eq!(
+        of("Namespace, ConfigMap/n/late"),
+        [edge(one, late, 40), edge(one, namespace, 29), edge(two, late, 40), edge(two, namespace, 29)]
+    );
+    // A file of two entries belongs to both.
+    let twice = "    - base\n    - apps\n    - {path: base/late.yaml, after: [apps]}\n";
+    assert_eq!(
+        waits(twice),
+        [format!("{late} → {one} (ready) ksail.yaml:12:38"), format!("{late} → {two} (ready) ksail.yaml:12:38")]
+    );
+    assert_eq!(waits("    - base\n    - path: apps\n"), [""; 0]);
+}
+
+#[test]
+fn what_an_entry_comes_after_must_be_there() {
+    let check = |rest: &str, wanted: &str, hint: &str| {
+        let errors = entries(rest).map(drop).unwrap_err();
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(told.concat().contains(wanted), "{rest}: {told:?}");
+        let hints: Vec<&str> = errors.iter().filter_map(|error| error.hint.as_deref()).collect();
+        assert!(hints.concat().contains(hint), "{rest}: {hints:?}");
+    };
+    let apps = |after: &str| format!("    - base\n    - {{path: apps, after: [{after}]}}\n");
+    check(&apps("bsae"), "ksail.yaml:11:28: `bsae` names no object of the manifests, and no other entry", "`base`?");
+    check(&apps("object/ConfigMap/n/lat"), "names no object", "`object/ConfigMap/n/late`?");
+    check(&apps("object/Namespaces"), "names no object", "`object/Namespace`?");
+    check(&apps("ConfigMap/n/one"), "all that `ConfigMap/n/one` names is in the entry itself", "ksail.io/after");
+    check(&apps("object//x"), "names no object", "write an address");
+    check("    - {after: [base]}\n", "`path` is missing", "");
+    check("    - {path: base, afer: [x]}\n", "`afer`", "`after`");
+    check("    - [base]\n", "a map", "");
+}
+
+#[test]
+fn annotations_say_what_there_is_to_say() {
+    let of = |annotation: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  annotations:\n    {annotation}\n")
+    };
+    let check = |annotation: &str, wanted: &str| {
+        let told = errors(&of(annotation));
+        assert!(told.contains(wanted), "{annotation}: {told}");
+    };
+    check("ksail.io/wiat: 'false'", "app.yaml:6:5: there is no annotation `ksail.io/wiat`");
+    check("ksail.io/wait: 'no'", "app.yaml:6:20: `ksail.io/wait` cannot be `no`");
+    check("ksail.io/conflicts: yes", "`ksail.io/conflicts` cannot be `yes`");
+    check(
+        "ksail.io/ready: status.ready",
+        "app.yaml:6:21: `ksail.io/ready` of ConfigMap/default/a cannot be used: it is not about self",
+    );
+    check(
+        "ksail.io/after: ConfigMap/default/b",
+        "app.yaml:6:21: `ConfigMap/default/b`, which ConfigMap/default/a shall come after",
+    );
+    for good in ["ksail.io/ready: self.data.x == 'y'", "ksail.io/wait: 'false'", "example.com/after: x"] {
+        compiled(&of(good)).unwrap();
+    }
+    // What was read from a cluster has marks, which are no declaration.
+    let marked =
+        compiled(&of("ksail.io/address: dev/object/ConfigMap/default/a\n  labels: {ksail.io/lineage: x, mine: y}"))
+            .unwrap();
+    let spec = marked.graph.declarations.values().next().unwrap().spec.to_string();
+    assert!(!spec.contains("ksail.io") && spec.contains("mine"), "{spec}");
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use ksail_compiler::{ArchiveFacts, Compiled, Loaded, Product, Project, SourceFile, Sources, compile, load, validate};
+use ksail_compiler::{
+    ArchiveFacts, BadExpression, Compiled, Loaded, Product, Project, SourceFile, Sources, compile, load, validate,
+};
 use ksail_model::{Diagnostic, Severity};
 
 /// What stands outside of the files.
@@ -31,12 +33,23 @@ impl Project for World {
     }
 
     fn manifests(&self, entry: &str) -> Result<Vec<SourceFile>, String> {
-        let text = self.manifests.get(entry).ok_or("there is no such file or folder")?;
-        Ok(vec![SourceFile { name: entry.to_owned(), text: text.clone() }])
+        let folder = format!("{}/", entry.trim_end_matches('/'));
+        let files: Vec<SourceFile> = (self.manifests.iter())
+            .filter(|(name, _)| *name == entry || name.starts_with(&folder))
+            .map(|(name, text)| SourceFile { name: name.clone(), text: text.clone() })
+            .collect();
+        if files.is_empty() { Err("there is no such file or folder".to_owned()) } else { Ok(files) }
+    }
+
+    fn expression(&self, text: &str) -> Result<(), BadExpression> {
+        if text.starts_with("self.") {
+            return Ok(());
+        }
+        Err(BadExpression { message: "it is not about self".to_owned(), hint: Some("begin with self".to_owned()) })
     }
 
     fn exists(&self, path: &str) -> bool {
-        self.archives.contains_key(path) || path == "torn.tar"
+        self.archives.contains_key(path) || path == "torn.tar" || path == "token.txt"
     }
 }
 

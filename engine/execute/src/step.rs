@@ -751,7 +751,8 @@ impl StepRunner {
                 }
                 Status::Present
             }
-            Readiness::NotReady(why) => Status::NotReady { why },
+            // What stands below the first line are a program's own words: they are shown, and not kept.
+            Readiness::NotReady(why) => Status::NotReady { why: why.lines().next().unwrap_or_default().to_owned() },
         };
         let record = Record {
             id: applied.seen.id,

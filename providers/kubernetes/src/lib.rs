@@ -9,9 +9,11 @@
 
 mod call;
 mod connection;
+mod controllers;
 mod discovery;
 mod explain;
 mod fields;
+mod logs;
 mod mark;
 mod name;
 mod observe;

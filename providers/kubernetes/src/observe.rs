@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt as _;
-use ksail_model::{Observation, Seen, UnknownReason, Value};
+use ksail_model::{Observation, Readiness, Seen, UnknownReason, Value};
 use ksail_provider::{CallError, CallErrorKind, Target};
 use serde_json::{Map, Value as Json};
 
 use crate::call::Call;
+use crate::controllers::Controllers;
 use crate::discovery::Api;
 use crate::fields::{Managers, project};
 use crate::name::ObjectName;
@@ -164,12 +165,17 @@ async fn look(call: &Call, batch: &Batch, targets: &[Target]) -> Result<Vec<(usi
         }
         Err(error) => return Err(error),
     }
+    let mut controllers = Controllers::default();
     let mut answers = Vec::with_capacity(batch.targets.len());
     for (index, name) in &batch.targets {
         let key = (name.namespace.clone(), name.name.clone());
         let answer = match (found.get_mut(&key), denied.get(&name.namespace.as_deref())) {
             (Some(live), _) => {
-                Observation::Present(Box::new(seen(&batch.api, name, targets[*index].spec.as_ref(), live)))
+                let mut seen = seen(&batch.api, name, targets[*index].spec.as_ref(), live);
+                if !seen.readiness.is_ready() && controllers.have_none(call, &batch.api, name, live).await {
+                    seen.readiness = Readiness::Ready;
+                }
+                Observation::Present(Box::new(seen))
             }
             (None, Some(message)) => Observation::Unknown(UnknownReason::Denied { message: message.clone() }),
             (None, None) => Observation::Absent,

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::connection::{Connection, Session};
+use crate::controllers::Controllers;
 use crate::discovery::Api;
 use crate::explain::explain;
 use crate::name::ObjectName;
@@ -36,8 +37,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// From which pause on a kind is watched, and the longest pause between two looks at what is watched.
 const WATCHED_FROM: Duration = Duration::from_millis(160);
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
-/// What is kept of a wait's deadline for its answer.
+/// What is kept of a deletion's deadline for its answer, and of a wait's, which also tells what it waited for.
 const LAST_LOOK: Duration = Duration::from_millis(500);
+const LAST_LOOK_OF_WAIT: Duration = Duration::from_secs(3);
 /// What a secret is in a dry run. The types of Secrets that hold JSON have a placeholder that is some.
 const PLACEHOLDER: &str = "x";
 const JSON_PLACEHOLDER: &str = "{\"auths\":{}}";
@@ -484,7 +486,8 @@ impl Provider for KubernetesProvider {
         let what = format!("wait for {name}");
         let api = api_of(&call, &what, &name, target.spec.as_ref()).await?;
         let path = api.object(&name);
-        let last_look = call.deadline - LAST_LOOK.min(context.timeout / 2);
+        let last_look = call.deadline - LAST_LOOK_OF_WAIT.min(context.timeout / 2);
+        let mut controllers = Controllers::default();
         let key = (name.namespace.clone(), name.name.clone());
         let mut pause = FIRST_PAUSE;
         let mut watch = None;
@@ -503,10 +506,13 @@ impl Provider for KubernetesProvider {
             };
             let over = Instant::now() >= last_look || hopeless(&name, &live);
             let mut found = applied(&call, &api, &name, target.spec.as_ref(), live.clone());
+            if !found.seen.readiness.is_ready() && controllers.have_none(&call, &api, &name, &live).await {
+                found.seen.readiness = Readiness::Ready;
+            }
             if let (Readiness::NotReady(why), true) = (&found.seen.readiness, over) {
-                let more = explain(&call, &name, &live).await;
+                let (more, lines) = explain(&call, &name, &live).await;
                 let told = [vec![why.clone()], more].concat().join("; ");
-                found.seen.readiness = Readiness::NotReady(told);
+                found.seen.readiness = Readiness::NotReady([vec![told], lines].concat().join("\n"));
             }
             if found.seen.readiness.is_ready() || over {
                 return Ok(found);

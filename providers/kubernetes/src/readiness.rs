@@ -1,13 +1,17 @@
 //! Whether an object can be used, by its kind.
 
+use ksail_expressions::Expression;
 use ksail_model::Readiness;
 use serde_json::Value as Json;
 
 use crate::name::ObjectName;
+use crate::secrets::is_secret;
 use crate::wire::{at, number, text};
 
 /// The annotation that says that nobody waits for an object: `false`.
 const WAIT: &str = "ksail.io/wait";
+/// The annotation whose expression says whether an object can be used.
+const READY: &str = "ksail.io/ready";
 /// Set on a claim that a provisioner is asked to fill.
 const PROVISIONER: [&str; 2] =
     ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
@@ -31,6 +35,9 @@ fn why_not(name: &ObjectName, object: &Json) -> Option<String> {
     if text(object, &["metadata", "annotations", WAIT]) == Some("false") {
         return None;
     }
+    if let Some(expression) = text(object, &["metadata", "annotations", READY]) {
+        return unseen(object).or_else(|| said(name, object, expression));
+    }
     match (name.group.as_str(), name.kind.as_str()) {
         ("apps", "Deployment") => unseen(object).or_else(|| deployment(object)),
         ("apps", "StatefulSet") => unseen(object).or_else(|| stateful_set(object)),
@@ -44,9 +51,10 @@ fn why_not(name: &ObjectName, object: &Json) -> Option<String> {
         },
         ("", "PersistentVolumeClaim") => claim(object),
         ("", "Service") => service(object),
+        ("networking.k8s.io", "Ingress") => address(object),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => condition(object, "Established", true),
         ("apiregistration.k8s.io", "APIService") => condition(object, "Available", true),
-        ("gateway.networking.k8s.io", "Gateway") => condition(object, "Programmed", false),
+        ("gateway.networking.k8s.io", "Gateway") => condition(object, "Programmed", true),
         (group, _) if is_builtin(group) => None,
         _ => {
             unseen(object).or_else(|| condition(object, "Ready", false)).or_else(|| condition(object, "Stalled", false))
@@ -54,8 +62,29 @@ fn why_not(name: &ObjectName, object: &Json) -> Option<String> {
     }
 }
 
+/// What an expression says of the object.
+fn said(name: &ObjectName, object: &Json, expression: &str) -> Option<String> {
+    let told = match Expression::parse(expression) {
+        Ok(expression) if is_secret(name) => {
+            let mut object = object.clone();
+            object.as_object_mut().map(|map| map.remove("data"));
+            expression.holds(&object)
+        }
+        Ok(expression) => expression.holds(object),
+        Err(error) => Err(error.to_string()),
+    };
+    match told {
+        Ok(true) => None,
+        Ok(false) => Some(format!("`{expression}` is not true yet")),
+        Err(why) => Some(format!("`{expression}` is not true yet: {why}")),
+    }
+}
+
 /// Whether an object that is not ready cannot become so without a change: waiting longer is of no use.
 pub(crate) fn hopeless(name: &ObjectName, object: &Json) -> bool {
+    if text(object, &["metadata", "annotations", READY]).is_some() {
+        return false;
+    }
     let failed = || find_condition(object, "Failed").is_some_and(|condition| condition["status"] == "True");
     match (name.group.as_str(), name.kind.as_str()) {
         ("batch", "Job") => failed(),
@@ -220,8 +249,28 @@ fn service(object: &Json) -> Option<String> {
     if text(object, &["spec", "type"]) != Some("LoadBalancer") {
         return None;
     }
+    address(object)
+}
+
+fn address(object: &Json) -> Option<String> {
     let addresses = at(object, &["status", "loadBalancer", "ingress"]).and_then(Json::as_array).map_or(0, Vec::len);
     (addresses == 0).then(|| "its load balancer has no address yet".to_owned())
+}
+
+/// The class of an Ingress or a Gateway.
+pub(crate) fn text_of_class(object: &Json) -> Option<&str> {
+    [
+        &["spec", "ingressClassName"][..],
+        &["spec", "gatewayClassName"],
+        &["metadata", "annotations", "kubernetes.io/ingress.class"],
+    ]
+    .iter()
+    .find_map(|path| text(object, path))
+}
+
+/// Whether a condition has been set to this.
+pub(crate) fn condition_is(object: &Json, condition: &str, status: &str) -> bool {
+    find_condition(object, condition).is_some_and(|condition| condition["status"] == status)
 }
 
 #[cfg(test)]
@@ -280,7 +329,33 @@ mod tests {
             Some("its controller has not seen the last change yet"),
         );
         check("example.com.Widget", json!({}), None);
+        check("networking.k8s.io.Ingress", json!({}), Some("its load balancer has no address yet"));
+        check(
+            "networking.k8s.io.Ingress",
+            json!({"status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}}}),
+            None,
+        );
         check("PersistentVolumeClaim", json!({"status": {"phase": "Pending"}}), None);
         check("apps.Deployment", json!({"metadata": {"annotations": {"ksail.io/wait": "false"}}}), None);
+    }
+
+    #[test]
+    fn an_expression_takes_the_place_of_the_kinds_measure() {
+        let of = |kind: &str, expression: &str, status: Json, expected: Option<&str>| {
+            let object = json!({"apiVersion": "apps/v1", "status": status,
+                "metadata": {"generation": 2, "annotations": {"ksail.io/ready": expression}}, "data": {"password": "aHVzaA=="}});
+            check(kind, object, expected);
+        };
+        let one = "self.status.readyReplicas >= 1";
+        of("apps.Deployment", one, json!({"observedGeneration": 2, "readyReplicas": 1}), None);
+        let behind = json!({"observedGeneration": 1, "readyReplicas": 1});
+        of("apps.Deployment", one, behind, Some("its controller has not seen the last change yet"));
+        let less = "`self.status.readyReplicas >= 1` is not true yet";
+        of("apps.Deployment", one, json!({"observedGeneration": 2, "readyReplicas": 0}), Some(less));
+        let none = "`self.status.readyReplicas >= 1` is not true yet: there is no field `readyReplicas` yet";
+        of("apps.Deployment", one, json!({"observedGeneration": 2}), Some(none));
+        // The data of a Secret are not told of.
+        let data = "`has(self.data)` is not true yet";
+        of("Secret", "has(self.data)", json!({"observedGeneration": 2}), Some(data));
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ksail_model::{Fingerprint, Secret, SecretPart, Value};
 use ksail_secrets::{Identity, IdentityOrigin, Resolver, SecretError, VAULT_BYTES_MAX, Vault};
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// A text that may appear in no output.
@@ -36,7 +37,7 @@ impl Fixture {
     }
 
     fn resolver<'a>(&self, env: &'a (dyn Fn(&str) -> Option<String> + Sync), vault: Option<&'a Vault>) -> Resolver<'a> {
-        Resolver { env, project: self.root.path().to_owned(), manifest: &manifest, vault }
+        Resolver { env, project: self.root.path().to_owned(), manifest: &manifest, command: &command, vault }
     }
 }
 
@@ -45,6 +46,20 @@ fn manifest(file: &str, document: usize, path: &ksail_model::Path) -> Result<Str
         ("app.yaml", 1, "stringData.token") => Ok(CANARY.to_owned()),
         _ => Err(format!("it has no text at {path}")),
     }
+}
+
+/// Commands of the tests: their words joined, with a newline as most programs write one.
+fn command(words: &[String]) -> Result<Zeroizing<Vec<u8>>, String> {
+    match words[0].as_str() {
+        "fails" => Err("it failed".to_owned()),
+        "silent" => Ok(Zeroizing::new(Vec::new())),
+        _ => Ok(Zeroizing::new(format!("{}\n", words.join("|")).into_bytes())),
+    }
+}
+
+fn base64_of(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
 }
 
 fn secret(parts: &[SecretPart]) -> Secret {
@@ -296,6 +311,7 @@ fn what_cannot_be_resolved_is_named() {
     let vault = fixture.vault();
     std::fs::write(fixture.path("empty"), "\n").unwrap();
     std::fs::write(fixture.path("binary"), [0xff, 0xfe]).unwrap();
+    std::fs::write(fixture.path("nothing"), "").unwrap();
     std::fs::File::create(fixture.path("large")).unwrap().set_len(2 * 1024 * 1024).unwrap();
     let check = |vault: Option<&Vault>, part: SecretPart, words: &[&str]| {
         let error = fixture.resolver(&env, vault).resolve(&secret(std::slice::from_ref(&part))).unwrap_err();
@@ -311,11 +327,30 @@ fn what_cannot_be_resolved_is_named() {
     check(None, SecretPart::File("empty".into()), &["empty", "is empty"]);
     check(None, SecretPart::File("binary".into()), &["binary", "not text"]);
     check(None, SecretPart::File("large".into()), &["large", "too large"]);
+    check(None, SecretPart::Command(vec!["fails".into()]), &["the command fails gives no secret: it failed"]);
+    check(None, SecretPart::Command(vec!["silent".into()]), &["silent", "is empty"]);
+    let encoded = |part| SecretPart::Base64(Box::new(part));
+    check(None, encoded(SecretPart::File("nothing".into())), &["nothing", "is empty"]);
+    check(None, encoded(SecretPart::Command(vec!["silent".into()])), &["silent", "is empty"]);
     check(None, SecretPart::Vault("generated".into()), &["generated", "no vault"]);
     check(Some(&vault), SecretPart::Vault("generated".into()), &["generated", "no entry"]);
     let observed = Secret::observed(Fingerprint("00".into()));
     let error = fixture.resolver(&env, Some(&vault)).resolve(&observed).unwrap_err();
     assert!(matches!(error, SecretError::OnlyObserved), "{error}");
+}
+
+#[test]
+fn commands_give_texts_and_base64_gives_bytes_as_they_are() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path("binary"), [0xff, 0xfe, b'\n']).unwrap();
+    let resolver = fixture.resolver(&env, None);
+    let text = |part: SecretPart| resolver.resolve(&secret(&[part])).unwrap().expose_secret().to_owned();
+    let words = SecretPart::Command(vec!["op".to_owned(), "read".to_owned(), "a b".to_owned()]);
+    assert_eq!(text(words.clone()), "op|read|a b");
+    assert_eq!(text(SecretPart::Base64(Box::new(words))), "b3B8cmVhZHxhIGIK");
+    assert_eq!(text(SecretPart::Base64(Box::new(SecretPart::File("binary".to_owned())))), "//4K");
+    let of_variable = text(SecretPart::Base64(Box::new(SecretPart::Env("TOKEN".to_owned()))));
+    assert_eq!(of_variable, base64_of(CANARY));
 }
 
 #[test]

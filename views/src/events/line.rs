@@ -7,18 +7,28 @@ use super::duration::{about, duration, estimate};
 use crate::printable::printable;
 use crate::words::{doing, done, noun};
 
-/// What a person reads of an event: a line, or two where there is a hint, without colour and without a newline at the
+/// How many lines below its first are shown of a failure, and how each begins.
+const MOST_LINES_BELOW: usize = 30;
+const BELOW: &str = "\n    | ";
+
+/// What a person reads of an event: a line, below it what more was told of a failure, and a hint; without colour and without a newline at the
 /// end. `None` for what is not worth a line (a record that is about to be written).
 pub fn event_line(event: &Event) -> Option<String> {
-    let (text, hint) = match event {
+    let (text, below, hint) = match event {
         Event::StepStarted { step, .. } if is_bookkeeping(*step) => return None,
         Event::StepFailed { key, step, message, hint, indeterminate, .. } => {
-            (format!("{key}: {}", failure(*step, message, *indeterminate)), hint.as_deref())
+            let (message, below) = message.split_once('\n').unwrap_or((message, ""));
+            (format!("{key}: {}", failure(*step, message, *indeterminate)), below, hint.as_deref())
         }
-        other => (words(other), None),
+        other => (words(other), "", None),
     };
-    let text = printable(&text);
-    Some(hint.map_or_else(|| text.to_string(), |hint| format!("{text}\n  hint: {}", printable(hint))))
+    let mut text = printable(&text).into_owned();
+    // What was told of a failure beyond its first line, such as what a container wrote: marked, so that it cannot pass for ours.
+    for line in below.split('\n').filter(|line| !line.is_empty()).take(MOST_LINES_BELOW) {
+        text.push_str(BELOW);
+        text.push_str(&printable(line));
+    }
+    Some(hint.map_or_else(|| text.clone(), |hint| format!("{text}\n  hint: {}", printable(hint))))
 }
 
 /// Whether a step writes the state only and takes no time.

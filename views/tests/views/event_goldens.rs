@@ -41,6 +41,16 @@ pub(crate) fn all_events() -> Vec<Event> {
         },
         Event::StepFailed {
             key: registry(),
+            step: StepDo::Wait,
+            at_ms: 5,
+            message:
+                "not ready after 9 s: 0 of 1 pods are available\nthe last lines of container app:\n  panic: no database"
+                    .to_owned(),
+            hint: None,
+            indeterminate: false,
+        },
+        Event::StepFailed {
+            key: registry(),
             step: StepDo::Delete,
             at_ms: 5,
             message: "no answer in 30s".to_owned(),

@@ -5,3 +5,4 @@ mod conformance;
 mod corpus;
 mod faults;
 mod objects;
+mod waits;
