@@ -26,6 +26,8 @@ const READ_TRIES: u32 = 4;
 const READ_PAUSE: Duration = Duration::from_millis(100);
 /// How much of the deadline is kept back, so that an answer is out before the caller gives up.
 const LAST_WORDS: Duration = Duration::from_millis(50);
+/// The shortest text that is blotted out of messages, in bytes. Shorter ones stand in every sentence.
+const SHORTEST_SECRET: usize = 3;
 /// What is shown in place of a secret.
 const WITHHELD: &str = "(sensitive value)";
 
@@ -138,17 +140,13 @@ impl Call {
 
     /// Keeps these texts out of all messages of the call.
     pub(crate) fn hide<'t>(&mut self, texts: impl IntoIterator<Item = &'t str>) {
-        self.secrets.extend(texts.into_iter().filter(|text| !text.is_empty()).map(str::to_owned));
+        self.secrets.extend(texts.into_iter().filter(|text| text.len() >= SHORTEST_SECRET).map(str::to_owned));
     }
 
     /// A message with the call's secrets blotted out.
     pub(crate) fn redact(&self, mut error: CallError) -> CallError {
-        for secret in &self.secrets {
-            for text in [Some(&mut error.message), error.hint.as_mut()].into_iter().flatten() {
-                if text.contains(secret.as_str()) {
-                    *text = text.replace(secret.as_str(), WITHHELD);
-                }
-            }
+        for text in [Some(&mut error.message), error.hint.as_mut()].into_iter().flatten() {
+            *text = withheld(text, &self.secrets);
         }
         error
     }
@@ -259,6 +257,25 @@ impl Call {
     }
 }
 
+/// The text with each of the secrets blotted out, the longest where several begin.
+fn withheld(text: &str, secrets: &[String]) -> String {
+    let mut told = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        match secrets.iter().filter(|secret| rest.starts_with(secret.as_str())).max_by_key(|secret| secret.len()) {
+            Some(secret) => {
+                told.push_str(WITHHELD);
+                rest = &rest[secret.len()..];
+            }
+            None => {
+                told.push(next);
+                rest = &rest[next.len_utf8()..];
+            }
+        }
+    }
+    told
+}
+
 fn deadline(context: &CallContext) -> Instant {
     Instant::now() + context.timeout.saturating_sub(LAST_WORDS.min(context.timeout / 10))
 }
@@ -312,4 +329,16 @@ async fn raw_read(session: &Session, path: &str, accept: &str, what: &str) -> Re
         pause *= 2;
     }
     Err(CallError::unreachable(format!("{what} in {}: no attempt was made", session.place)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_blotted_out_once() {
+        let secrets = ["value", "hush", "hush-hush"].map(str::to_owned);
+        assert_eq!(withheld("ü: hush-hush, hush!", &secrets), format!("ü: {WITHHELD}, {WITHHELD}!"));
+        assert_eq!(withheld("a value", &secrets), format!("a {WITHHELD}"));
+    }
 }

@@ -102,7 +102,10 @@ pub(crate) fn project(spec: Option<&Json>, live: &Json, owned: Option<&Fields>, 
     }
     match live {
         Json::Object(map) => {
-            let whole = owned.is_some_and(is_leaf) || (all.is_some_and(is_leaf) && spec.is_some());
+            // An empty map that is declared is owned as a whole, too; what is in it by defaults or by others is not ours.
+            let is_declared_empty = owned.is_some() && spec.and_then(Json::as_object).is_some_and(Map::is_empty);
+            let is_whole = owned.is_some_and(is_leaf) || (all.is_some_and(is_leaf) && spec.is_some());
+            let whole = is_whole && !is_declared_empty;
             if whole || spec.is_some_and(|spec| !spec.is_object()) {
                 return Some(live.clone());
             }
@@ -193,6 +196,18 @@ mod tests {
             json!({"f:spec": {"f:old": {}, "f:replicas": {}, "f:paused": {}}}),
             json!({"spec": {"replicas": 2, "old": 1}}),
         );
+    }
+
+    #[test]
+    fn an_empty_map_that_is_declared_is_not_what_is_in_it() {
+        let live = json!({"strategy": {"type": "RollingUpdate"}, "data": {"theirs": "x"}});
+        let owned = json!({"f:strategy": {}, "f:data": {}});
+        let all = json!({"f:strategy": {}, "f:data": {"f:theirs": {}}});
+        let declared = json!({"strategy": {}, "data": {}});
+        check(declared.clone(), live, owned, all, declared);
+        // Somebody else replaced a map that is owned as a whole.
+        let live = json!({"atomic": {"theirs": "x"}});
+        check(json!({"atomic": {}}), live.clone(), json!({"f:other": {}}), json!({"f:atomic": {}}), live);
     }
 
     #[test]

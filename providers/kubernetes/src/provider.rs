@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::Method;
-use ksail_model::{Identity, Mark, Ownership, Path, Preview, Readiness, Value};
+use ksail_model::{Identity, Mark, Ownership, Path, Preview, Readiness, Secret, Value};
 use ksail_provider::{
     Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
     Provider, SecretText, Target, UpdateRequest, WaitRequest,
@@ -40,7 +40,9 @@ const LONGEST_LOOK: Duration = Duration::from_secs(15);
 /// What is kept of a deletion's deadline for its answer, and of a wait's, which also tells what it waited for.
 const LAST_LOOK: Duration = Duration::from_millis(500);
 const LAST_LOOK_OF_WAIT: Duration = Duration::from_secs(3);
-/// What a secret is in a dry run. The types of Secrets that hold JSON have a placeholder that is some.
+/// The operation in the mark of a dry run.
+const PREVIEW: &str = "preview";
+/// What a secret is in a dry run where its text is not known. The types of Secrets that hold JSON have a placeholder that is some.
 const PLACEHOLDER: &str = "x";
 const JSON_PLACEHOLDER: &str = "{\"auths\":{}}";
 
@@ -59,7 +61,7 @@ struct Apply<'a> {
     api: &'a Api,
     name: &'a ObjectName,
     spec: &'a Value,
-    mark: Option<&'a Mark>,
+    mark: &'a Mark,
     existing: Existing<'a>,
     secrets: &'a BTreeMap<Path, SecretText>,
     left_alone: &'a [Path],
@@ -190,9 +192,7 @@ fn body(apply: &Apply<'_>) -> Result<Json, String> {
         Existing::None => drop(metadata.insert("resourceVersion".to_owned(), NO_VERSION.into())),
         Existing::Uid(uid) => drop(metadata.insert("uid".to_owned(), uid.into())),
     }
-    if let Some(mark) = apply.mark {
-        mark::write(&mut object, mark, secrets::fingerprints(apply.spec));
-    }
+    mark::write(&mut object, apply.mark, secrets::fingerprints(apply.spec));
     let mut object = Json::Object(object);
     secrets::fill_in(&mut object, apply.name, apply.secrets, apply.left_alone)?;
     Ok(object)
@@ -219,8 +219,15 @@ fn concluded(call: &Call, request: &Apply<'_>, reply: crate::call::Reply) -> Res
 }
 
 /// Joins what tools own into what we own.
-async fn take_over(call: &Call, what: &str, api: &Api, name: &ObjectName, live: &Json) -> Result<(), CallError> {
-    let Some(patch) = takeover::patch(live, &api.api_version()) else { return Ok(()) };
+async fn take_over(
+    call: &Call,
+    what: &str,
+    api: &Api,
+    name: &ObjectName,
+    spec: &Value,
+    live: &Json,
+) -> Result<(), CallError> {
+    let Some(patch) = takeover::patch(live, &api.api_version(), spec) else { return Ok(()) };
     let path = format!("{}?fieldManager={FIELD_MANAGER}", api.object(name));
     let reply =
         call.change(what, Method::PATCH, &path, "application/json-patch+json", patch.to_string().into_bytes()).await?;
@@ -291,24 +298,26 @@ async fn preview_one(call: &Call, request: &PreviewRequest, absent: &BTreeSet<St
     if wanted_version(Some(spec)).is_some_and(|version| version != api.version) {
         return Preview::Unavailable;
     }
-    let placeholders: BTreeMap<Path, SecretText> = spec
-        .secrets()
-        .into_iter()
-        .map(|(path, _)| {
-            let text = placeholder(&name, &path);
-            (path, SecretText::new(text))
-        })
-        .collect();
     let manager = request.current.as_ref().and_then(|current| current.field(MANAGER_FIELD)).and_then(Value::as_str);
     let becomes_ours = manager.is_some_and(|manager| manager != FIELD_MANAGER);
+    let Ok(texts) = stand_ins(call, request, &what, &api, &name, becomes_ours).await else {
+        return Preview::Unavailable;
+    };
+    // A mark is part of what is sent: labels that only it brings are labels to the server's defaults.
+    let mark = Mark {
+        lineage: call.context.lineage.clone(),
+        address: target.address.clone(),
+        operation: PREVIEW.to_owned(),
+        generation: 1,
+    };
     let request_of = Apply {
         what: &what,
         api: &api,
         name: &name,
         spec,
-        mark: None,
+        mark: &mark,
         existing: Existing::Any,
-        secrets: &placeholders,
+        secrets: &texts,
         left_alone: &[],
         force: becomes_ours || takes_conflicts(spec),
         dry_run: true,
@@ -324,6 +333,30 @@ async fn preview_one(call: &Call, request: &PreviewRequest, absent: &BTreeSet<St
         Ok(reply) => refusal::preview(&reply, request.current.is_some()),
         Err(_) => Preview::Unavailable,
     }
+}
+
+/// What stands for the secrets in a dry run. Where one does not change, that is its text on the server: another would be
+/// refused in an object that may not change. Of an import it is not known whether they do.
+async fn stand_ins(
+    call: &Call,
+    request: &PreviewRequest,
+    what: &str,
+    api: &Api,
+    name: &ObjectName,
+    becomes_ours: bool,
+) -> Result<BTreeMap<Path, SecretText>, CallError> {
+    let secrets = request.target.spec.as_ref().map(Value::secrets).unwrap_or_default();
+    let live = match &request.current {
+        Some(_) if !secrets.is_empty() => call.read(what, &api.object(name)).await?,
+        _ => None,
+    };
+    let text = |path: &Path, declared: &Secret| {
+        let seen = request.current.as_ref().and_then(|current| current.get(path));
+        let is_same = matches!(seen, Some(Value::Secret(seen)) if seen.fingerprint == declared.fingerprint);
+        let live = live.as_ref().filter(|_| is_same || becomes_ours);
+        live.and_then(|live| secrets::text_of(live, name, path)).unwrap_or_else(|| placeholder(name, path))
+    };
+    Ok(secrets.into_iter().map(|(path, secret)| (path.clone(), SecretText::new(text(&path, secret)))).collect())
 }
 
 fn placeholder(name: &ObjectName, path: &Path) -> String {
@@ -367,7 +400,7 @@ impl Provider for KubernetesProvider {
             api: &api,
             name: &name,
             spec,
-            mark: Some(&request.mark),
+            mark: &request.mark,
             existing: Existing::None,
             secrets: &request.secrets,
             left_alone: &[],
@@ -395,7 +428,7 @@ impl Provider for KubernetesProvider {
             return Err(CallError::transient(message));
         }
         if matches!(whose, Whose::Adopted) {
-            take_over(&call, &what, &api, &name, &live).await?;
+            take_over(&call, &what, &api, &name, spec, &live).await?;
             wanted.force = true;
         }
         wanted.existing = text(&live, &["metadata", "uid"]).map_or(Existing::Any, Existing::Uid);
@@ -420,14 +453,14 @@ impl Provider for KubernetesProvider {
         let manager = request.current.field(MANAGER_FIELD).and_then(Value::as_str);
         let becomes_ours = manager.is_some_and(|manager| manager != FIELD_MANAGER);
         if becomes_ours {
-            take_over(&call, &what, &api, &name, &live).await?;
+            take_over(&call, &what, &api, &name, spec, &live).await?;
         }
         let request = Apply {
             what: &what,
             api: &api,
             name: &name,
             spec,
-            mark: Some(&request.mark),
+            mark: &request.mark,
             existing: text(&live, &["metadata", "uid"]).map_or(Existing::Any, Existing::Uid),
             secrets: &request.secrets,
             left_alone: &left_alone(request, spec),

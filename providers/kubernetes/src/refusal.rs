@@ -16,9 +16,13 @@ pub(crate) fn is_absent(reply: &Reply) -> bool {
     reply.status == StatusCode::NOT_FOUND && says_so(&reply.body)
 }
 
-/// An apply that does not fit the kind's schema is answered as a fault of the server.
+/// What the server says of an apply that does not fit the kind's schema, or holds a text that is no value of its field (a time,
+/// base64). It answers both as a fault of its own.
+const DOES_NOT_FIT: [&str; 2] = ["failed to create typed patch object", "failed to convert new object"];
+
 fn does_not_fit(reply: &Reply) -> bool {
-    reply.status == StatusCode::INTERNAL_SERVER_ERROR && message(reply).contains("failed to create typed patch object")
+    let message = message(reply);
+    reply.status == StatusCode::INTERNAL_SERVER_ERROR && DOES_NOT_FIT.iter().any(|words| message.contains(words))
 }
 
 /// Whether the same request may be answered otherwise in a moment.
@@ -193,6 +197,9 @@ mod tests {
             kind(500, "failed to create typed patch object (x): .spec.y: field not declared in schema"),
             Refused
         );
+        let converted =
+            "failed to convert new object (a/b; /v1, Kind=ConfigMap) to proper version: illegal base64 data";
+        assert_eq!(kind(500, converted), Refused);
         assert_eq!(kind(504, "gateway"), Indeterminate);
         assert_eq!(kind(422, "invalid"), Refused);
         assert_eq!(kind(409, "the object has been modified; please apply your changes"), Transient);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ksail_model::{Fingerprint, Path, Secret, Value};
+use ksail_model::{Fingerprint, Path, Secret, Step, Value};
 use ksail_provider::SecretText;
 use serde_json::{Map, Value as Json};
 
@@ -61,6 +61,19 @@ pub(crate) fn fill_in(
         }
     }
     Ok(())
+}
+
+/// The text of a secret on the server, as it would be sent there. `None` if there is none.
+pub(crate) fn text_of(live: &Json, name: &ObjectName, path: &Path) -> Option<String> {
+    if !is_secret(name) {
+        return Value::from(live.clone()).get(path).and_then(Value::as_str).map(str::to_owned);
+    }
+    let (Step::Key(part), [Step::Key(key)]) = path.steps().split_first()? else { return None };
+    let encoded = text(live, &[DATA, key])?;
+    if part == DATA {
+        return Some(encoded.to_owned());
+    }
+    String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
 }
 
 /// A spec without the data of a Secret, as it is compared with what is there.

@@ -44,14 +44,17 @@ pub(crate) fn object(spec: &Value) -> Option<Map<String, Json>> {
     }
 }
 
-/// Plain JSON; secrets, nulls in maps, and what is not known are left out. (To the server, null is the same as nothing.)
+/// Plain JSON; secrets, nulls in maps, and what is not known are left out. (To the server, null is the same as nothing.) In a
+/// list they are nulls, so that what comes after them keeps its place.
 fn without_secrets(value: &Value) -> Option<Json> {
     Some(match value {
         Value::Null | Value::Ref(_) | Value::Unknown | Value::Secret(_) => return None,
         Value::Bool(value) => Json::Bool(*value),
         Value::Number(number) => Json::Number(number.clone()),
         Value::String(text) => Json::String(text.clone()),
-        Value::List(list) => Json::Array(list.iter().filter_map(without_secrets).collect()),
+        Value::List(list) => {
+            Json::Array(list.iter().map(|element| without_secrets(element).unwrap_or(Json::Null)).collect())
+        }
         Value::Map(map) => {
             Json::Object(map.iter().filter_map(|(key, value)| Some((key.clone(), without_secrets(value)?))).collect())
         }
@@ -81,4 +84,23 @@ pub(crate) fn set_text(object: &mut Json, path: &Path, text: String) -> bool {
 /// The version of an `apiVersion`.
 pub(crate) fn version_of(api_version: &str) -> &str {
     api_version.rsplit_once('/').map_or(api_version, |(_, version)| version)
+}
+
+#[cfg(test)]
+mod tests {
+    use ksail_model::Secret;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nulls_go_from_maps_and_stay_in_lists() {
+        let mut spec =
+            Value::from(json!({"fieldManager": "ksail", "gone": null, "list": [1, null, {"gone": null}, "x", "y"]}));
+        spec.set(&Path::parse("list[3]").unwrap(), Value::Secret(Secret::env("X")));
+        let mut found = Json::Object(object(&spec).unwrap());
+        assert_eq!(found, json!({"list": [1, null, {}, null, "y"]}));
+        assert!(set_text(&mut found, &Path::parse("list[3]").unwrap(), "text".to_owned()));
+        assert_eq!(found, json!({"list": [1, null, {}, "text", "y"]}));
+    }
 }
