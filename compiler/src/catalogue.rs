@@ -9,6 +9,9 @@ pub(crate) struct CatalogueImage {
     pub(crate) reference: &'static str,
 }
 
+/// The version of Kubernetes whose types the embedded engine's clusters have, and which they state where the file names none.
+pub(crate) const EMBEDDED_KUBERNETES: &str = "v1.36.3";
+
 /// The registry behind local registries and mirrors on a Docker Engine.
 pub(crate) const REGISTRY: CatalogueImage =
     CatalogueImage { entry: "registry", reference: "docker.io/library/registry:2.8.3" };

@@ -23,6 +23,7 @@ mod sources;
 mod standing;
 mod template;
 mod tree;
+mod versions;
 mod yaml;
 
 pub use compile::{Compiled, Product, compile};

@@ -5,9 +5,9 @@ use ksail_model::{Diagnostic, Path, Selector, Step};
 use crate::codes;
 use crate::compile::addresses;
 use crate::endpoints::{self, RegistryPlace};
-use crate::format::{Distribution, Provider};
+use crate::format::{Distribution, NodeRole, Provider};
 use crate::loaded::Loaded;
-use crate::standing;
+use crate::{standing, versions};
 
 /// All that is wrong with a configuration by itself, errors and warnings: what was found on reading, contradictions, and a
 /// warning for each field whose effect is not built yet.
@@ -40,6 +40,7 @@ pub(crate) fn judge(loaded: &Loaded) -> Vec<Diagnostic> {
     judge.ports();
     judge.images();
     judge.required_version();
+    judge.nodes();
     judge.lifecycle();
     judge.addresses();
     judge.found
@@ -66,7 +67,8 @@ fn providers(distribution: Distribution) -> &'static [Provider] {
     use Provider::{Aws, Azure, Docker, Embedded, Gcp, Hetzner, Kubernetes, Omni};
     match distribution {
         Distribution::None => &[Docker, Embedded, Kubernetes],
-        Distribution::Vanilla | Distribution::K3s => &[Docker, Hetzner, Kubernetes],
+        Distribution::Vanilla => &[Docker, Embedded, Hetzner, Kubernetes],
+        Distribution::K3s => &[Docker, Hetzner, Kubernetes],
         Distribution::Talos => &[Docker, Hetzner, Omni, Kubernetes],
         Distribution::VCluster | Distribution::Kwok => &[Docker, Kubernetes],
         Distribution::Eks => &[Aws],
@@ -126,7 +128,7 @@ impl Judge<'_> {
         );
         let mut error = Diagnostic::error(codes::NOT_ALLOWED_TOGETHER, message);
         if provider == Provider::Embedded {
-            error = error.hint("add `distribution: None`, or take another provider");
+            error = error.hint("write `distribution: Vanilla` or `None`, or take another provider");
         }
         self.between(error, (&given, "this provider"), (&where_from, "this distribution"));
     }
@@ -150,13 +152,14 @@ impl Judge<'_> {
         let provider = at("spec.cluster.provider");
         let manifests = at("spec.manifests");
         if self.loaded.config.provider() != Provider::Kubernetes {
-            if !self.loaded.config.spec.manifests.is_empty() {
+            let has_cluster = self.loaded.config.has_embedded_cluster();
+            if !self.loaded.config.spec.manifests.is_empty() && !has_cluster {
                 let given = self.loaded.config.provider();
                 let error = Diagnostic::error(
                     codes::NOT_ALLOWED_TOGETHER,
                     format!("`{manifests}` needs a cluster that a kubeconfig reaches, and provider {given} has none"),
                 )
-                .hint("take `provider: Kubernetes` with `distribution: None`");
+                .hint("take `provider: Kubernetes` with `distribution: None`, or `distribution: Vanilla` with `provider: Embedded`");
                 self.between(error, (&manifests, "needs a cluster"), (&provider, "this provider"));
             }
             return;
@@ -366,6 +369,61 @@ impl Judge<'_> {
         if let Err(error) = semver::VersionReq::parse(text) {
             let error = Diagnostic::error(codes::BAD_VALUE, format!("`{path}` is not a version requirement: {error}"));
             self.push(error.hint("write it as `>=0.1, <0.3`"), &path, "");
+        }
+    }
+
+    /// Rules for nodes are about nodes that there are, and versions are versions.
+    fn nodes(&mut self) {
+        let cluster = &self.loaded.config.spec.cluster;
+        if !self.loaded.config.has_embedded_cluster() {
+            let (path, distribution) = (at("spec.nodes"), at("spec.cluster.distribution"));
+            if !self.loaded.config.spec.nodes.is_empty() {
+                let error = Diagnostic::error(
+                    codes::NOT_ALLOWED_TOGETHER,
+                    format!("`{path}` needs nodes that ksail makes, and the file asks for none"),
+                )
+                .hint("nodes are built for `distribution: Vanilla` with `provider: Embedded`");
+                self.between(error, (&path, "needs nodes"), (&distribution, "makes none"));
+            }
+            return;
+        }
+        let counts = [
+            (NodeRole::ControlPlane, "control-plane", cluster.control_planes.unwrap_or(0).max(1)),
+            (NodeRole::Worker, "worker", cluster.workers.unwrap_or(0)),
+        ];
+        let names: Vec<(NodeRole, String)> = counts
+            .iter()
+            .flat_map(|(role, word, count)| (0..*count).map(move |index| (*role, format!("{word}-{index}"))))
+            .collect();
+        for (index, rule) in self.loaded.config.spec.nodes.iter().enumerate() {
+            let fits = |(role, name): &(NodeRole, String)| {
+                rule.role.is_none_or(|wanted| wanted == *role) && rule.name.as_ref().is_none_or(|wanted| wanted == name)
+            };
+            if !names.iter().any(fits) {
+                let path = match &rule.name {
+                    Some(_) => element("spec.nodes", index, "name"),
+                    None => element("spec.nodes", index, "role"),
+                };
+                let known: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+                let warning = Diagnostic::warning(codes::MATCHES_NOTHING, "no node is of this name and role");
+                self.push(warning.hint(format!("the nodes are {}", known.join(", "))), &path, "");
+            }
+            for (position, taint) in rule.taints.iter().enumerate() {
+                for (field, is_there) in [("key", taint.key.is_some()), ("effect", taint.effect.is_some())] {
+                    if !is_there {
+                        let path = element("spec.nodes", index, "taints").child(Step::Index(position));
+                        let message = format!("a taint needs its `{field}`");
+                        self.push(Diagnostic::error(codes::MISSING, message), &path, "");
+                    }
+                }
+            }
+        }
+        if let Some(version) = &cluster.kubernetes_version
+            && !versions::is_version(version)
+        {
+            let path = at("spec.cluster.kubernetesVersion");
+            let error = Diagnostic::error(codes::BAD_VALUE, format!("`{version}` is no version of Kubernetes"));
+            self.push(error.hint("write it as `v1.36.3`"), &path, "");
         }
     }
 

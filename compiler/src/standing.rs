@@ -32,7 +32,7 @@ const STANDINGS: &[(&str, Standing)] = &[
     ("spec.workload", Standing::NoEffect),
     ("spec.provider", Standing::NoEffect),
     ("spec.cluster", Standing::NoEffect),
-    ("spec.cluster.distribution", Standing::Partly("None")),
+    ("spec.cluster.distribution", Standing::Partly("None, and Vanilla on Embedded")),
     ("spec.cluster.provider", Standing::Partly("Docker, Embedded, Kubernetes")),
     ("spec.cluster.connection.kubeconfig", Standing::Built),
     ("spec.cluster.connection.context", Standing::Built),
@@ -49,9 +49,9 @@ const STANDINGS: &[(&str, Standing)] = &[
     ("spec.cluster.gitOpsEngine", Standing::NotYet),
     ("spec.cluster.nodeAutoscaling", Standing::NotYet),
     ("spec.cluster.autoscaler", Standing::NotYet),
-    ("spec.cluster.controlPlanes", Standing::NotYet),
-    ("spec.cluster.workers", Standing::NotYet),
-    ("spec.cluster.kubernetesVersion", Standing::NotYet),
+    ("spec.cluster.controlPlanes", Standing::Partly("on Embedded")),
+    ("spec.cluster.workers", Standing::Partly("on Embedded")),
+    ("spec.cluster.kubernetesVersion", Standing::Partly("on Embedded")),
     ("spec.cluster.oidc", Standing::NotYet),
     ("spec.cluster.vanilla", Standing::NotYet),
     ("spec.cluster.talos", Standing::NotYet),
@@ -93,6 +93,9 @@ pub(crate) const CLUSTER_FEATURES: &[(&str, &[&str])] = &[
     ("spec.cluster.talos.workers", &["0"]),
 ];
 
+/// Those that a cluster of the embedded engine has.
+const EMBEDDED_FEATURES: &[&str] = &["spec.cluster.controlPlanes", "spec.cluster.workers"];
+
 /// Fields of a file that ask for something in a cluster, with their values.
 pub(crate) fn cluster_features(loaded: &Loaded) -> Vec<(Path, String)> {
     CLUSTER_FEATURES
@@ -128,10 +131,16 @@ pub(crate) fn not_built(loaded: &Loaded) -> Vec<Unbuilt> {
     let at = |text: &str| Path::parse(text).unwrap_or_default();
 
     let distribution = at("spec.cluster.distribution");
+    let is_embedded = config.has_embedded_cluster();
     if config.distribution() != Distribution::None && !loaded.is_broken(&distribution) {
         let default = if loaded.has(&distribution) { "" } else { " (the default)" };
-        add(distribution, format!("distribution {}{default}", config.distribution()));
+        if !is_embedded {
+            add(distribution, format!("distribution {}{default}", config.distribution()));
+        }
         for (path, value) in cluster_features(loaded) {
+            if is_embedded && EMBEDDED_FEATURES.contains(&path.to_string().as_str()) {
+                continue;
+            }
             let name = path.to_string();
             add(path, format!("{} {value}", name.trim_start_matches("spec.cluster.")));
         }

@@ -1,6 +1,7 @@
 //! A configuration as a declared graph.
 
 pub(crate) mod addresses;
+mod cluster;
 mod lifecycle;
 mod resources;
 
@@ -85,7 +86,7 @@ fn not_built(loaded: &Loaded) -> Option<Diagnostic> {
         [one] => format!("this version cannot make what the file asks for: {one} is not built yet"),
         several => format!("this version cannot make what the file asks for: {} are not built yet", several.join(", ")),
     };
-    let hint = "`distribution: None` is built: network, registries, mirrors and images on Docker or Embedded, objects on Kubernetes";
+    let hint = "built are `distribution: None` (network, registries, mirrors and images on Docker or Embedded, objects on Kubernetes) and `Vanilla` on Embedded";
     let error = Diagnostic::error(codes::NOT_BUILT, message).hint(hint);
     Some(found.iter().fold(error, |error, unbuilt| loaded.label(error, &unbuilt.path, "not built yet")))
 }

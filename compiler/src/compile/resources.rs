@@ -22,9 +22,9 @@ use crate::sources::Project;
 
 /// The provider of what runs on an engine, and of the embedded engine itself; keys of the graph's providers.
 const DOCKER: &str = "docker";
-const EMBEDDED: &str = "embedded";
+pub(super) const EMBEDDED: &str = "embedded";
 /// The provider of objects.
-const KUBERNETES: &str = "kubernetes";
+pub(super) const KUBERNETES: &str = "kubernetes";
 
 /// Ports that are tried first for the embedded engine's status page.
 const ENGINE_PORTS: std::ops::RangeInclusive<u16> = 6180..=6195;
@@ -47,13 +47,13 @@ const LOOPBACK: &str = "127.0.0.1";
 
 /// Makes the declarations of one cluster.
 pub(super) struct Builder<'a> {
-    loaded: &'a Loaded,
-    project: &'a dyn Project,
+    pub(super) loaded: &'a Loaded,
+    pub(super) project: &'a dyn Project,
     product: &'a Product,
-    cluster: &'a str,
+    pub(super) cluster: &'a str,
     host: Option<Address>,
-    graph: DeclaredGraph,
-    problems: Vec<Diagnostic>,
+    pub(super) graph: DeclaredGraph,
+    pub(super) problems: Vec<Diagnostic>,
 }
 
 /// What a registry or mirror stands on.
@@ -79,6 +79,9 @@ impl<'a> Builder<'a> {
             Provider::Kubernetes => return self.objects(),
             Provider::Embedded => self.engine(),
             _ => {}
+        }
+        if self.loaded.config.has_embedded_cluster() {
+            self.embedded_cluster();
         }
         self.provider(DOCKER);
         let network = self.network();
@@ -108,25 +111,25 @@ impl<'a> Builder<'a> {
                 config.settings.extend(value.clone().map(|value| (key.to_owned(), value)));
             }
         }
-        let problems = manifests::declare(self.loaded, self.project, KUBERNETES, &mut self.graph);
+        let problems = manifests::declare(self.loaded, self.project, KUBERNETES, None, &mut self.graph);
         self.problems.extend(problems);
     }
 
-    fn provider(&mut self, kind: &str) {
+    pub(super) fn provider(&mut self, kind: &str) {
         let config = ProviderConfig { kind: kind.to_owned(), ..ProviderConfig::default() };
         self.graph.providers.insert(kind.to_owned(), config);
     }
 
-    fn address(&self, kind: &str, name: &str) -> Address {
+    pub(super) fn address(&self, kind: &str, name: &str) -> Address {
         Address::new(self.cluster, kind, &[name])
     }
 
-    fn origin(&self, path: &str) -> Origin {
+    pub(super) fn origin(&self, path: &str) -> Origin {
         self.loaded.origin(&Path::parse(path).unwrap_or_default())
     }
 
     /// A declaration without edges; what it lives in is the engine, where that is ours.
-    fn declaration<S: Spec>(&self, name: &str, identity: String, spec: &S, origins: Origins) -> Declaration {
+    pub(super) fn declaration<S: Spec>(&self, name: &str, identity: String, spec: &S, origins: Origins) -> Declaration {
         let kind_version = BuiltinKinds.schema(S::KIND).map_or(1, |schema| schema.version);
         Declaration {
             address: self.address(S::KIND, name),
@@ -143,7 +146,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn add(&mut self, declaration: Declaration) -> Address {
+    pub(super) fn add(&mut self, declaration: Declaration) -> Address {
         let address = declaration.address.clone();
         self.graph.declarations.insert(address.clone(), Arc::new(declaration));
         address
@@ -358,12 +361,12 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn derived(why: &str) -> Origin {
+pub(super) fn derived(why: &str) -> Origin {
     Origin::Derived { why: why.into() }
 }
 
 /// Leaves the port out of the spec, to be chosen when planning.
-fn choose_port(declaration: &mut Declaration, preferred: Vec<u16>) {
+pub(super) fn choose_port(declaration: &mut Declaration, preferred: Vec<u16>) {
     if let Value::Map(fields) = &mut declaration.spec {
         fields.remove("port");
     }

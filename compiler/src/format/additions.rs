@@ -1,9 +1,12 @@
 //! Sections that this format has beside those that KSail's users know.
 
+use std::collections::BTreeMap;
+
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
-use super::words::StateBackend;
+use super::autoscaler::Taint;
+use super::words::{NodeRole, StateBackend};
 
 /// A pull-through mirror.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +52,20 @@ pub struct ManifestEntry {
 fn or_its_path(schema: &mut Schema) {
     let whole = std::mem::take(schema);
     schema.insert("anyOf".to_owned(), serde_json::json!([{"type": "string"}, whole]));
+}
+
+/// Labels and taints of some nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeRule {
+    /// The node, as in its address: `worker-0`.
+    pub name: Option<String>,
+    /// All nodes of a role.
+    pub role: Option<NodeRole>,
+    /// Labels that they carry beside those of their role.
+    pub labels: BTreeMap<String, String>,
+    /// Taints that they carry beside that of a control plane.
+    pub taints: Vec<Taint>,
 }
 
 /// A rewrite of image references.

@@ -9,7 +9,8 @@ mod words;
 mod workload;
 
 pub use additions::{
-    ImageRewrite, ImportEntry, LifecycleRule, ManifestEntry, MirrorEntry, MovedEntry, RemovedEntry, State, StateHistory,
+    ImageRewrite, ImportEntry, LifecycleRule, ManifestEntry, MirrorEntry, MovedEntry, NodeRule, RemovedEntry, State,
+    StateHistory,
 };
 pub use autoscaler::{Autoscaler, NodeAutoscaler, NodePool, PodAutoscaler, Taint};
 pub use cluster::{
@@ -21,8 +22,8 @@ pub use provider::{
     Providers,
 };
 pub use words::{
-    ApiVersion, Cni, Component, Distribution, DocumentKind, Expander, Expanders, GitOpsEngine, PlacementStrategy,
-    PolicyEngine, Provider, ReasoningEffort, StateBackend, TaintEffect, Toggle, Transport, Verifier,
+    ApiVersion, Cni, Component, Distribution, DocumentKind, Expander, Expanders, GitOpsEngine, NodeRole,
+    PlacementStrategy, PolicyEngine, Provider, ReasoningEffort, StateBackend, TaintEffect, Toggle, Transport, Verifier,
 };
 pub use workload::{Chat, Flux, FluxVerify, OidcIdentity, Scan, SecretReference, Validation, Watch, Workload};
 
@@ -73,8 +74,11 @@ pub struct Spec {
     /// Rewrites of image references, for machines without the internet and for private registries. The longest prefix wins.
     pub images: Vec<ImageRewrite>,
     /// Objects of Kubernetes that are declared: files of manifests, folders of them, or patterns such as `apps/**/*.yaml`, relative
-    /// to the project's folder. A file may hold several documents, and lists. Needs `provider: Kubernetes`.
+    /// to the project's folder. A file may hold several documents, and lists. Needs `provider: Kubernetes`, or `distribution: Vanilla` with
+    /// `provider: Embedded`.
     pub manifests: Vec<ManifestEntry>,
+    /// Labels and taints of nodes; an entry without `name` and `role` is about all of them.
+    pub nodes: Vec<NodeRule>,
     /// Where the state is kept.
     pub state: State,
     /// Rules for the life of resources.
@@ -100,6 +104,11 @@ impl Config {
     /// The distribution: as given, else Vanilla.
     pub fn distribution(&self) -> Distribution {
         self.spec.cluster.distribution.unwrap_or(Distribution::Vanilla)
+    }
+
+    /// Whether it asks for a cluster of the embedded engine.
+    pub(crate) fn has_embedded_cluster(&self) -> bool {
+        self.provider() == Provider::Embedded && self.distribution() == Distribution::Vanilla
     }
 
     /// The provider: as given, else the distribution's own cloud, else Docker.

@@ -92,6 +92,16 @@ words! {
 }
 
 words! {
+    /// What a node is for.
+    NodeRole {
+        /// It runs the control plane.
+        ControlPlane = "ControlPlane",
+        /// It runs only workloads.
+        Worker = "Worker",
+    }
+}
+
+words! {
     /// Where it runs.
     Provider {
         /// The engine that ksail brings along, on this machine.

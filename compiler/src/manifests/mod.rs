@@ -31,11 +31,12 @@ const KIND: &str = "object";
 /// Lists of objects end so.
 const LIST: &str = "List";
 
-/// Reads all manifests of a configuration and declares their objects, made by this provider.
+/// Reads all manifests of a configuration and declares their objects, made by this provider in this host.
 pub(crate) fn declare(
     loaded: &Loaded,
     project: &dyn Project,
     provider: &str,
+    host: Option<&Address>,
     graph: &mut DeclaredGraph,
 ) -> Vec<Diagnostic> {
     let mut reader = Reader {
@@ -73,7 +74,7 @@ pub(crate) fn declare(
     for (position, file) in files.into_iter().enumerate() {
         reader.file(position, &file);
     }
-    reader.declare(provider, graph);
+    reader.declare(provider, host, graph);
     reader.problems
 }
 
@@ -169,7 +170,7 @@ impl Reader<'_> {
         Origin::File { file, span: place.span }
     }
 
-    fn declare(&mut self, provider: &str, graph: &mut DeclaredGraph) {
+    fn declare(&mut self, provider: &str, host: Option<&Address>, graph: &mut DeclaredGraph) {
         let cluster = self.loaded.config.name();
         let scopes = Scopes::of(self.objects.iter().map(|read| &read.object));
         let mut places: BTreeMap<Address, Place> = BTreeMap::new();
@@ -232,7 +233,7 @@ impl Reader<'_> {
                 provider: provider.to_owned(),
                 identity: Identity::named(object.name()),
                 spec,
-                host: None,
+                host: host.cloned(),
                 edges: found,
                 ownership: Ownership::Owned,
                 lifecycle: Lifecycle::default(),
@@ -246,7 +247,7 @@ impl Reader<'_> {
 
 /// The field beside the object's own: who manages it.
 const MANAGER_FIELD: &str = "fieldManager";
-const MANAGER: &str = "ksail";
+pub(crate) const MANAGER: &str = "ksail";
 
 fn namespace_path() -> Path {
     Path::key("metadata").child_key("namespace")

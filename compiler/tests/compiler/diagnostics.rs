@@ -60,7 +60,7 @@ bad! {
     unknown_tag: with_spec("  cluster:\n    distribution: !secret None\n");
     unknown_anchor: with_spec("  cluster: *nowhere\n");
     matrix: with_spec("  cluster:\n    distribution: Vanilla\n    provider: AWS\n");
-    embedded_without_none: with_spec("  cluster:\n    provider: Embedded\n");
+    embedded_is_no_machine: with_spec("  cluster:\n    provider: Embedded\n    distribution: K3s\n");
     nothing_runs_without_a_cluster: with_spec(
         "  cluster:
     distribution: None

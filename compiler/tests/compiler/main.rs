@@ -1,5 +1,6 @@
 //! The compiler by its public API: files in, diagnostics and graphs out.
 
+mod clusters;
 mod diagnostics;
 mod fields;
 mod generated;

@@ -116,7 +116,15 @@ impl Journal {
         let mut all = Vec::with_capacity(entries.len());
         for entry in entries {
             let (noted, is_in) = oneshot::channel();
-            let durable = self.enqueue(vec![entry], Some(Box::new(move || drop(noted.send(()))))).await?;
+            let durable = self
+                .enqueue(
+                    vec![entry],
+                    Some(Box::new(move || {
+                        // Whoever waits for this is there.
+                        let _ = noted.send(());
+                    })),
+                )
+                .await?;
             if is_in.await.is_err() {
                 // It was refused, which is told in the place of its durability.
                 durable.await.map_err(|_| JournalError::Stopped)??;

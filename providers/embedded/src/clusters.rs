@@ -49,8 +49,11 @@ impl Shown {
 
     fn seen(&self) -> Seen {
         let spec = ClusterSpec { version: self.version.clone(), port: self.port, running: self.serving };
-        let readiness =
-            if self.serving { Readiness::Ready } else { Readiness::NotReady(format!("it is not served: {}", self.error)) };
+        let readiness = if self.serving {
+            Readiness::Ready
+        } else {
+            Readiness::NotReady(format!("it is not served: {}", self.error))
+        };
         Seen {
             id: Some(self.id.clone()),
             fields: spec.to_value(),
@@ -233,9 +236,9 @@ impl Provider for ClusterProvider {
         let target = &request.target;
         let name = &target.identity.name;
         let Some(found) = call.look(name).await? else { return Ok(Deleted::WasAbsent) };
-        let same_lineage = found.mark().is_some_and(|mark| {
-            mark.lineage == request.mark.lineage && mark.generation == request.mark.generation
-        });
+        let same_lineage = found
+            .mark()
+            .is_some_and(|mark| mark.lineage == request.mark.lineage && mark.generation == request.mark.generation);
         let adopted = request.adopted && found.mark().is_none() && target.id.as_deref() == Some(found.id.as_str());
         if !same_lineage && !adopted {
             return Err(not_ours(&found));
@@ -255,7 +258,9 @@ impl Provider for ClusterProvider {
         let mut pause = FIRST_PAUSE;
         loop {
             let Some(found) = call.look(name).await? else {
-                return Err(CallError::refused(format!("wait for the cluster {name}: it is not there")).hint("plan again"));
+                return Err(
+                    CallError::refused(format!("wait for the cluster {name}: it is not there")).hint("plan again")
+                );
             };
             if found.serving || Instant::now() + pause >= call.deadline {
                 return Ok(self.applied(&found));

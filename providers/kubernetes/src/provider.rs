@@ -20,6 +20,7 @@ use crate::call::Call;
 use crate::connection::{Connection, Session};
 use crate::controllers::Controllers;
 use crate::discovery::Api;
+use crate::drain;
 use crate::explain::explain;
 use crate::name::ObjectName;
 use crate::observe::{self, AT_ONCE, seen, wanted_version};
@@ -124,6 +125,11 @@ fn takes_conflicts(spec: &Value) -> bool {
 /// The id that an existing thing must have. That of an import is a name.
 fn uid(target: &Target) -> Option<&str> {
     target.id.as_deref().or(target.identity.id.as_deref()).filter(|id| !id.contains('/'))
+}
+
+/// Whether what bears an address is a node, which is emptied before it goes.
+fn is_node(address: &ksail_model::Address) -> bool {
+    address.kind() == ksail_kinds::NODE
 }
 
 /// Whose an object is.
@@ -491,6 +497,9 @@ impl Provider for KubernetesProvider {
             Whose::Foreign(why) => return Err(not_ours(&call, &what, &why)),
         }
         let uid = text(&live, &["metadata", "uid"]).unwrap_or_default().to_owned();
+        if is_node(&target.address) && text(&live, &["metadata", "deletionTimestamp"]).is_none() {
+            drain::drain(&call, &what, &name.name).await?;
+        }
         if text(&live, &["metadata", "deletionTimestamp"]).is_none() {
             let options = json!({
                 "apiVersion": "v1", "kind": "DeleteOptions",
@@ -602,8 +611,13 @@ async fn owned_of(call: &Call, api: &Api) -> Result<Vec<Owned>, CallError> {
         let name = ObjectName { group: api.group.clone(), kind: api.kind.clone(), namespace, name };
         let seen = seen(api, &name, None, &mut live);
         let address = &seen.mark.as_ref()?.address;
-        (address.name_parts().first() == Some(&name.group_kind())).then(|| Owned {
-            kind: "object".to_owned(),
+        let is_its_own = match is_node(address) {
+            true => name.group_kind() == "Node",
+            false => address.name_parts().first() == Some(&name.group_kind()),
+        };
+        let address = address.clone();
+        is_its_own.then(|| Owned {
+            kind: address.kind().to_owned(),
             identity: Identity::named(name.to_string()),
             seen,
             ownership: Ownership::Owned,

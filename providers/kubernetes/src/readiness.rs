@@ -45,6 +45,7 @@ fn why_not(name: &ObjectName, object: &Json) -> Option<String> {
         ("apps", "ReplicaSet") | ("", "ReplicationController") => unseen(object).or_else(|| replica_set(object)),
         ("batch", "Job") => job(object),
         ("", "Pod") => pod(object),
+        ("", "Node") => condition(object, "Ready", true),
         ("", "Namespace") => match text(object, &["status", "phase"]) {
             Some("Active") => None,
             phase => Some(format!("its phase is {}", phase.unwrap_or("not set"))),

@@ -1,0 +1,166 @@
+//! The cluster of the embedded engine, its nodes, and the objects in it.
+
+use ksail_kinds::{BuiltinKinds, ClusterSpec, KUBELET_VERSION, NODE};
+use ksail_model::{
+    Address, Condition, Declaration, Edge, ForceOn, Identity, Lifecycle, Origin, Origins, Ownership, Path, Reference,
+    Schemas as _, Step, Strength, Value,
+};
+
+use super::resources::{Builder, EMBEDDED, KUBERNETES, choose_port, derived};
+use crate::catalogue::EMBEDDED_KUBERNETES;
+use crate::format::{NodeRole, NodeRule, Taint};
+use crate::{manifests, versions};
+
+/// Ports that are tried first for the API.
+const API_PORTS: std::ops::RangeInclusive<u16> = 6443..=6459;
+
+/// The role that a node's label tells, as kubeadm and kind set it; it has no value.
+const ROLE_LABEL: &str = "node-role.kubernetes.io/";
+const CONTROL_PLANE: &str = "control-plane";
+const WORKER: &str = "worker";
+
+impl Builder<'_> {
+    /// The cluster, its nodes and its objects.
+    pub(super) fn embedded_cluster(&mut self) {
+        self.provider(KUBERNETES);
+        let (version, version_origin) = self.kubernetes_version();
+        let cluster = self.api(&version, &version_origin);
+        let config = &self.loaded.config.spec.cluster;
+        let (control_planes, workers) = (config.control_planes.unwrap_or(0).max(1), config.workers.unwrap_or(0));
+        let roles = [(NodeRole::ControlPlane, control_planes), (NodeRole::Worker, workers)];
+        let mut first_of = Vec::new();
+        for (role, count) in roles {
+            let mut made = Vec::new();
+            for index in 0..count {
+                let node = self.node(&cluster, role, index, workers == 0, (&version, &version_origin));
+                // An upgrade goes from the control planes to the workers.
+                made.push(self.add(Declaration { edges: edges_to(&first_of), ..node }));
+            }
+            first_of = made;
+        }
+        let problems = manifests::declare(self.loaded, self.project, KUBERNETES, Some(&cluster), &mut self.graph);
+        self.problems.extend(problems);
+    }
+
+    fn kubernetes_version(&self) -> (String, Origin) {
+        match &self.loaded.config.spec.cluster.kubernetes_version {
+            Some(version) => (versions::canonical(version), self.origin("spec.cluster.kubernetesVersion")),
+            None => (
+                EMBEDDED_KUBERNETES.to_owned(),
+                Origin::Catalogue { entry: "Kubernetes of the embedded engine".into() },
+            ),
+        }
+    }
+
+    fn api(&mut self, version: &str, version_origin: &Origin) -> Address {
+        let mut origins = Origins::all(self.origin("spec.cluster.distribution"));
+        origins.set(Path::key("version"), version_origin.clone());
+        origins.set(Path::key("running"), derived("what it holds needs it running"));
+        let spec = ClusterSpec { version: version.to_owned(), port: 0, running: true };
+        let mut cluster = self.declaration("main", self.cluster.to_owned(), &spec, origins);
+        cluster.provider = EMBEDDED.to_owned();
+        choose_port(&mut cluster, API_PORTS.collect());
+        let address = self.add(cluster);
+        let told = |attribute| Value::Ref(Reference { address: address.clone(), path: Path::key(attribute) });
+        self.graph.outputs.insert("kubernetes".to_owned(), told("endpoint"));
+        self.graph.outputs.insert("kubeconfig".to_owned(), told("kubeconfig"));
+        address
+    }
+
+    fn node(
+        &self,
+        cluster: &Address,
+        role: NodeRole,
+        index: u32,
+        is_alone: bool,
+        (version, version_origin): (&str, &Origin),
+    ) -> Declaration {
+        let (word, field) = match role {
+            NodeRole::ControlPlane => (CONTROL_PLANE, "spec.cluster.controlPlanes"),
+            NodeRole::Worker => (WORKER, "spec.cluster.workers"),
+        };
+        let name = format!("{word}-{index}");
+        // As kind names them, so that people find what they know.
+        let number = if index == 0 { String::new() } else { (index + 1).to_string() };
+        let object = format!("{}-{word}{number}", self.cluster);
+        let mut origins = Origins::all(self.origin(field));
+        let metadata = |part: &str, key: &str| Path::key("metadata").child_key(part).child_key(key);
+        let mut labels = vec![(format!("{ROLE_LABEL}{word}"), String::new())];
+        origins.set(metadata("labels", &labels[0].0), derived("its role"));
+        origins.set(metadata("annotations", KUBELET_VERSION), version_origin.clone());
+        let mut taints = Vec::new();
+        if role == NodeRole::ControlPlane && !is_alone {
+            taints.push(Value::map([("key", "node-role.kubernetes.io/control-plane"), ("effect", "NoSchedule")]));
+            origins.set(Path::key("spec").child_key("taints"), derived("workloads go to the workers"));
+        }
+        for (position, rule) in self.loaded.config.spec.nodes.iter().enumerate() {
+            if !concerns(rule, role, &name) {
+                continue;
+            }
+            let entry = Path::key("spec").child_key("nodes").child(Step::Index(position));
+            for (key, value) in &rule.labels {
+                origins.set(metadata("labels", key), self.loaded.origin(&entry.child_key("labels").child_key(key)));
+                labels.retain(|(known, _)| known != key);
+                labels.push((key.clone(), value.clone()));
+            }
+            if !rule.taints.is_empty() {
+                origins.set(Path::key("spec").child_key("taints"), self.loaded.origin(&entry.child_key("taints")));
+            }
+            taints.extend(rule.taints.iter().map(taint));
+        }
+        let mut metadata = vec![
+            ("name", Value::from(object.as_str())),
+            ("labels", Value::map(labels)),
+            ("annotations", Value::map([(KUBELET_VERSION, version)])),
+        ];
+        metadata.sort_by_key(|(key, _)| *key);
+        let mut spec = vec![
+            ("apiVersion", Value::from("v1")),
+            ("fieldManager", Value::from(manifests::MANAGER)),
+            ("kind", Value::from("Node")),
+            ("metadata", Value::map(metadata)),
+        ];
+        if !taints.is_empty() {
+            spec.push(("spec", Value::map([("taints", Value::List(taints))])));
+        }
+        Declaration {
+            address: self.address(NODE, &name),
+            kind_version: BuiltinKinds.schema(NODE).map_or(1, |schema| schema.version),
+            provider: KUBERNETES.to_owned(),
+            identity: Identity::named(format!("Node/_/{object}")),
+            spec: Value::map(spec),
+            host: Some(cluster.clone()),
+            edges: Vec::new(),
+            ownership: Ownership::Owned,
+            lifecycle: Lifecycle::default(),
+            choices: Vec::new(),
+            origins,
+        }
+    }
+}
+
+/// Whether a rule is about a node.
+fn concerns(rule: &NodeRule, role: NodeRole, name: &str) -> bool {
+    rule.role.is_none_or(|wanted| wanted == role) && rule.name.as_deref().is_none_or(|wanted| wanted == name)
+}
+
+fn taint(taint: &Taint) -> Value {
+    let fields = [
+        ("key", taint.key.clone()),
+        ("value", taint.value.clone()),
+        ("effect", taint.effect.map(|effect| effect.as_str().to_owned())),
+    ];
+    Value::map(fields.into_iter().filter_map(|(key, value)| Some((key, value?))))
+}
+
+/// Softly: a worker can be there without its control planes.
+fn edges_to(nodes: &[Address]) -> Vec<Edge> {
+    let edge = |to: &Address| Edge {
+        to: to.clone(),
+        condition: Condition::Ready,
+        strength: Strength::Soft,
+        on_replace: ForceOn::Nothing,
+        origin: derived("control planes come before workers"),
+    };
+    nodes.iter().map(edge).collect()
+}

@@ -1,0 +1,88 @@
+//! The cluster of the embedded engine: its nodes, and the objects in it.
+
+use ksail_compiler::Compiled;
+use ksail_model::{Address, Declaration, Path};
+
+use crate::world::{World, built, judged, render, sources, with_spec};
+
+const HEAD: &str = "  cluster:\n    provider: Embedded\n";
+
+fn compiled(spec: &str, world: &World) -> Compiled {
+    built(&sources(&with_spec(spec)), world).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+fn get<'a>(compiled: &'a Compiled, address: &str) -> &'a Declaration {
+    let known = &compiled.graph.declarations;
+    known.get(&Address::parse(address).unwrap()).unwrap_or_else(|| panic!("{address} in {:?}", known.keys()))
+}
+
+#[test]
+fn a_cluster_with_nodes_lives_in_the_engine_and_its_objects_in_it() {
+    let manifests = [("app.yaml".to_owned(), "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}".to_owned())];
+    let world = World { manifests: manifests.into(), ..World::default() };
+    let spec = format!("{HEAD}    workers: 2\n    kubernetesVersion: \"1.35.1\"\n  manifests: [app.yaml]\n");
+    let compiled = compiled(&spec, &world);
+    let hosts: Vec<(&str, Option<&str>)> = compiled
+        .graph
+        .declarations
+        .values()
+        .map(|declaration| {
+            (declaration.address.without_cluster(), declaration.host.as_ref().map(Address::without_cluster))
+        })
+        .collect();
+    let (engine, cluster) = (Some("engine/main"), Some("cluster/main"));
+    assert_eq!(
+        hosts,
+        [
+            ("cluster/main", engine),
+            ("engine/main", None),
+            ("network/main", engine),
+            ("node/control-plane-0", cluster),
+            ("node/worker-0", cluster),
+            ("node/worker-1", cluster),
+            ("object/Namespace/_/shop", cluster),
+        ]
+    );
+    assert_eq!(get(&compiled, "dev/cluster/main").spec.to_string(), "{running: true, version: \"v1.35.1\"}");
+    let worker = get(&compiled, "dev/node/worker-1");
+    assert_eq!(worker.identity.name, "Node/_/dev-worker2");
+    assert_eq!(worker.origins.of(&Path::parse("metadata.annotations").unwrap()).unwrap().to_string(), "ksail.yaml:8:14");
+    let control_plane = get(&compiled, "dev/node/control-plane-0").spec.to_string();
+    assert!(
+        control_plane.contains("taints: [{effect: \"NoSchedule\", key: \"node-role.kubernetes.io/control-plane\"}]")
+    );
+    let outputs: Vec<&String> = compiled.graph.outputs.keys().collect();
+    assert_eq!(outputs, ["kubeconfig", "kubernetes"]);
+}
+
+#[test]
+fn a_control_plane_that_is_alone_takes_workloads() {
+    let compiled = compiled(HEAD, &World::default());
+    let node = get(&compiled, "dev/node/control-plane-0").spec.to_string();
+    assert!(!node.contains("taints"), "{node}");
+    assert!(node.contains("embedded.ksail.io/kubelet-version: \"v1.36.3\"") || node.contains("\"v1.36.3\""), "{node}");
+}
+
+#[test]
+fn rules_put_labels_and_taints_on_nodes() {
+    let rules = "  nodes:\n    - labels: {zone: a}\n    - role: Worker\n      taints: [{key: gpu, value: \"yes\", effect: NoExecute}]\n\
+                 \x20   - name: worker-1\n      labels: {zone: b}\n";
+    let compiled = compiled(&format!("{HEAD}    workers: 2\n{rules}"), &World::default());
+    let spec = |name: &str| get(&compiled, &format!("dev/node/{name}")).spec.to_string();
+    assert!(spec("control-plane-0").contains("zone: \"a\"") && !spec("control-plane-0").contains("gpu"));
+    assert!(
+        spec("worker-0").contains("zone: \"a\"")
+            && spec("worker-0").contains("{effect: \"NoExecute\", key: \"gpu\", value: \"yes\"}")
+    );
+    assert!(spec("worker-1").contains("zone: \"b\""));
+}
+
+#[test]
+fn nodes_must_be_there_and_versions_be_some() {
+    let rules = "    kubernetesVersion: latest\n  nodes:\n    - name: worker-7\n    - taints: [{key: gpu}]\n";
+    insta::assert_snapshot!(judged(&with_spec(&format!("{HEAD}{rules}"))));
+    let elsewhere = "  cluster:\n    provider: Embedded\n    distribution: None\n  nodes:\n    - labels: {zone: a}\n";
+    let loaded = ksail_compiler::load(&sources(&with_spec(elsewhere)), &World::default());
+    let said = render(&loaded, &ksail_compiler::validate(&loaded));
+    assert!(said.contains("`spec.nodes` needs nodes that ksail makes"), "{said}");
+}
