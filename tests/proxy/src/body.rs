@@ -1,5 +1,7 @@
 //! Bodies that end as no server means them to.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http_body_util::BodyExt as _;
@@ -7,6 +9,9 @@ use kube::client::Body;
 use serde_json::{Value as Json, json};
 
 use crate::{Failure, Fault};
+
+/// How long a connection that is cut stays for what was told before.
+const FLUSH: Duration = Duration::from_millis(50);
 
 /// What comes next of a watch.
 enum Next {
@@ -40,6 +45,8 @@ pub(crate) fn watched(body: Body, fault: Fault) -> impl Stream<Item = Result<Byt
             }
             Next::Broken => {
                 watch.is_over = true;
+                // What was told before is on its way first.
+                tokio::time::sleep(FLUSH).await;
                 Some((Err("the connection ends".into()), watch))
             }
             Next::Silence => std::future::pending().await,
@@ -66,12 +73,16 @@ impl Watch {
                 let status = json!({"kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired"});
                 return Next::Last(line(&json!({"type": "ERROR", "object": status})));
             }
-            Fault::Bookmarked(most) if told == most => {
+            Fault::Bookmarked(_) if told > 0 => return Next::Broken,
+            Fault::Bookmarked(most) => {
+                for _ in 0..most {
+                    let Some(event) = self.event().await else { return Next::Over };
+                    self.note(&event);
+                }
                 self.told += 1;
                 let object = json!({"metadata": {"resourceVersion": self.version}});
                 return Next::Event(line(&json!({"type": "BOOKMARK", "object": object})));
             }
-            Fault::Bookmarked(most) if told > most => return Next::Broken,
             _ => {}
         }
         match self.event().await {

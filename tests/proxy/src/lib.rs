@@ -43,7 +43,7 @@ pub enum Fault {
     Expired(usize),
     /// A watch tells so many events and then nothing more; its connection stays open.
     Silent(usize),
-    /// A watch tells how far it is, so many events long, and then its connection ends.
+    /// A watch keeps so many events to itself, tells only how far it is, and then its connection ends.
     Bookmarked(usize),
 }
 

@@ -228,6 +228,8 @@ async fn a_version_that_is_too_old_is_listed_anew() {
 async fn a_bookmark_is_where_a_watch_goes_on() {
     let Some((waited, watches)) = wait_through("bookmarked", 2, Fault::Bookmarked(1)).await else { return };
     is_ready(&waited);
+    let versions: Vec<_> = watches.iter().filter_map(|watch| watch.parameter("resourceVersion")).collect();
+    assert!(versions.len() >= 2 && versions[0] != versions[1], "no event was told, only a bookmark: {versions:?}");
     assert!(watches.iter().all(|watch| watch.parameter("allowWatchBookmarks") == Some("true")), "{watches:?}");
 }
 
