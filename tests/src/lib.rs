@@ -1,1 +1,3 @@
-//! End to end tests on the built binary and on real parts.
+//! End to end tests on the built binary and on real parts; what their programs share.
+
+pub mod stepped;

@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ksail-state-object", &["ksail-records", "ksail-state-remote"]),
     ("ksail-state-postgres", &["ksail-records", "ksail-state-remote"]),
     ("ksail-test-real", &[]),
+    ("ksail-test-proxy", &[]),
     ("ksail-state-suite", &["ksail-model", "ksail-records"]),
     ("ksail-conformance", &["ksail-model", "ksail-kinds", "ksail-provider"]),
     ("ksail-provider-docker", &["ksail-model", "ksail-kinds", "ksail-provider"]),
