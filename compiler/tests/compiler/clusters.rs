@@ -46,7 +46,10 @@ fn a_cluster_with_nodes_lives_in_the_engine_and_its_objects_in_it() {
     assert_eq!(get(&compiled, "dev/cluster/main").spec.to_string(), "{running: true, version: \"v1.35.1\"}");
     let worker = get(&compiled, "dev/node/worker-1");
     assert_eq!(worker.identity.name, "Node/_/dev-worker2");
-    assert_eq!(worker.origins.of(&Path::parse("metadata.annotations").unwrap()).unwrap().to_string(), "ksail.yaml:8:14");
+    assert_eq!(
+        worker.origins.of(&Path::parse("metadata.annotations").unwrap()).unwrap().to_string(),
+        "ksail.yaml:8:14"
+    );
     let control_plane = get(&compiled, "dev/node/control-plane-0").spec.to_string();
     assert!(
         control_plane.contains("taints: [{effect: \"NoSchedule\", key: \"node-role.kubernetes.io/control-plane\"}]")

@@ -5,6 +5,7 @@
 mod support;
 
 mod choices;
+mod cluster;
 mod commands;
 mod docker;
 mod drift;

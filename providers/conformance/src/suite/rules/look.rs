@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ksail_model::{Observation, Value};
-use ksail_provider::{PreviewRequest, Target};
+use ksail_provider::{Owned, PreviewRequest, Target};
 use tokio_util::sync::CancellationToken;
 
 use crate::suite::harness::{Checked, Harness, Stop, ensure, fail, told};
@@ -111,9 +111,11 @@ fn same_fields(what: &str, returned: &Value, seen: &Value) -> Checked {
 /// Rule `Listing`.
 pub(in crate::suite) async fn listing(h: &Harness) -> Checked {
     h.only_if_marked()?;
-    let before = h.list().await?;
+    // Other lineages may be at work in the same outside.
+    let is_its_own = |owned: &Owned| owned.seen.mark.as_ref().is_some_and(|mark| mark.lineage == h.setup.lineage);
+    let before: Vec<Owned> = h.list().await?.into_iter().filter(is_its_own).collect();
     let made = h.create().await?;
-    let after = h.list().await?;
+    let after: Vec<Owned> = h.list().await?.into_iter().filter(is_its_own).collect();
     let new: Vec<_> = after.iter().filter(|owned| !before.contains(owned)).collect();
     let [one] = new.as_slice() else {
         return fail(format!("one thing was made, and {} more are listed: {new:?}", new.len()));

@@ -1,0 +1,152 @@
+//! A cluster of the embedded engine: one plan for it, its nodes and all that goes into it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::project::Project;
+use crate::support::{ChosenPorts, did_not_run, wait_until};
+
+const QUICKSTART: &str = include_str!("../../../examples/quickstart/ksail.yaml");
+const SHOP: &str = include_str!("../../../examples/quickstart/k8s/shop.yaml");
+/// What the quickstart makes: engine, network, image, two volumes, registry, mirror; cluster, three nodes; five objects.
+const RESOURCES: usize = 16;
+
+/// The quickstart in a folder of its own, applied.
+fn applied() -> Project {
+    let project = written();
+    let _ports = ChosenPorts::lock();
+    project.apply();
+    project
+}
+
+fn written() -> Project {
+    let project = Project::empty(0);
+    project.write("ksail.yaml", QUICKSTART);
+    std::fs::create_dir(project.path().join("k8s")).expect("a folder");
+    project.write("k8s/shop.yaml", SHOP);
+    project
+}
+
+/// A real client on the project's cluster; says why where there is none.
+struct Kubectl<'a> {
+    program: PathBuf,
+    project: &'a Project,
+}
+
+impl<'a> Kubectl<'a> {
+    fn of(project: &'a Project) -> Option<Self> {
+        let program = std::env::var_os("KSAIL_TEST_KUBECTL").filter(|path| !path.is_empty()).map(PathBuf::from);
+        if program.is_none() {
+            did_not_run("KSAIL_TEST_KUBECTL names no kubectl (testbed/kubernetes.sh up; testbed/kubernetes.sh env)");
+        }
+        Some(Self { program: program?, project })
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) -> String {
+        let kubeconfig = self.project.run(&["output", "kubeconfig"]).code(0).out;
+        let run = Command::new(&self.program).arg("--kubeconfig").arg(kubeconfig.trim()).args(arguments).output();
+        let run = run.expect("kubectl runs");
+        assert!(run.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
+        String::from_utf8_lossy(&run.stdout).into_owned()
+    }
+
+    /// On which nodes the pods of the web are that run.
+    fn nodes_of_pods(&self) -> Vec<String> {
+        let out = self.run(&[
+            "get",
+            "pods",
+            "-n",
+            "shop",
+            "-l",
+            "app=web",
+            "--field-selector=status.phase=Running",
+            "-o",
+            "jsonpath={range .items[*]}{.spec.nodeName}{\"\\n\"}{end}",
+        ]);
+        out.lines().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn the_quickstart_is_one_plan_for_the_cluster_and_what_goes_into_it() {
+    let project = written();
+    let ports = ChosenPorts::lock();
+    let plan = project.run(&["plan", "--detailed-exitcode"]).code(2);
+    plan.says(&format!("Plan: {RESOURCES} to add, 0 to change, 0 to destroy."))
+        .says("dev/object/apps.Deployment/shop/web");
+    assert!(!project.path().join(".ksail").exists(), "a plan writes nothing");
+    project.apply().says(&format!("Apply complete: {RESOURCES} steps done.")).says("SIMULATED");
+    drop(ports);
+    project.run(&["plan", "--detailed-exitcode"]).code(0).says("No changes");
+    project.run(&["explain", "object/apps.Deployment/shop/web"]).code(0).says("cluster/main");
+    let destroyed = project.run(&["destroy", "--auto-approve"]).code(0);
+    // What is in the engine goes with it.
+    destroyed.says(&format!("{RESOURCES} to destroy"));
+    assert!(project.engine_pids().is_empty());
+    assert_eq!(project.run(&["state", "list"]).code(0).out, "");
+}
+
+#[test]
+fn a_real_client_finds_it_and_what_it_changes_is_drift() {
+    let project = applied();
+    let Some(kubectl) = Kubectl::of(&project) else { return };
+    let nodes = kubectl.run(&["get", "nodes", "-o", "name"]);
+    assert_eq!(nodes.lines().collect::<Vec<_>>(), ["node/dev-control-plane", "node/dev-worker", "node/dev-worker2"]);
+    assert!(kubectl.run(&["version"]).contains("+ksail.embedded"));
+    assert_eq!(kubectl.nodes_of_pods().len(), 2);
+    // An edit of the file.
+    let web = project.read("k8s/shop.yaml");
+    project.write("k8s/shop.yaml", &web.replace("replicas: 2", "replicas: 3"));
+    assert_eq!(project.changes(&[]), ["dev/object/apps.Deployment/shop/web: update"]);
+    project.apply();
+    assert_eq!(kubectl.nodes_of_pods().len(), 3);
+    // An edit behind its back.
+    kubectl.run(&["scale", "deployment/web", "-n", "shop", "--replicas=1"]);
+    project.run(&["plan", "--detailed-exitcode"]).code(2).says("1 drifted").says("spec.replicas");
+    kubectl.run(&["delete", "service", "web", "-n", "shop"]);
+    project
+        .run(&["plan", "--detailed-exitcode"])
+        .code(2)
+        .says("dev/object/Service/shop/web was deleted outside of ksail");
+}
+
+#[test]
+fn nodes_come_and_go_with_a_drain_and_are_upgraded() {
+    let project = applied();
+    let edit = |from: &str, to: &str| project.write("ksail.yaml", &project.read("ksail.yaml").replace(from, to));
+    edit("workers: 2", "workers: 3");
+    assert_eq!(project.changes(&[]), ["dev/node/worker-2: create"]);
+    project.apply();
+    edit("workers: 3", "workers: 1");
+    assert_eq!(project.changes(&[]), ["dev/node/worker-1: delete", "dev/node/worker-2: delete"]);
+    project.apply();
+    if let Some(kubectl) = Kubectl::of(&project) {
+        wait_until("both pods on the node that is left", || kubectl.nodes_of_pods() == ["dev-worker", "dev-worker"]);
+    }
+    project.is_settled();
+    edit("workers: 1", "workers: 1\n    kubernetesVersion: v1.36.9");
+    let upgrade = ["dev/cluster/main: update", "dev/node/control-plane-0: update", "dev/node/worker-0: update"];
+    assert_eq!(project.changes(&[]), upgrade);
+    project.apply();
+    project.is_settled();
+    if let Some(kubectl) = Kubectl::of(&project) {
+        let versions = kubectl.run(&[
+            "get",
+            "nodes",
+            "-o",
+            "jsonpath={range .items[*]}{.status.nodeInfo.kubeletVersion}{\"\\n\"}{end}",
+        ]);
+        assert!(versions.lines().all(|version| version.starts_with("v1.36.9")), "{versions}");
+    }
+}
+
+#[test]
+fn a_dead_engine_is_started_and_the_cluster_is_as_it_was() {
+    let project = applied();
+    project.kill_engine();
+    let plan = project.run(&["plan", "--detailed-exitcode"]).code(2);
+    plan.says("1 to change").says("dev/engine/main");
+    project.apply();
+    project.is_settled();
+}
