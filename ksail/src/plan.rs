@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ksail_execute::Looker;
-use ksail_kinds::BuiltinKinds;
-use ksail_model::{DeclaredGraph, Diagnostic, Import, Origin, Preview, RecordKey, Schemas as _, Selector};
+use ksail_kinds::{BuiltinKinds, ClusterSpec, Spec as _};
+use ksail_model::{Declaration, DeclaredGraph, Diagnostic, Import, Origin, Preview, RecordKey, Schemas as _, Selector};
 use ksail_plan::{Action, Inputs, Mode, Observed, Options, Plan, PlanHeader, joined, look_list, plan as make_plan};
 use ksail_provider::{CallContext, Connector, HostSession, PreviewRequest, Target};
 use ksail_records::Snapshot;
@@ -157,7 +157,10 @@ impl Platform {
         let (counts, steps) = (plan.counts(), plan.steps.len());
         tracing::debug!(digest = %plan.digest.short(), serial = plan.header.serial, steps, ?counts, "planned");
         refuse_collisions(&plan, collisions)?;
-        plan.notes.extend(untried(&plan, &previews));
+        let notes: Vec<String> = simulated(&plan).into_iter().chain(untried(&plan, &previews)).collect();
+        if !notes.is_empty() {
+            plan.add_notes(notes);
+        }
         if let Some(owner) = stack.place.backend.lock_owner().await.ok().flatten() {
             let who = match owner.pid {
                 0 => "another process works on this state".to_owned(),
@@ -244,6 +247,18 @@ async fn preview(
         }
     }
     previews
+}
+
+/// Says that a cluster is none.
+fn simulated(plan: &Plan) -> Option<String> {
+    let is_embedded = |declaration: &Declaration| {
+        declaration.address.kind() == ClusterSpec::KIND
+            && plan.providers.get(&declaration.provider).is_some_and(|provider| provider.kind == "embedded")
+    };
+    let declared = plan.nodes.values().filter_map(|node| node.declaration.as_deref());
+    let cluster = declared.into_iter().find(|declaration| is_embedded(declaration))?;
+    let name = &cluster.identity.name;
+    Some(format!("SIMULATED: the cluster {name} is served by the embedded engine; objects live in it as in a real one, and no container runs"))
 }
 
 /// Says which changes the outside could not be asked about, of kinds whose fields it writes its own way.
