@@ -137,6 +137,7 @@ pub async fn run(options: EngineOptions, cancel: CancellationToken) -> Result<()
     let engine =
         Arc::new(Engine { folder, options, world: Mutex::new(world), changes: watch::Sender::new(()), shutdown });
     engine.resume().await;
+    engine.serve_clusters().await;
     tracing::info!(folder = %engine.folder.path.display(), port, "the embedded engine serves");
     let watcher = tokio::spawn(watch_folder(Arc::clone(&engine)));
     let mut served = std::pin::pin!(serve(&engine, status, socket));
@@ -150,6 +151,7 @@ pub async fn run(options: EngineOptions, cancel: CancellationToken) -> Result<()
     }
     engine.shutdown.cancel();
     engine.suspend().await;
+    engine.end_clusters().await;
     let _ = watcher.await;
     let _ = std::fs::remove_file(&socket_path);
     tracing::info!("the embedded engine ended");
@@ -242,6 +244,7 @@ impl Engine {
                 json!({"name": container.name, "image": container.image, "running": running.is_some(), "ports": ports})
             })
             .collect();
+        let clusters: Vec<_> = world.clusters.values().map(|cluster| cluster.shown(&world)).collect();
         let page = json!({
             "product": "ksail embedded engine",
             "version": self.options.version,
@@ -249,6 +252,7 @@ impl Engine {
             "id": self.folder.id,
             "nonce_digest": format!("sha256:{}", digests::sha256_hex(self.options.nonce.as_bytes())),
             "containers": containers,
+            "clusters": clusters,
         });
         *reply.body_mut() = Body::from(page.to_string());
         reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));

@@ -6,10 +6,11 @@
 //! socket        the path of the Unix socket
 //! docker.sock   the socket, unless the path is too long for one
 //! engine.log    what the process said; engine.log.1 what it said before, once that became too long
-//! state/        networks, volumes, images, containers: a small file each
+//! state/        networks, volumes, images, containers, clusters: a small file each
 //! content/      blobs of images
 //! volumes/      data of volumes
 //! containers/   data of containers without a volume
+//! clusters/     data of Kubernetes clusters, each with a kubeconfig
 //! ```
 
 use std::fs::{File, TryLockError};
@@ -79,7 +80,7 @@ impl Folder {
                 file
             }
         };
-        for part in ["state", "content", "volumes", "containers"] {
+        for part in ["state", "content", "volumes", "containers", "clusters"] {
             let part = path.join(part);
             durable::make_folder(&part).map_err(file_error(&part))?;
         }

@@ -2,7 +2,8 @@
 //!
 //! It answers the part of the Docker Engine interface that is needed to keep networks, volumes, images and
 //! containers, on a Unix socket in its folder. Containers of the one built-in image ([`BUILTIN_IMAGE`]) run as real OCI
-//! registries on real loopback ports, in this process; no other image can run. It says that it is a simulation in its
+//! registries on real loopback ports, in this process; no other image can run. Kubernetes clusters, which a Docker Engine has
+//! not, are served as simulated APIs, below `/ksail/clusters`. It says that it is a simulation in its
 //! version, in its information and on its status page.
 //!
 //! Where it differs from a Docker Engine, beside what it does not answer at all:
@@ -14,6 +15,7 @@
 //! What it answered is on disk (synced) before the answer; after a kill at any moment everything that was answered is there
 //! again, and what was half made is gone.
 
+mod clusters;
 mod digests;
 mod durable;
 mod engine;

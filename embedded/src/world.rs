@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::folder::file_error;
 use crate::interface::networks;
 use crate::neighbours::{Neighbour, Neighbours};
+use crate::clusters::Served;
 use crate::{EngineError, digests, durable};
 
 /// The image that is always there, and the only one that can run: a registry.
@@ -116,6 +117,20 @@ pub(crate) struct Container {
     pub(crate) error: String,
 }
 
+/// A Kubernetes cluster that the engine serves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KubernetesCluster {
+    /// A UUID, and the name of its folder; no file name is made from a name that a client chose.
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) created: String,
+    /// The version that it states, such as `v1.36.3`.
+    pub(crate) version: String,
+    /// The loopback port of its API.
+    pub(crate) port: u16,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
 /// A port that is really bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BoundPort {
@@ -147,6 +162,10 @@ pub(crate) struct World {
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) containers: BTreeMap<String, Container>,
     pub(crate) running: HashMap<String, Running>,
+    /// By name.
+    pub(crate) clusters: BTreeMap<String, KubernetesCluster>,
+    /// What serves them, by id, and why one is not served.
+    pub(crate) served: HashMap<String, Result<Served, String>>,
     /// Who reaches whom by name, kept by [`World::publish_names`].
     pub(crate) neighbours: Neighbours,
 }
@@ -186,6 +205,13 @@ impl Stored for Container {
     }
 }
 
+impl Stored for KubernetesCluster {
+    const FOLDER: &'static str = "clusters";
+    fn file(&self) -> &str {
+        &self.id
+    }
+}
+
 /// Now, as the interface writes times.
 pub(crate) fn now() -> String {
     jiff::Timestamp::now().to_string()
@@ -215,6 +241,8 @@ impl World {
             containers: load(&state, |item: &Container| item.id.clone())?,
             tags,
             running: HashMap::new(),
+            clusters: load(&state, |item: &KubernetesCluster| item.name.clone())?,
+            served: HashMap::new(),
             neighbours: Neighbours::default(),
         };
         world.add_builtin()?;
@@ -258,6 +286,8 @@ impl World {
         let volumes: Vec<&str> = self.volumes.values().map(|volume| volume.folder.as_str()).collect();
         sweep_folder(&self.folder.join("volumes"), |name| volumes.contains(&name))?;
         sweep_folder(&self.folder.join("containers"), |name| self.containers.contains_key(name))?;
+        let clusters: Vec<&str> = self.clusters.values().map(|cluster| cluster.id.as_str()).collect();
+        sweep_folder(&self.folder.join("clusters"), |id| clusters.contains(&id))?;
         let blobs: std::collections::HashSet<&str> =
             self.images.values().flat_map(|image| &image.blobs).filter_map(|digest| digests::hex_of(digest)).collect();
         sweep_folder(&self.folder.join("content"), |name| blobs.contains(name))
@@ -314,6 +344,11 @@ impl World {
     /// Where a container's own data lies.
     pub(crate) fn container_data(&self, id: &str) -> PathBuf {
         self.folder.join("containers").join(id)
+    }
+
+    /// Where a cluster's data lies.
+    pub(crate) fn cluster_data(&self, id: &str) -> PathBuf {
+        self.folder.join("clusters").join(id)
     }
 
     /// Where a blob of an image lies.

@@ -1,6 +1,7 @@
 //! The Docker Engine interface, the part of it that the product's provider and the plain `docker` client need.
 
 mod archive;
+mod clusters;
 mod container_json;
 mod containers;
 mod images;
@@ -80,6 +81,11 @@ async fn route(engine: &Arc<Engine>, request: Request<Body>) -> Reply {
             engine.shutdown.cancel();
             empty(StatusCode::NO_CONTENT)
         }
+        ["ksail", "clusters"] if method == get => engine.list_clusters().await,
+        ["ksail", "clusters", "create"] if method == post => engine.create_cluster(body).await,
+        ["ksail", "clusters", name] if method == get => engine.inspect_cluster(name).await,
+        ["ksail", "clusters", name, "update"] if method == post => engine.update_cluster(name, body).await,
+        ["ksail", "clusters", name] if method == delete => engine.delete_cluster(name).await,
         ["networks"] if method == get => engine.list_networks(&query).await,
         ["networks", "create"] if method == post => engine.create_network(body).await,
         ["networks", name, "connect"] if method == post => engine.connect_network(name, body).await,
