@@ -66,7 +66,8 @@ impl Controllers {
             let wanted = sets[index]["metadata"]["annotations"][REVISION].clone();
             if deployment["metadata"]["annotations"][REVISION] != wanted {
                 let place = self.place("apps/deployments", namespace, name)?;
-                self.api.edit(&place, "", super::MANAGER, &mut |object| {
+                // Written with the status, so that it is no new generation.
+                self.api.edit(&place, "status", super::MANAGER, &mut |object| {
                     if !object["metadata"]["annotations"].is_object() {
                         object["metadata"]["annotations"] = json!({});
                     }

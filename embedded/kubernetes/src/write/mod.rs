@@ -147,11 +147,13 @@ impl Api {
             Made::Applied(applied) => (applied.clone(), Some(applied)),
         };
         self.check_metadata(place, &object)?;
-        if version_of(&object)?.is_some() {
-            return Err(match applied {
-                Some(_) => Status::not_found(kind.group(), kind.plural(), &place.name),
-                None => Status::bad_request("resourceVersion should not be set on objects to be created"),
-            });
+        // An apply with a version creates what is not there all the same.
+        if applied.is_none() && version_of(&object)?.is_some() {
+            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        if let Some(uid) = object["metadata"]["uid"].as_str().filter(|_| applied.is_some()) {
+            let detail = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            return Err(Status::conflict(kind.group(), kind.plural(), &place.name, &detail));
         }
         let sent = Managers::sent(&object);
         let mut warnings = body::prepare(kind, &mut object, options.validation)?;
@@ -253,12 +255,8 @@ impl Api {
             }
         };
         if object["metadata"]["uid"].is_string() && object["metadata"]["uid"] != live["metadata"]["uid"] {
-            let detail = format!(
-                "Precondition failed: UID in precondition: {}, UID in object meta: {}",
-                object["metadata"]["uid"].as_str().unwrap_or_default(),
-                live["metadata"]["uid"].as_str().unwrap_or_default()
-            );
-            return Err(Status::conflict(kind.group(), kind.plural(), &place.name, &detail));
+            let cause = Cause::invalid("metadata.uid", &object["metadata"]["uid"], "field is immutable");
+            return Err(Status::invalid(kind.group(), kind.kind(), &place.name, &[cause]));
         }
         let mut warnings =
             body::prepare(kind, &mut object, if applied { Validation::Ignore } else { options.validation })?;

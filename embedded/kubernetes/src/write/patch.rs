@@ -52,7 +52,6 @@ impl Api {
         }
         self.change(place, options, &mut |live| {
             let mut object = live.ok_or_else(|| place.not_found())?.clone();
-            let version = object["metadata"]["resourceVersion"].take();
             match how {
                 PatchKind::Json => json_patch::patch(&mut object, &patch).map_err(|error| match error {
                     json_patch::PatchError::Malformed(message) => Status::bad_request(message),
@@ -70,11 +69,7 @@ impl Api {
                 }
             }
             // A version in the patch is a precondition; that of the object is none.
-            if object["metadata"]["resourceVersion"].is_null()
-                && let Some(metadata) = object["metadata"].as_object_mut()
-            {
-                metadata.remove("resourceVersion");
-            } else if object["metadata"]["resourceVersion"] == version && !names_version(&patch) {
+            if !names_version(&patch) {
                 object["metadata"]["resourceVersion"] = Value::Null;
             }
             Ok(Made::Object(object))
