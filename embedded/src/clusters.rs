@@ -66,7 +66,8 @@ impl Engine {
 
     /// Stops serving all clusters.
     pub(crate) async fn end_clusters(&self) {
-        let served: Vec<Served> = self.world.lock().await.served.drain().filter_map(|(_, served)| served.ok()).collect();
+        let served: Vec<Served> =
+            self.world.lock().await.served.drain().filter_map(|(_, served)| served.ok()).collect();
         futures::future::join_all(served.into_iter().map(Served::end)).await;
     }
 
@@ -100,7 +101,8 @@ impl Engine {
             let opened = Cluster::open(&folder, settings).map_err(|error| whole(&error))?;
             let kubeconfig = opened.kubeconfig(address, &name);
             let path = folder.join(KUBECONFIG);
-            durable::write(&path, kubeconfig.as_bytes()).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+            durable::write(&path, kubeconfig.as_bytes())
+                .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
             Ok::<_, String>(opened)
         });
         let opened = opened.await.map_err(|error| error.to_string())??;

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::clusters::Served;
 use crate::folder::file_error;
 use crate::interface::networks;
 use crate::neighbours::{Neighbour, Neighbours};
-use crate::clusters::Served;
 use crate::{EngineError, digests, durable};
 
 /// The image that is always there, and the only one that can run: a registry.

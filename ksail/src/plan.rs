@@ -258,7 +258,9 @@ fn simulated(plan: &Plan) -> Option<String> {
     let declared = plan.nodes.values().filter_map(|node| node.declaration.as_deref());
     let cluster = declared.into_iter().find(|declaration| is_embedded(declaration))?;
     let name = &cluster.identity.name;
-    Some(format!("SIMULATED: the cluster {name} is served by the embedded engine; objects live in it as in a real one, and no container runs"))
+    Some(format!(
+        "SIMULATED: the cluster {name} is served by the embedded engine; objects live in it as in a real one, and no container runs"
+    ))
 }
 
 /// Says which changes the outside could not be asked about, of kinds whose fields it writes its own way.

@@ -28,6 +28,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ksail-provider-kubernetes", &["ksail-model", "ksail-kinds", "ksail-provider", "ksail-expressions"]),
     ("ksail-expressions", &[]),
     ("ksail-embedded", &[]),
+    ("ksail-kubernetes-schema", &[]),
+    ("ksail-embedded-kubernetes", &["ksail-kubernetes-schema"]),
     ("ksail-secrets", &["ksail-model"]),
     ("ksail-views", &["ksail-model", "ksail-plan", "ksail-execute", "ksail-records"]),
 ];
@@ -36,7 +38,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const TOP: &[&str] = &["ksail", "ksail-cli", "ksail-tests", "xtask", "ksail-engine-bench"];
 
 /// Crates that plan: no tokio, no files, no network, no clock, no environment, no randomness.
-const PURE: &[&str] = &["ksail-model", "ksail-kinds", "ksail-compiler", "ksail-plan", "ksail-records"];
+const PURE: &[&str] =
+    &["ksail-model", "ksail-kinds", "ksail-compiler", "ksail-plan", "ksail-records", "ksail-kubernetes-schema"];
 
 /// Crates that a pure crate may not reach, however deep.
 const IMPURE_CRATES: &[&str] =

@@ -2,6 +2,7 @@
 
 mod bench;
 mod objects;
+mod schema;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -16,12 +17,15 @@ enum Task {
     Bench(bench::Arguments),
     /// Measure objects on a real API server, beside kubectl and the least that a client can do.
     Objects(objects::Arguments),
+    /// Generate the types of Kubernetes from a real API server, or compare them with it.
+    KubernetesSchema(schema::Arguments),
 }
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Objects(arguments) => objects::run(&arguments, &bench::target()),
+        Task::KubernetesSchema(arguments) => schema::run(&arguments, &bench::target()),
     };
     match done {
         Ok(exit) => exit,

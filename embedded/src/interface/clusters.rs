@@ -13,22 +13,22 @@ use crate::durable;
 use crate::engine::Engine;
 use crate::world::{KubernetesCluster, World, now};
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
 struct CreateCluster {
     name: String,
     version: String,
     port: u16,
-    #[serde(default, deserialize_with = "texts")]
+    #[serde(deserialize_with = "texts")]
     labels: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
 struct UpdateCluster {
     version: String,
     port: u16,
-    #[serde(default, deserialize_with = "texts")]
+    #[serde(deserialize_with = "texts")]
     labels: BTreeMap<String, String>,
 }
 
@@ -64,6 +64,9 @@ impl Engine {
     /// Makes a cluster: first its data, then its record, so that what a kill leaves is swept or whole.
     pub(super) async fn create_cluster(&self, body: Body) -> Reply {
         let wanted: CreateCluster = read_json(body).await?;
+        if wanted.name.is_empty() {
+            return Err(ApiError::bad("a cluster needs a name"));
+        }
         let mut world = self.world.lock().await;
         if world.clusters.contains_key(&wanted.name) {
             return Err(ApiError::conflict(format!("cluster with name {} already exists", wanted.name)));

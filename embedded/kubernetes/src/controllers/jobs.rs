@@ -1,0 +1,102 @@
+//! Jobs: pods until enough have succeeded.
+
+use serde_json::{Value, json};
+
+use super::replicasets::{is_active, pod_of};
+use super::{Again, Controllers, condition, is_deleted, is_pod_ready, name_of};
+use crate::api;
+use crate::status::Status;
+
+const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+
+fn count(value: &Value, or: i64) -> i64 {
+    value.as_i64().unwrap_or(or)
+}
+
+impl Controllers {
+    pub(crate) fn job(&mut self, namespace: &str, name: &str, job: &Value) -> Result<Again, Status> {
+        let ended = |of: &str| {
+            let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
+            conditions.clone().any(|condition| condition["type"] == of && condition["status"] == "True")
+        };
+        if is_deleted(job) || ended("Complete") || ended("Failed") {
+            return Ok(None);
+        }
+        let time = api::now();
+        let spec = &job["spec"];
+        let pods = self.controlled("/pods", namespace, job);
+        let phase = |pod: &Value, phase: &str| pod["status"]["phase"] == phase;
+        let size = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let succeeded = size(pods.iter().filter(|pod| phase(pod, "Succeeded")).count());
+        let failed = size(pods.iter().filter(|pod| phase(pod, "Failed")).count());
+        let mut active = size(pods.iter().filter(|pod| is_active(pod)).count());
+        let ready = pods.iter().filter(|pod| is_pod_ready(pod)).count();
+        let suspended = spec["suspend"] == true;
+        let parallelism = count(&spec["parallelism"], 1);
+        let completions = spec["completions"].as_i64();
+        let done = completions.map_or(succeeded > 0 && active == 0, |wanted| succeeded >= wanted);
+        let broken = failed > count(&spec["backoffLimit"], 6);
+        let before = &job["status"];
+        let mut conditions: Vec<Value> = Vec::new();
+        if done {
+            let message = "Reached expected number of succeeded pods";
+            conditions.push(condition(before, "SuccessCriteriaMet", "True", "CompletionsReached", message, &time));
+            conditions.push(condition(before, "Complete", "True", "CompletionsReached", message, &time));
+        } else if broken {
+            let message = "Job has reached the specified backoff limit";
+            conditions.push(condition(before, "FailureTarget", "True", "BackoffLimitExceeded", message, &time));
+            conditions.push(condition(before, "Failed", "True", "BackoffLimitExceeded", message, &time));
+        } else if suspended {
+            conditions.push(condition(before, "Suspended", "True", "JobSuspended", "Job suspended", &time));
+        }
+        for one in &mut conditions {
+            one["lastProbeTime"] = one["lastTransitionTime"].clone();
+        }
+        if done || broken || suspended {
+            for pod in pods.iter().filter(|pod| is_active(pod)) {
+                self.remove("/pods", namespace, name_of(pod))?;
+            }
+            active = 0;
+        } else {
+            let left = completions.map_or(parallelism, |wanted| wanted - succeeded);
+            let mut free = (0..completions.unwrap_or_default()).filter(|index| {
+                let taken =
+                    |pod: &Value| pod["metadata"]["annotations"][INDEX] == index.to_string() && !phase(pod, "Failed");
+                !pods.iter().any(taken)
+            });
+            for _ in active..parallelism.min(left) {
+                let mut pod = pod_of(job, &spec["template"]);
+                if spec["completionMode"] == "Indexed" {
+                    let Some(index) = free.next() else { break };
+                    pod["metadata"]["annotations"][INDEX] = index.to_string().into();
+                    pod["metadata"]["labels"][INDEX] = index.to_string().into();
+                    pod["metadata"]["generateName"] = format!("{name}-{index}-").into();
+                }
+                self.make("/pods", namespace, pod)?;
+                active += 1;
+            }
+        }
+        let mut status =
+            json!({"ready": if done || broken { 0 } else { ready }, "terminating": 0, "uncountedTerminatedPods": {}});
+        if !suspended {
+            status["startTime"] =
+                if before["startTime"].is_string() { before["startTime"].clone() } else { time.as_str().into() };
+        }
+        for (field, number) in [("active", active), ("succeeded", succeeded), ("failed", failed)] {
+            if number > 0 {
+                status[field] = number.into();
+            }
+        }
+        if done {
+            status["completionTime"] = time.as_str().into();
+        }
+        if !conditions.is_empty() {
+            status["conditions"] = json!(conditions);
+        }
+        if status != *before {
+            let place = self.place("batch/jobs", namespace, name)?;
+            self.api.set_status(&place, super::MANAGER, &status)?;
+        }
+        Ok(None)
+    }
+}

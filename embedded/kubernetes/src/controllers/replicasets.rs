@@ -1,0 +1,75 @@
+//! Replica sets and replication controllers: as many pods as are asked for.
+
+use serde_json::{Value, json};
+
+use super::{Again, Controllers, Key, controller_reference, is_deleted, is_pod_ready, name_of};
+use crate::status::Status;
+
+/// The most pods that are made before others have their turn.
+const AT_ONCE: usize = 500;
+/// The wait before the next ones are made.
+const NEXT: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// Whether a pod counts: it has not ended and is not being deleted.
+pub(crate) fn is_active(pod: &Value) -> bool {
+    !is_deleted(pod) && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+/// A pod of a template.
+pub(crate) fn pod_of(owner: &Value, template: &Value) -> Value {
+    let mut pod =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+    if !pod["metadata"].is_object() {
+        pod["metadata"] = json!({});
+    }
+    pod["metadata"]["generateName"] = format!("{}-", name_of(owner)).into();
+    pod["metadata"]["ownerReferences"] = controller_reference(owner);
+    pod
+}
+
+impl Controllers {
+    pub(crate) fn replica_set(&mut self, key: &Key, set: &Value) -> Result<Again, Status> {
+        let (namespace, name) = (&*key.1.0, &*key.1.1);
+        let pods = self.controlled("/pods", namespace, set);
+        let active: Vec<&Value> = pods.iter().filter(|pod| is_active(pod)).collect();
+        let wanted = usize::try_from(set["spec"]["replicas"].as_i64().unwrap_or(1)).unwrap_or_default();
+        let mut again = None;
+        if !is_deleted(set) {
+            if active.len() < wanted {
+                for _ in 0..(wanted - active.len()).min(AT_ONCE) {
+                    self.make("/pods", namespace, pod_of(set, &set["spec"]["template"]))?;
+                }
+                again = (wanted - active.len() > AT_ONCE).then_some(NEXT);
+            } else if active.len() > wanted {
+                // Those that are not ready go first, then the newest.
+                let mut order = active.clone();
+                order.sort_by_key(|pod| {
+                    let created = pod["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+                    (is_pod_ready(pod), std::cmp::Reverse(created))
+                });
+                for pod in order.into_iter().take(active.len() - wanted) {
+                    self.remove("/pods", namespace, name_of(pod))?;
+                }
+            }
+        }
+        let pods = self.controlled("/pods", namespace, set);
+        let active: Vec<&Value> = pods.iter().filter(|pod| is_active(pod)).collect();
+        let ready = active.iter().filter(|pod| is_pod_ready(pod)).count();
+        let mut status = json!({"replicas": active.len(), "observedGeneration": set["metadata"]["generation"]});
+        for (field, count) in
+            [("fullyLabeledReplicas", active.len()), ("readyReplicas", ready), ("availableReplicas", ready)]
+        {
+            if count > 0 {
+                status[field] = count.into();
+            }
+        }
+        if let Some(conditions) = set["status"].get("conditions") {
+            status["conditions"] = conditions.clone();
+        }
+        if status != set["status"] {
+            let place = self.place(&key.0, namespace, name)?;
+            self.api.set_status(&place, super::MANAGER, &status)?;
+        }
+        Ok(again)
+    }
+}

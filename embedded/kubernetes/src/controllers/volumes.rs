@@ -1,0 +1,110 @@
+//! Claims of volumes: bound to a volume of their class, which is made for them.
+
+use serde_json::{Value, json};
+
+use super::{Again, Controllers, is_deleted};
+use crate::status::Status;
+
+const PROTECTION: &str = "kubernetes.io/pvc-protection";
+
+impl Controllers {
+    pub(crate) fn claim(&mut self, namespace: &str, name: &str, claim: &Value) -> Result<Again, Status> {
+        let place = self.place("/persistentvolumeclaims", namespace, name)?;
+        let protected =
+            claim["metadata"]["finalizers"].as_array().into_iter().flatten().any(|finalizer| finalizer == PROTECTION);
+        if is_deleted(claim) {
+            if protected {
+                self.api.remove_finalizer(&place, PROTECTION)?;
+            }
+            if let Some(volume) = claim["spec"]["volumeName"].as_str() {
+                self.release(volume)?;
+            }
+            return Ok(None);
+        }
+        if !protected {
+            self.api.edit(&place, "", super::MANAGER, &mut |object| {
+                let mut list = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+                list.push(PROTECTION.into());
+                object["metadata"]["finalizers"] = json!(list);
+            })?;
+        }
+        if claim["status"]["phase"] == "Bound" {
+            return Ok(None);
+        }
+        let class = claim["spec"]["storageClassName"].as_str().unwrap_or_default();
+        let uid = claim["metadata"]["uid"].as_str().unwrap_or_default();
+        let reference = json!({
+            "kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": namespace, "name": name, "uid": uid,
+        });
+        let volume = match claim["spec"]["volumeName"].as_str() {
+            Some(volume) => volume.to_owned(),
+            None => match self.suitable(claim, class) {
+                Some(volume) => volume,
+                None => {
+                    let Some(found) = self.api.object("storage.k8s.io/storageclasses", "", class) else {
+                        return Ok(None);
+                    };
+                    if found["provisioner"] == "kubernetes.io/no-provisioner" {
+                        return Ok(None);
+                    }
+                    let volume = format!("pvc-{uid}");
+                    let made = json!({
+                        "metadata": {"name": volume, "annotations": {"pv.kubernetes.io/provisioned-by": found["provisioner"]}},
+                        "spec": {
+                            "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]},
+                            "accessModes": claim["spec"]["accessModes"], "storageClassName": class, "claimRef": reference,
+                            "volumeMode": claim["spec"]["volumeMode"], "persistentVolumeReclaimPolicy": found["reclaimPolicy"],
+                            "hostPath": {"path": format!("/var/lib/ksail/{volume}"), "type": "DirectoryOrCreate"},
+                        },
+                    });
+                    self.make("/persistentvolumes", "", made)?;
+                    volume
+                }
+            },
+        };
+        let at = self.place("/persistentvolumes", "", &volume)?;
+        let bound =
+            self.api.edit(&at, "", super::MANAGER, &mut |object| object["spec"]["claimRef"] = reference.clone());
+        let bound = match bound {
+            Err(status) if status.code == 404 => return Ok(None),
+            bound => bound?,
+        };
+        self.api.set_status(&at, super::MANAGER, &json!({"phase": "Bound"}))?;
+        self.api.edit(&place, "", super::MANAGER, &mut |object| {
+            object["spec"]["volumeName"] = volume.as_str().into();
+            object["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = "yes".into();
+        })?;
+        let status = json!({"phase": "Bound", "accessModes": bound["spec"]["accessModes"], "capacity": bound["spec"]["capacity"]});
+        self.api.set_status(&place, super::MANAGER, &status)?;
+        Ok(None)
+    }
+
+    /// A volume that is there and free for a claim.
+    fn suitable(&self, claim: &Value, class: &str) -> Option<String> {
+        let (_, volumes) = self.api.store.list("/persistentvolumes", None);
+        volumes.into_iter().find_map(|((_, name), entry)| {
+            let volume = entry.object();
+            let amount = |value: &Value| {
+                value.as_str().and_then(crate::quantity::Quantity::parse).map(crate::quantity::Quantity::nanos)
+            };
+            let modes = claim["spec"]["accessModes"].as_array()?;
+            let offered = volume["spec"]["accessModes"].as_array()?;
+            let fits = volume["spec"]["claimRef"].is_null()
+                && volume["spec"]["storageClassName"].as_str().unwrap_or_default() == class
+                && modes.iter().all(|mode| offered.contains(mode))
+                && amount(&volume["spec"]["capacity"]["storage"])
+                    >= amount(&claim["spec"]["resources"]["requests"]["storage"]);
+            fits.then(|| name.to_string())
+        })
+    }
+
+    /// What becomes of the volume of a claim that goes.
+    fn release(&mut self, name: &str) -> Result<(), Status> {
+        let Some(volume) = self.api.object("/persistentvolumes", "", name) else { return Ok(()) };
+        if volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete" {
+            return self.remove("/persistentvolumes", "", name);
+        }
+        let place = self.place("/persistentvolumes", "", name)?;
+        self.api.set_status(&place, super::MANAGER, &json!({"phase": "Released"}))
+    }
+}

@@ -1,0 +1,7 @@
+//! Patches, and who manages which field.
+
+pub(crate) mod fields;
+pub(crate) mod json;
+pub(crate) mod managers;
+pub(crate) mod strategic;
+pub(crate) mod typed;

@@ -1,0 +1,6 @@
+//! Values against their types: decoding, defaults, validation.
+
+pub(crate) mod decode;
+pub(crate) mod defaults;
+pub(crate) mod names;
+pub(crate) mod validate;
