@@ -136,6 +136,10 @@ fn host_attributes(
             Err(Observation::Unknown(UnknownReason::HostNotServing { host: host.address.clone() }))
         }
         Some(Observation::Absent) => Err(Observation::Absent),
+        // Its own host comes first, and so does it.
+        Some(Observation::Unknown(UnknownReason::HostNotServing { .. })) => {
+            Err(Observation::Unknown(UnknownReason::HostNotServing { host: host.address.clone() }))
+        }
         Some(Observation::Unknown(_)) => {
             Err(Observation::Unknown(UnknownReason::HostUnknown { host: host.address.clone() }))
         }

@@ -334,6 +334,8 @@ impl Planner<'_, '_> {
     fn host_state(&self, host: &PlanNode, record: Option<&Record>) -> HostState {
         let ready = match self.inputs.observations.get(&host.key).map(|observed| &observed.observation) {
             Some(Observation::Present(seen)) => seen.readiness.is_ready(),
+            // Its own host does not serve yet.
+            Some(Observation::Unknown(UnknownReason::HostNotServing { .. })) => false,
             // Not looked at: what it holds was not looked at either, or by itself.
             _ => true,
         };

@@ -201,9 +201,7 @@ impl<'a> Builder<'a> {
                     self.link(needed, step, edge.condition);
                 }
             }
-            if let Some(host) = &declaration.host
-                && let Some(needed) = self.made(&RecordKey::current(host.clone()))
-            {
+            if let Some(needed) = self.nearest_host(declaration, |host| self.made(host)) {
                 self.link(needed, step, Condition::Serving);
             }
         }
@@ -276,11 +274,30 @@ impl<'a> Builder<'a> {
     /// What is in a host that is to be brought to serve can be deleted when it does; in one that serves already, when its
     /// record tells how to reach it.
     fn after_host(&mut self, declaration: &Declaration, deferred: bool, delete: NodeIndex) {
-        let Some(host) = declaration.host.clone().map(RecordKey::current) else { return };
         let steps = if deferred { &self.forward } else { &self.puts };
-        if let Some(host) = steps.get(&host).copied() {
+        if let Some(host) = self.nearest_host(declaration, |host| steps.get(host).copied()) {
             self.link(host, delete, Condition::Serving);
         }
+    }
+
+    /// The step of the nearest host that has one: a host without one serves as soon as its own host does.
+    fn nearest_host(
+        &self,
+        declaration: &Declaration,
+        step: impl Fn(&RecordKey) -> Option<NodeIndex>,
+    ) -> Option<NodeIndex> {
+        let mut next = declaration.host.clone();
+        // Hosts in a ring are no matter of steps.
+        for _ in 0..self.nodes.len() {
+            let host = RecordKey::current(next?);
+            if let Some(step) = step(&host) {
+                return Some(step);
+            }
+            let node = self.nodes.get(&host)?;
+            let declared = node.declaration.as_ref().or(node.record.as_ref().map(|record| &record.declaration));
+            next = declared.and_then(|declared| declared.host.clone());
+        }
+        None
     }
 
     /// A deposed resource goes when its successor is ready, unless that waits for its name, be it through others.

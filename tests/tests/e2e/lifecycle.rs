@@ -4,12 +4,25 @@ use crate::support::ChosenPorts;
 use crate::support::engine::http;
 use crate::support::project::{MIRRORS, Project};
 
-const QUICKSTART: &str = include_str!("../../../examples/quickstart/ksail.yaml");
+/// Without a cluster.
+const REGISTRIES: &str = "apiVersion: ksail.io/v1alpha1
+kind: Cluster
+metadata:
+  name: dev
+spec:
+  cluster:
+    provider: Embedded
+    distribution: None
+    localRegistry: {}
+  mirrors:
+    - host: docker.io
+    - host: ghcr.io
+";
 
 #[test]
-fn the_quickstart_has_changes_then_none_then_is_gone() {
+fn registries_have_changes_then_none_then_are_gone() {
     let project = Project::empty(0);
-    project.write("ksail.yaml", QUICKSTART);
+    project.write("ksail.yaml", REGISTRIES);
     let ports = ChosenPorts::lock();
     project.run(&["plan", "--detailed-exitcode"]).code(2).says("Plan: 9 to add, 0 to change, 0 to destroy.");
     assert!(!project.path().join(".ksail").exists(), "a plan writes nothing");

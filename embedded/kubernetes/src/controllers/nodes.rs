@@ -8,6 +8,9 @@ use super::{Again, Controllers, KUBELET, condition, is_deleted};
 use crate::api;
 use crate::status::Status;
 
+/// The annotation that says which version the kubelet of a node states; else it is the cluster's.
+const KUBELET_VERSION: &str = "embedded.ksail.io/kubelet-version";
+
 /// What a node can hold unless it says so.
 const CPU: &str = "16";
 const MEMORY: &str = "64Gi";
@@ -33,6 +36,15 @@ impl Controllers {
         let staged = self.stage("nodes", &key, node)?;
         if staged.is_none() && !is_ready(node) && node["status"]["conditions"].as_array().is_none_or(Vec::is_empty) {
             let status = ready_status(node, &self.api.settings.version);
+            self.api.set_status(&place, KUBELET, &status)?;
+        }
+        // An upgrade: the kubelet that is asked for takes the place of the one before.
+        let asked = asked_version(node);
+        if let Some(version) =
+            asked.filter(|version| is_ready(node) && node["status"]["nodeInfo"]["kubeletVersion"] != **version)
+        {
+            let mut status = node["status"].clone();
+            status["nodeInfo"]["kubeletVersion"] = version.into();
             self.api.set_status(&place, KUBELET, &status)?;
         }
         let Some(node) = self.api.object("/nodes", "", name) else { return Ok(None) };
@@ -104,7 +116,7 @@ fn ready_status(node: &Value, version: &str) -> Value {
     }
     let info = json!({
         "architecture": "amd64", "bootID": "", "containerRuntimeVersion": "ksail-embedded://1", "kernelVersion": "simulated",
-        "kubeProxyVersion": "", "kubeletVersion": version, "machineID": "", "operatingSystem": "linux",
+        "kubeProxyVersion": "", "kubeletVersion": asked_version(node).unwrap_or(version), "machineID": "", "operatingSystem": "linux",
         "osImage": "simulated", "systemUUID": "",
     });
     let known = status["nodeInfo"].clone();
@@ -116,6 +128,10 @@ fn ready_status(node: &Value, version: &str) -> Value {
     }
     status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": 10250}});
     status
+}
+
+fn asked_version(node: &Value) -> Option<&str> {
+    node["metadata"]["annotations"][KUBELET_VERSION].as_str()
 }
 
 fn name(node: &Value) -> &[u8] {

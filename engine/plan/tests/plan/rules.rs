@@ -467,6 +467,25 @@ fn a_host_that_is_brought_to_serve() {
 }
 
 #[test]
+fn a_host_in_a_host_that_is_brought_to_serve() {
+    let inside = |x: i64| declared("thing/in", json!({"x": x})).on("host/inner");
+    let inner = || declared("host/inner", json!({})).on("host/outer");
+    let gone = declared("thing/gone", json!({})).on("host/inner");
+    let mut bench = Bench::applied([declared("host/outer", json!({"v": 1})), inner(), inside(1), gone]);
+    bench.not_ready("host/outer").not_serving("host/inner", "host/outer");
+    bench.not_serving("thing/in", "host/inner").not_serving("thing/gone", "host/inner");
+    bench.declare([declared("host/outer", json!({"v": 2})), inner(), inside(2)]);
+    bench.check(
+        "host/outer: update; declaration_changed; v: 1 → 2 (declared)
+         thing/gone: delete; no_longer_declared; seen later
+         thing/in: update; declaration_changed; x: 1 → 2 (declared); seen later
+         0 update host/outer
+         1 delete thing/gone after 0 serving
+         2 update thing/in after 0 serving",
+    );
+}
+
+#[test]
 fn what_the_outside_would_refuse_is_blocked() {
     let mut bench = Bench::applied([declared("thing/a", json!({"x": 1}))]);
     bench.declare([declared("thing/a", json!({"x": 2}))]);
