@@ -104,7 +104,7 @@ pub(crate) async fn observe(call: &Call, targets: &[Target]) -> Result<Vec<Obser
     }
     let mut looks = Vec::new();
     for batch in batches.values() {
-        looks.push(look(call, batch, targets));
+        looks.push(look_or_again(call, batch, targets));
     }
     let mut replies = futures::stream::iter(looks).buffer_unordered(AT_ONCE);
     while let Some(reply) = replies.next().await {
@@ -115,6 +115,11 @@ pub(crate) async fn observe(call: &Call, targets: &[Target]) -> Result<Vec<Obser
     Ok(observations)
 }
 
+/// Why it is not known whether a kind is served.
+pub(crate) fn no_answer(name: &ObjectName) -> String {
+    format!("the server that serves {} does not answer at the moment", name.group)
+}
+
 /// Whether a kind is served.
 enum Found {
     Served(Api),
@@ -123,7 +128,7 @@ enum Found {
 }
 
 async fn find_api(call: &Call, what: &str, name: &ObjectName, version: Option<&str>) -> Result<Found, CallError> {
-    let kinds = call.kinds().await;
+    let kinds = call.kinds().await?;
     // A version that is gone may have a successor: the object is the same.
     if let Some(api) = kinds.find(&name.group, &name.kind, version) {
         return Ok(Found::Served(api.clone()));
@@ -131,10 +136,31 @@ async fn find_api(call: &Call, what: &str, name: &ObjectName, version: Option<&s
     if let Some(api) = call.api(what, name, version).await? {
         return Ok(Found::Served(api));
     }
-    if call.kinds().await.is_certain(&name.group) {
+    if call.kinds().await?.is_certain(&name.group) {
         return Ok(Found::NotServed);
     }
-    Ok(Found::Uncertain(format!("the server that serves {} does not answer at the moment", name.group)))
+    Ok(Found::Uncertain(no_answer(name)))
+}
+
+/// A look at a batch. Where the server has come to serve the kind otherwise since its kinds were read, once more.
+async fn look_or_again(call: &Call, batch: &Batch, targets: &[Target]) -> Result<Vec<(usize, Observation)>, CallError> {
+    let error = match look(call, batch, targets).await {
+        Err(error) if error.kind == CallErrorKind::Transient => error,
+        found => return found,
+    };
+    // The other kinds are as they were seen.
+    let all = |observation: Observation| batch.targets.iter().map(|(index, _)| (*index, observation.clone())).collect();
+    let unknown = |message: String| all(Observation::Unknown(UnknownReason::Unreachable { message }));
+    let Some((index, name)) = batch.targets.first() else { return Ok(Vec::new()) };
+    let what = format!("look for kind {}", name.group_kind());
+    Ok(match find_api(call, &what, name, wanted_version(targets[*index].spec.as_ref())).await? {
+        Found::Served(api) if api != batch.api => {
+            return look(call, &Batch { api, targets: batch.targets.clone() }, targets).await;
+        }
+        Found::Served(_) => unknown(error.message),
+        Found::NotServed => all(Observation::Absent),
+        Found::Uncertain(message) => unknown(message),
+    })
 }
 
 /// One list, of all namespaces or of the one that all targets are in; where all may not be listed, one a namespace.
@@ -201,10 +227,8 @@ pub(crate) async fn list(
     for _ in 0..MOST_PAGES {
         let from = next.map(|token| format!("&continue={}", escaped(&token))).unwrap_or_default();
         let path = format!("{collection}?limit={PAGE}{selector}{from}");
-        let Some(mut page) = call.read(&what, &path).await? else {
-            // The kind went away between the two requests.
-            return Ok(());
-        };
+        // Without its namespace nothing is there.
+        let Some(mut page) = call.read(&what, &path).await? else { return Ok(()) };
         next = text(&page, &["metadata", "continue"]).filter(|token| !token.is_empty()).map(str::to_owned);
         let items = page.get_mut("items").and_then(Json::as_array_mut).map(std::mem::take).unwrap_or_default();
         for item in items {

@@ -22,7 +22,7 @@ use crate::controllers::Controllers;
 use crate::discovery::Api;
 use crate::explain::explain;
 use crate::name::ObjectName;
-use crate::observe::{self, AT_ONCE, seen, wanted_version};
+use crate::observe::{self, AT_ONCE, no_answer, seen, wanted_version};
 use crate::readiness::{finalizers, hopeless, readiness};
 use crate::wire::{self, MANAGER_FIELD, text};
 use crate::{FIELD_MANAGER, mark, refusal, secrets, takeover};
@@ -157,14 +157,26 @@ async fn api_of(call: &Call, what: &str, name: &ObjectName, spec: Option<&Value>
         ))
         .hint("declare its CustomResourceDefinition too, or install what brings it"));
     };
-    if version.is_some_and(|version| version != api.version) {
-        let wanted = version.unwrap_or_default();
-        return Err(call
-            .refused(what, &format!("the server serves {} in {}, not in {wanted}", api.kind, api.api_version()))
-            .hint(format!("write apiVersion: {}", api.api_version())));
+    if let Some(wanted) = version.filter(|version| *version != api.version) {
+        let (message, hint) = other_version(&api, wanted);
+        return Err(call.refused(what, &message).hint(hint));
     }
     scope_of(call, what, name, &api)?;
     Ok(api)
+}
+
+fn other_version(api: &Api, wanted: &str) -> (String, String) {
+    let served = api.api_version();
+    (format!("the server serves {} in {served}, not in {wanted}", api.kind), format!("write apiVersion: {served}"))
+}
+
+/// Whether a CustomResourceDefinition may make the kind. Where that cannot be told, it may.
+async fn is_defined(call: &Call, api: &Api) -> bool {
+    if !api.group.contains('.') {
+        return false;
+    }
+    let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{}.{}", api.plural, api.group);
+    !matches!(call.read("look at its definition", &path).await, Ok(None))
 }
 
 fn scope_of(call: &Call, what: &str, name: &ObjectName, api: &Api) -> Result<(), CallError> {
@@ -288,8 +300,13 @@ async fn preview_one(call: &Call, request: &PreviewRequest, absent: &BTreeSet<St
     if let Err(error) = scope_of(call, &what, &name, &api) {
         return Preview::Refused { message: error.message, hint: error.hint };
     }
-    if wanted_version(Some(spec)).is_some_and(|version| version != api.version) {
-        return Preview::Unavailable;
+    if let Some(wanted) = wanted_version(Some(spec)).filter(|version| *version != api.version) {
+        if is_defined(call, &api).await {
+            // The definition may come to have the version by the same plan.
+            return Preview::Unavailable;
+        }
+        let (message, hint) = other_version(&api, wanted);
+        return Preview::Refused { message, hint: Some(hint) };
     }
     let placeholders: BTreeMap<Path, SecretText> = spec
         .secrets()
@@ -444,8 +461,13 @@ impl Provider for KubernetesProvider {
         let name = ObjectName::of(&target.identity)?;
         let what = format!("delete {name}");
         let version = wanted_version(target.spec.as_ref());
-        // A kind that is gone took its objects with it.
-        let Some(api) = call.api(&what, &name, version).await? else { return Ok(Deleted::WasAbsent) };
+        let Some(api) = call.api(&what, &name, version).await? else {
+            return match call.kinds().await?.is_certain(&name.group) {
+                // A kind that is gone took its objects with it.
+                true => Ok(Deleted::WasAbsent),
+                false => Err(CallError::unreachable(format!("{what} in {}: {}", call.session.place, no_answer(&name)))),
+            };
+        };
         let path = api.object(&name);
         let Some(live) = call.read(&what, &path).await? else { return Ok(Deleted::WasAbsent) };
         match whose(&live, &context.lineage, target) {
@@ -467,6 +489,9 @@ impl Provider for KubernetesProvider {
             let reply = call.change(&what, Method::DELETE, &path, "application/json", options).await?;
             if refusal::is_absent(&reply) {
                 return Ok(Deleted::Gone);
+            }
+            if refusal::is_no_path(&reply) {
+                return Err(call.is_outdated(&what));
             }
             if !reply.status.is_success() {
                 return Err(refusal::of_change(&call.session.place, &what, &reply));
@@ -549,7 +574,7 @@ impl Provider for KubernetesProvider {
 
     async fn list_owned(&self, context: &CallContext) -> Result<Vec<Owned>, CallError> {
         let call = self.call(context).await?;
-        let kinds = call.kinds().await;
+        let kinds = call.kinds().await?;
         let mut lists = Vec::new();
         for api in kinds.all() {
             lists.push(owned_of(&call, api));
