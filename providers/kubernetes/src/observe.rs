@@ -21,6 +21,8 @@ pub(crate) const AT_ONCE: usize = 8;
 /// How many objects a page of a list has, and how many pages a list may have.
 const PAGE: usize = 500;
 const MOST_PAGES: usize = 2000;
+/// How many objects of a kind are looked at one by one where they may not be listed.
+const MOST_ALONE: usize = 200;
 
 /// An object's namespace and name.
 type Key = (Option<String>, String);
@@ -172,7 +174,11 @@ async fn look(call: &Call, batch: &Batch, targets: &[Target]) -> Result<Vec<(usi
     let namespaces: BTreeSet<Option<&str>> = batch.targets.iter().map(|(_, name)| name.namespace.as_deref()).collect();
     let all = if namespaces.len() == 1 { namespaces.first().copied().flatten() } else { None };
     let mut found: BTreeMap<Key, Json> = BTreeMap::new();
-    let mut denied: BTreeMap<Option<&str>, String> = BTreeMap::new();
+    let mut denied: BTreeMap<Key, String> = BTreeMap::new();
+    let mut deny = |namespace: Option<&str>, message: &str| {
+        let keys = wanted.keys().filter(|(of, _)| of.as_deref() == namespace);
+        denied.extend(keys.map(|key| (key.clone(), message.to_owned())));
+    };
     match list(call, &batch.api, all, None, |key| wanted.contains_key(key), &mut found).await {
         Ok(()) => {}
         Err(error) if error.kind == CallErrorKind::Refused && namespaces.len() > 1 => {
@@ -180,22 +186,23 @@ async fn look(call: &Call, batch: &Batch, targets: &[Target]) -> Result<Vec<(usi
                 match list(call, &batch.api, namespace, None, |key| wanted.contains_key(key), &mut found).await {
                     Ok(()) => {}
                     Err(error) if error.kind == CallErrorKind::Refused => {
-                        denied.insert(namespace, error.message);
+                        deny(namespace, &error.message);
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
         Err(error) if error.kind == CallErrorKind::Refused => {
-            denied.extend(namespaces.into_iter().map(|namespace| (namespace, error.message.clone())));
+            namespaces.into_iter().for_each(|namespace| deny(namespace, &error.message));
         }
         Err(error) => return Err(error),
     }
+    one_by_one(call, batch, &mut denied, &mut found).await;
     let mut controllers = Controllers::default();
     let mut answers = Vec::with_capacity(batch.targets.len());
     for (index, name) in &batch.targets {
         let key = (name.namespace.clone(), name.name.clone());
-        let answer = match (found.get_mut(&key), denied.get(&name.namespace.as_deref())) {
+        let answer = match (found.get_mut(&key), denied.get(&key)) {
             (Some(live), _) => {
                 let mut seen = seen(&batch.api, name, targets[*index].spec.as_ref(), live);
                 if !seen.readiness.is_ready() && controllers.have_none(call, &batch.api, name, live).await {
@@ -209,6 +216,28 @@ async fn look(call: &Call, batch: &Batch, targets: &[Target]) -> Result<Vec<(usi
         answers.push((*index, answer));
     }
     Ok(answers)
+}
+
+/// Looks at what may not be listed one by one: the right to get it may be there.
+async fn one_by_one(call: &Call, batch: &Batch, denied: &mut BTreeMap<Key, String>, found: &mut BTreeMap<Key, Json>) {
+    let known: BTreeMap<Key, &ObjectName> =
+        batch.targets.iter().map(|(_, name)| ((name.namespace.clone(), name.name.clone()), name)).collect();
+    let looks: Vec<_> = denied
+        .keys()
+        .take(MOST_ALONE)
+        .filter_map(|key| {
+            let path = batch.api.object(known.get(key)?);
+            let key = key.clone();
+            Some(async move { (key, call.read("look at what may not be listed", &path).await) })
+        })
+        .collect();
+    let looks: Vec<_> = futures::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+    for (key, look) in looks {
+        // What may not be got either stays as it is.
+        let Ok(live) = look else { continue };
+        denied.remove(&key);
+        found.extend(live.map(|live| (key, live)));
+    }
 }
 
 /// Lists objects page by page and keeps those that are wanted.

@@ -24,6 +24,7 @@ use crate::explain::explain;
 use crate::name::ObjectName;
 use crate::observe::{self, AT_ONCE, no_answer, seen, wanted_version};
 use crate::readiness::{finalizers, hopeless, readiness};
+use crate::watch::Watched;
 use crate::wire::{self, MANAGER_FIELD, text};
 use crate::{FIELD_MANAGER, mark, refusal, secrets, takeover};
 
@@ -516,6 +517,7 @@ impl Provider for KubernetesProvider {
         let key = (name.namespace.clone(), name.name.clone());
         let mut pause = FIRST_PAUSE;
         let mut watch = None;
+        let mut is_narrow = false;
         let mut last: Option<Applied> = None;
         loop {
             let live = match call.read(&what, &path).await {
@@ -545,11 +547,15 @@ impl Provider for KubernetesProvider {
             last = Some(found);
             // What takes longer than a few looks is watched, together with all others of its kind.
             if pause >= WATCHED_FROM {
-                watch.get_or_insert_with(|| {
-                    let watched = call.session.watches.of(&call.session.client, &api, &context.lineage);
+                // With rights in its namespace only, the kind is watched there.
+                let refused = watch.as_ref().is_some_and(|(watched, _): &(Arc<Watched>, _)| watched.is_refused());
+                let within = name.namespace.as_deref().filter(|_| refused && !is_narrow);
+                if watch.is_none() || within.is_some() {
+                    is_narrow |= within.is_some();
+                    let watched = call.session.watches.of(&call.session.client, &api, within, &context.lineage);
                     let changes = watched.changes();
-                    (watched, changes)
-                });
+                    watch = Some((watched, changes));
+                }
             }
             let longest = pause.min(last_look.saturating_duration_since(Instant::now()));
             let ready = async {
