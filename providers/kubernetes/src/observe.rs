@@ -12,9 +12,10 @@ use crate::controllers::Controllers;
 use crate::discovery::Api;
 use crate::fields::{Managers, project};
 use crate::name::ObjectName;
+use crate::others::others;
 use crate::readiness::readiness;
 use crate::wire::{self, MANAGER_FIELD, text, version_of};
-use crate::{mark, secrets};
+use crate::{mark, scalers, secrets};
 
 /// How many lists, or dry runs, are on their way at the same time.
 pub(crate) const AT_ONCE: usize = 8;
@@ -52,7 +53,7 @@ pub(crate) fn seen(api: &Api, name: &ObjectName, spec: Option<&Value>, live: &mu
     }
     secrets::report(&mut fields, live, spec, name, &managers);
     let attributes = Value::map([("uid", Value::from(id.clone()))]);
-    Seen { id, fields, attributes, mark, readiness }
+    Seen { id, fields, attributes, mark, readiness, others: others(live) }
 }
 
 /// What every declaration of an object has.
@@ -114,6 +115,7 @@ pub(crate) async fn observe(call: &Call, targets: &[Target]) -> Result<Vec<Obser
             observations[index] = observation;
         }
     }
+    scalers::note(call, targets, &mut observations).await;
     Ok(observations)
 }
 

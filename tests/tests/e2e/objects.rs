@@ -167,3 +167,111 @@ fn make_executable(project: &Project, file: &str) {
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(project.path().join(file), mode).expect("it can be run");
 }
+
+const SCALED: &str = "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: web, namespace: NAME}\n\
+                      spec: {minReplicas: 2, maxReplicas: 4, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}}\n---\n";
+const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: NAME, annotations: {ksail.io/wait: 'false'}}\n\
+                          spec:\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n\
+                          \x20   spec: {containers: [{name: web, image: 'example.com/a:1'}]}\n---\n";
+
+#[test]
+fn what_an_autoscaler_and_flux_own_is_left_and_shown_as_theirs() {
+    let Some(cluster) = Cluster::real() else { return };
+    let name = unique("theirs");
+    let project = cluster.project(&name, "");
+    let own = |text: &str| text.replace("NAME", &name);
+    project.write("k8s/namespace.yaml", &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"));
+    project.write("k8s/web.yaml", &own(&format!("{SCALED}{DEPLOYMENT}")));
+    project.apply();
+    // The real controller brings it to the fewest that its autoscaler allows.
+    let replicas = || cluster.kubectl(&["get", "deployment", "web", "-n", &name, "-o", "jsonpath={.spec.replicas}"]);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(90);
+    while replicas() != "2" {
+        assert!(std::time::Instant::now() < until, "the autoscaler does nothing: {}", replicas());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    project.is_settled();
+    let address = format!("object/apps.Deployment/{name}/web");
+    let explained = project.run(&["explain", &address]).code(0);
+    explained.says("Left to others:").says("spec.replicas of HorizontalPodAutoscaler web");
+    // Another change leaves it alone, and says whose it is.
+    project.write("k8s/web.yaml", &own(&format!("{SCALED}{DEPLOYMENT}")).replace("example.com/a:1", "example.com/a:2"));
+    project.run(&["plan"]).code(0).says("left to others: spec.replicas of HorizontalPodAutoscaler web");
+    project.apply();
+    assert_eq!(replicas(), "2");
+    // Declared all the same, the two would write it in turn.
+    let declared = own(&format!("{SCALED}{DEPLOYMENT}")).replace("example.com/a:1", "example.com/a:2");
+    project.write("k8s/web.yaml", &declared.replace("spec:\n  selector", "spec:\n  replicas: 1\n  selector"));
+    let contested =
+        format!("spec.replicas of {name}/{address} is declared here and set by HorizontalPodAutoscaler web");
+    project.run(&["plan"]).code(0).says(&contested);
+    project.apply();
+    // Where it was ours and is taken, it is a conflict that names the owner.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(90);
+    while replicas() != "2" {
+        assert!(std::time::Instant::now() < until, "the autoscaler does nothing: {}", replicas());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let taken = project.run(&["plan"]).code(3);
+    taken.says("spec.replicas is owned by kube-controller-manager").says("leave the field out");
+    project.write("k8s/web.yaml", &declared);
+    project.apply();
+    assert_eq!(replicas(), "2");
+    // Flux takes the object too.
+    let labels = "kustomize.toolkit.fluxcd.io/name: apps, kustomize.toolkit.fluxcd.io/namespace: flux-system";
+    let flux = project.path().join("flux.yaml");
+    let theirs = own(DEPLOYMENT).replace("annotations: {ksail.io/wait: 'false'}", &format!("labels: {{{labels}}}"));
+    std::fs::write(
+        &flux,
+        theirs
+            .replace("example.com/a:1", "example.com/a:2")
+            .replace("spec:\n  selector", "spec:\n  paused: true\n  selector"),
+    )
+    .expect("a manifest");
+    let file = flux.display().to_string();
+    cluster.kubectl(&["apply", "--server-side", "--field-manager=kustomize-controller", "-f", &file]);
+    let plan = project.run(&["plan", "--detailed-exitcode"]).code(0);
+    plan.says(&format!("{name}/{address} is managed by Flux (Kustomization flux-system/apps) too"));
+    project.run(&["explain", &address]).code(0).says("spec.paused of Flux (Kustomization flux-system/apps)");
+    project.run(&["destroy", "--auto-approve"]).code(0);
+}
+
+#[test]
+fn a_recovery_speaks_of_the_lineages_of_its_own_file() {
+    let Some(cluster) = Cluster::real() else { return };
+    let name = unique("shared");
+    // Two projects of one name in one cluster, as in two repositories, and a copy of the first.
+    let map = |project: &Project, what: &str| {
+        let namespace = format!("{name}-{what}");
+        let text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n---\n");
+        project.write("k8s/all.yaml", &(text + &config_map(what, &namespace, "")));
+    };
+    let projects = ["one", "two", "copy"].map(|_| cluster.project(&name, ""));
+    let [one, two, copy] = &projects;
+    for (project, what) in [(one, "one"), (two, "two"), (copy, "copy")] {
+        map(project, what);
+        project.apply();
+    }
+    let lineage = |what: &str| {
+        let label = "jsonpath={.metadata.labels.ksail\\.io/lineage}";
+        cluster.kubectl(&["get", "namespace", &format!("{name}-{what}"), "-o", label])
+    };
+    let (of_one, of_two, of_copy) = (lineage("one"), lineage("two"), lineage("copy"));
+    // Only one of the three has what this file declares: it is not asked about the others.
+    std::fs::remove_dir_all(one.path().join(".ksail").join(&name)).expect("the state is lost");
+    let recovered = one.run(&["state", "recover", "--auto-approve"]).code(0);
+    recovered.says("2 other lineages").says_not(&of_two);
+    one.is_settled();
+    // Where several may be meant, they are told with what they hold, and one is chosen.
+    std::fs::remove_dir_all(two.path().join(".ksail").join(&name)).expect("the state is lost");
+    let both = two.read("k8s/all.yaml") + "---\n" + &copy.read("k8s/all.yaml");
+    two.write("k8s/all.yaml", &both);
+    let asked = two.run(&["state", "recover", "--auto-approve"]).code(1);
+    asked.says(&of_two).says(&of_copy).says_not(&of_one).says("--lineage").says(&format!("ConfigMap/{name}-two/two"));
+    two.run(&["state", "recover", "--lineage", &of_two, "--auto-approve"]).code(0);
+    map(two, "two");
+    two.is_settled();
+    for project in &projects {
+        project.run(&["destroy", "--auto-approve"]).code(0);
+    }
+}

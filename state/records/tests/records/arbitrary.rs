@@ -34,7 +34,7 @@ fn secret() -> impl Strategy<Value = Secret> {
         "[A-Z]{1,4}".prop_map(SecretPart::Env),
         "[a-z/]{1,4}".prop_map(SecretPart::File),
         "[a-z]{1,4}".prop_map(SecretPart::Vault),
-        prop::collection::vec("[a-z]{1,4}", 1..3).prop_map(SecretPart::Command),
+        proptest::collection::vec("[a-z]{1,4}", 1..3).prop_map(SecretPart::Command),
         "[a-z/]{1,4}".prop_map(|path| SecretPart::Base64(Box::new(SecretPart::File(path)))),
     ];
     let fingerprint = option::of("[0-9a-f]{4}".prop_map(Fingerprint));
