@@ -64,6 +64,8 @@ impl Platform {
         let mut stack = self.stack()?;
         let known = stack.place.backend.read().await.ok().and_then(|stored| stored.state).map(State::into_snapshot);
         let mut search = self.find_marked(&stack).await?;
+        let kept = lineage.or(known.as_ref().map(|known| known.lineage.as_str()));
+        let elsewhere = leave_others_out(&stack.graph, &mut search.found, kept);
         let known = match known {
             Some(known) => match beside(&stack, &known, &search.found, lineage)? {
                 Beside::No => Some(known),
@@ -81,7 +83,7 @@ impl Platform {
                 }
                 known.lineage.clone()
             }
-            None => choose_lineage(&stack.cluster, &search.found, lineage)?,
+            None => choose_lineage(&stack.cluster, &search.found, lineage, elsewhere)?,
         };
         search.found.retain(|found| found.mark.lineage == lineage);
         search.asleep.retain(|host| search.found.iter().any(|found| found.mark.address == *host));
@@ -97,6 +99,7 @@ impl Platform {
         let mut planned = self.plan_stack(stack, &options, Some((Mode::Recover, Some(snapshot)))).await?;
         refuse_more(&planned, &search.asleep)?;
         planned.plan.add_notes([note(&search.asleep)]);
+        planned.plan.add_notes(others(elsewhere));
         Ok(Recovery { planned, lineage, asleep: search.asleep.into_iter().collect(), releases: false })
     }
 
@@ -194,7 +197,7 @@ fn beside(stack: &Stack, known: &Snapshot, found: &[Found], wanted: Option<&str>
     match wanted {
         Some(wanted) if wanted == known.lineage => Ok(Beside::No),
         Some(wanted) => {
-            choose_lineage(&stack.cluster, found, Some(wanted))?;
+            choose_lineage(&stack.cluster, found, Some(wanted), 0)?;
             match owned {
                 Some((key, _)) => Err(Error::new(
                     codes::OTHER_STATE,
@@ -285,7 +288,36 @@ async fn list(stack: &Stack, provider: &str, host: Option<&HostSession>) -> Resu
         .collect())
 }
 
-fn choose_lineage(cluster: &str, found: &[Found], wanted: Option<&str>) -> Result<String, Error> {
+/// Leaves out what is of lineages that hold nothing that the file declares, where another one does or one is meant: several projects
+/// may have clusters of one name in the same place. Answers how many lineages that are.
+fn leave_others_out(declared: &DeclaredGraph, found: &mut Vec<Found>, kept: Option<&str>) -> usize {
+    let lineages = |found: &[Found]| found.iter().map(|found| found.mark.lineage.clone()).collect::<BTreeSet<_>>();
+    let of_the_file: Vec<&Found> = (found.iter())
+        .filter(|found| found.owned.ownership != Ownership::Shared)
+        .filter(|found| declared.declarations.contains_key(&found.mark.address))
+        .collect();
+    let mut meant: BTreeSet<String> = of_the_file.into_iter().map(|found| found.mark.lineage.clone()).collect();
+    if meant.is_empty() {
+        return 0;
+    }
+    meant.extend(kept.map(str::to_owned));
+    let all = lineages(found).len();
+    found.retain(|found| meant.contains(&found.mark.lineage));
+    all - lineages(found).len()
+}
+
+/// What is said of lineages that were left out.
+fn others(count: usize) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some("1 other lineage has things of a cluster of this name, and nothing that the file declares: it is left alone".to_owned()),
+        more => Some(format!(
+            "{more} other lineages have things of a cluster of this name, and nothing that the file declares: they are left alone"
+        )),
+    }
+}
+
+fn choose_lineage(cluster: &str, found: &[Found], wanted: Option<&str>, elsewhere: usize) -> Result<String, Error> {
     let mut lineages: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for found in found {
         lineages.entry(&found.mark.lineage).or_default().push(found.mark.address.as_str());
@@ -310,7 +342,11 @@ fn choose_lineage(cluster: &str, found: &[Found], wanted: Option<&str>) -> Resul
         (None, 1) => Ok(lineages.keys().next().map(|lineage| (*lineage).to_owned()).unwrap_or_default()),
         (None, _) => Err(Error::new(
             codes::FOREIGN,
-            format!("things of several lineages exist: {}", told()),
+            [Some(format!("things of several lineages exist: {}", told())), others(elsewhere)]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join("; "),
             "name the one that is yours with --lineage; the others are somebody else's",
         )),
         (Some(wanted), _) if lineages.contains_key(wanted) => Ok(wanted.to_owned()),

@@ -29,7 +29,7 @@ pub(crate) struct SecretStore {
     /// Whether the vault that counts is where the state is, and this machine has a copy.
     is_shared: bool,
     vault: Mutex<Option<Vault>>,
-    /// What commands wrote: each is run once, so that one apply has one value of it.
+    /// What commands wrote: each is run once by a plan and once by an apply, so that each has one value of it.
     written: Mutex<BTreeMap<Vec<String>, Zeroizing<Vec<u8>>>>,
 }
 

@@ -24,7 +24,7 @@ pub use declaration::{
 pub use diagnostic::{Code, Diagnostic, Label, Severity};
 pub use digest::Digest;
 pub use map::Map;
-pub use observation::{Mark, Observation, Preview, Readiness, Scope, Seen, UnknownReason};
+pub use observation::{Mark, Observation, Others, Preview, Readiness, Scope, Seen, UnknownReason};
 pub use origin::{Origin, Origins, Span};
 pub use path::{Path, PathError, Step};
 pub use record::{Durations, Record, RecordKey, Status};

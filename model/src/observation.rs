@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Value};
+use crate::{Address, Path, Value};
 
 /// Which outside it is: an engine's id, the UID of `kube-system`, a cloud account. An observation
 /// counts only in the scope that was recorded.
@@ -48,6 +48,19 @@ impl Readiness {
     }
 }
 
+/// What somebody else has of a thing that is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Others {
+    /// Who, as a person would name them.
+    pub owner: String,
+    /// Fields that are theirs and are left to them; whole parts where there are many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Path>,
+    /// Whether they have a declaration of the thing themselves and bring it back to that, so that two would write it in turn.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reconciles: bool,
+}
+
 /// A thing that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
@@ -65,6 +78,9 @@ pub struct Seen {
     pub mark: Option<Mark>,
     /// Whether it can be used.
     pub readiness: Readiness,
+    /// What others have of it. It is told, and never compared or recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Others>,
 }
 
 /// Why something is unknown.

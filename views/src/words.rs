@@ -1,10 +1,20 @@
 //! Actions, reasons and blockages in words.
 
-use ksail_model::{Ownership, RecordKey, UnknownReason};
+use ksail_model::{Others, Ownership, RecordKey, UnknownReason};
 use ksail_plan::{Action, Blocked, Drift, DriftResponse, PlanNode, Reason, RecordChange, Resolution, StepDo};
 use ksail_records::OutcomeKind;
 
 use crate::page::Tone;
+
+/// What others have of a resource.
+pub(crate) fn others(others: &Others) -> String {
+    let fields: Vec<String> = others.fields.iter().map(ToString::to_string).collect();
+    match (fields.as_slice(), others.reconciles) {
+        ([], _) => format!("{} manages it too", others.owner),
+        (_, false) => format!("{} of {}", fields.join(", "), others.owner),
+        (_, true) => format!("{} of {}, which manages it too", fields.join(", "), others.owner),
+    }
+}
 
 /// The sign of an action and its tone. Signs are two or three columns wide at most, and distinct without colour.
 pub(crate) fn sign(node: &PlanNode) -> (&'static str, Tone) {

@@ -140,6 +140,7 @@ pub(crate) fn untouched(key: &RecordKey, record: &Arc<Record>, moved_from: Optio
         moved_from,
         with_host: false,
         loses: None,
+        others: Vec::new(),
         refreshed: None,
     }
 }
@@ -184,6 +185,10 @@ impl Situation<'_> {
             moved_from: self.moved_from.clone(),
             with_host: false,
             loses: None,
+            others: match self.sight() {
+                Sight::Present(seen) => seen.others.clone(),
+                _ => Vec::new(),
+            },
             refreshed: None,
         }
     }

@@ -1,6 +1,6 @@
 //! Why a resource changes, what forces it, and what it disturbs.
 
-use ksail_model::{Condition, Path, RecordKey, Value};
+use ksail_model::{Condition, Others, Path, RecordKey, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Action, Cause, Drift, Plan, Reason};
@@ -47,6 +47,8 @@ pub struct Explanation {
     pub disturbs: Vec<RecordKey>,
     /// What is lost.
     pub loses: Option<String>,
+    /// What others have of it.
+    pub others: Vec<Others>,
 }
 
 /// Explains one resource; `None` if the plan does not have it.
@@ -107,6 +109,7 @@ pub fn explain(plan: &Plan, key: &RecordKey) -> Option<Explanation> {
         forces: forced(plan, key),
         disturbs: if interrupts { standing_on(plan, key) } else { Vec::new() },
         loses: node.loses.clone(),
+        others: node.others.clone(),
     })
 }
 

@@ -10,6 +10,7 @@ mod graph;
 mod ignored;
 mod inputs;
 mod look;
+mod notes;
 mod plan;
 mod planner;
 mod recorded;

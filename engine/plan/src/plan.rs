@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ksail_model::{
-    Condition, Declaration, Digest, Edge, Path, ProviderConfig, Record, RecordKey, Scope, UnknownReason, Value,
+    Condition, Declaration, Digest, Edge, Others, Path, ProviderConfig, Record, RecordKey, Scope, UnknownReason, Value,
 };
 use ksail_records::Outcome;
 use serde::{Deserialize, Serialize};
@@ -291,6 +291,9 @@ pub struct PlanNode {
     /// What is lost with it, as a fragment, if it is deleted or replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loses: Option<String>,
+    /// What others have of it, as it was seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Others>,
     /// The record as it shall be after a refresh without a call (adopted, drifted and accepted, moved).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refreshed: Option<Arc<Record>>,

@@ -12,6 +12,7 @@ use ksail_records::concluded;
 
 use crate::classify::{HostState, Judged, Situation, judge};
 use crate::graph::{Needs, order};
+use crate::notes::notes;
 use crate::plan::{Action, Blocked, Drift, DriftResponse, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode, Reason};
 use crate::select::{excluded, left_out};
 use crate::steps::steps;
@@ -81,6 +82,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     }
 
     let steps = steps(&mut nodes, &order.yielded, inputs.schemas)?;
+    let notes = notes(inputs, &nodes, left_out.len());
     let mut plan = Plan {
         format: PLAN_FORMAT,
         content_digest: content_digest(inputs),
@@ -94,7 +96,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         providers: providers(inputs),
         outputs: inputs.declared.outputs.clone(),
         outputs_before: inputs.snapshot.outputs.clone(),
-        notes: notes(inputs, left_out.len()),
+        notes,
     };
     plan.digest = digest_of(&plan);
     Ok(plan)
@@ -666,21 +668,6 @@ fn providers(inputs: &Inputs<'_>) -> BTreeMap<String, ksail_model::ProviderConfi
     let mut providers = inputs.snapshot.providers.clone();
     providers.extend(inputs.declared.providers.clone());
     providers
-}
-
-fn notes(inputs: &Inputs<'_>, left_out: usize) -> Vec<String> {
-    let mut notes = Vec::new();
-    if let Some(operation) = &inputs.snapshot.operation {
-        notes.push(format!(
-            "operation {} of {} has not been sealed: it is under way, or was interrupted or killed; the next apply goes on from what is there",
-            operation.id, operation.who
-        ));
-    }
-    if left_out > 0 {
-        let are = if left_out == 1 { "resource is" } else { "resources are" };
-        notes.push(format!("{left_out} {are} left out by --target or --exclude"));
-    }
-    notes
 }
 
 fn content_digest(inputs: &Inputs<'_>) -> Digest {

@@ -84,6 +84,7 @@ pub(crate) async fn seen(
         attributes: observed.attributes(kind),
         mark: observed.mark(),
         readiness,
+        others: Vec::new(),
     })
 }
 

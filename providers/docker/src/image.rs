@@ -104,6 +104,7 @@ fn describe(image: &ImageSummary, reference: &str, owner: Option<&OwnerTag>, dec
         ]),
         mark: owner.map(|owner| owner.mark.clone()),
         readiness: Readiness::Ready,
+        others: Vec::new(),
     }
 }
 

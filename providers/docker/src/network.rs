@@ -70,6 +70,7 @@ pub(crate) fn seen(network: &Network) -> Seen {
         ]),
         mark: mark(network),
         readiness: Readiness::Ready,
+        others: Vec::new(),
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn seen(volume: &Volume) -> Seen {
         attributes: Value::map([("mountpoint", Value::from(volume.mountpoint.clone()))]),
         mark: mark(volume),
         readiness: Readiness::Ready,
+        others: Vec::new(),
     }
 }
 

@@ -123,6 +123,7 @@ impl EmbeddedProvider {
             attributes: Value::map(attributes),
             mark: look.file.mark.clone(),
             readiness,
+            others: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use ksail_model::Scope;
-use ksail_provider::{CallContext, CallError, Stop, guard};
+use ksail_provider::{CallContext, CallError, CallErrorKind, Stop, guard};
 use kube::client::Body;
 use serde_json::Value as Json;
 use tokio::sync::RwLock;
@@ -95,17 +95,22 @@ impl Call {
     pub(crate) async fn open(connection: &Connection, context: &CallContext) -> Result<Arc<Session>, CallError> {
         let deadline = deadline(context);
         let opening = async {
-            let (client, place) = connection.client().await?;
+            let (client, place, authority) = connection.client().await?;
             let mut session = Session {
                 client,
                 place,
                 scope: Scope(String::new()),
                 discovery: RwLock::default(),
+                outdated: AtomicBool::new(false),
                 watches: Watches::default(),
             };
             let scope = async {
                 let path = "/api/v1/namespaces/kube-system";
-                let found = raw_read(&session, path, "application/json", "look at namespace kube-system").await?;
+                let found = match raw_read(&session, path, "application/json", "look at namespace kube-system").await {
+                    // With rights in some namespaces only, the cluster is known by the authority that its server proves itself by.
+                    Err(error) if error.kind == CallErrorKind::Refused => return known_by(authority.as_deref(), error),
+                    found => found?,
+                };
                 found.and_then(|found| found["metadata"]["uid"].as_str().map(str::to_owned)).ok_or_else(|| {
                     CallError::unreachable(format!(
                         "{} has no namespace kube-system, by whose UID it is known",
@@ -238,22 +243,37 @@ impl Call {
         version: Option<&str>,
     ) -> Result<Option<Api>, CallError> {
         let known = Arc::clone(&*self.session.discovery.read().await);
-        if let Some(api) = known.find(&name.group, &name.kind, version)
+        if !self.session.outdated.load(Ordering::Relaxed)
+            && let Some(api) = known.find(&name.group, &name.kind, version)
             && version.is_none_or(|version| version == api.version)
         {
             return Ok(Some(api.clone()));
         }
-        let fresh = guard(&self.context, self.deadline, discover(&self.session))
-            .await
-            .map_err(|stop| self.stopped(what, stop))??;
-        let found = fresh.find(&name.group, &name.kind, version).cloned();
-        *self.session.discovery.write().await = Arc::new(fresh);
-        Ok(found)
+        Ok(self.discovered(what).await?.find(&name.group, &name.kind, version).cloned())
     }
 
-    /// The kinds as they were read last.
-    pub(crate) async fn kinds(&self) -> Arc<Discovery> {
-        Arc::clone(&*self.session.discovery.read().await)
+    /// The kinds as they were read last; read again where the server was seen to serve something else.
+    pub(crate) async fn kinds(&self) -> Result<Arc<Discovery>, CallError> {
+        if self.session.outdated.load(Ordering::Relaxed) {
+            return self.discovered("ask for the kinds").await;
+        }
+        Ok(Arc::clone(&*self.session.discovery.read().await))
+    }
+
+    /// Asks for the kinds again.
+    async fn discovered(&self, what: &str) -> Result<Arc<Discovery>, CallError> {
+        // What is found out of date from here on is so after this.
+        self.session.outdated.store(false, Ordering::Relaxed);
+        let fresh = guard(&self.context, self.deadline, discover(&self.session)).await;
+        let fresh = fresh.map_err(|stop| self.stopped(what, stop)).and_then(|fresh| fresh);
+        let fresh = Arc::new(fresh.inspect_err(|_| self.session.outdated.store(true, Ordering::Relaxed))?);
+        *self.session.discovery.write().await = Arc::clone(&fresh);
+        Ok(fresh)
+    }
+
+    /// The kind was asked for under a path that the server does not serve any more.
+    pub(crate) fn is_outdated(&self, what: &str) -> CallError {
+        outdated(&self.session, what)
     }
 }
 
@@ -297,6 +317,22 @@ async fn discover(session: &Session) -> Result<Discovery, CallError> {
     Ok(found)
 }
 
+fn outdated(session: &Session, what: &str) -> CallError {
+    session.outdated.store(true, Ordering::Relaxed);
+    CallError::transient(format!("{what} in {}: the server no longer serves this kind in this version", session.place))
+}
+
+/// What a cluster is known by whose namespace kube-system may not be looked at.
+fn known_by(authority: Option<&str>, refused: CallError) -> Result<String, CallError> {
+    match authority {
+        Some(authority) => Ok(format!("ca-{authority}")),
+        None => Err(refused.hint(
+            "the cluster is known by the UID of its namespace kube-system: let this login `get` it, or name the cluster's own \
+             certificate authority in the kubeconfig, by which it is known otherwise",
+        )),
+    }
+}
+
 /// Reads without a guard.
 async fn raw_read(session: &Session, path: &str, accept: &str, what: &str) -> Result<Option<Json>, CallError> {
     let ask = Ask { method: Method::GET, path, content_type: None, accept, body: Vec::new() };
@@ -306,6 +342,7 @@ async fn raw_read(session: &Session, path: &str, accept: &str, what: &str) -> Re
         match exchange(&session.client, &ask).await {
             Ok(reply) if reply.status.is_success() => return Ok(Some(reply.body)),
             Ok(reply) if refusal::is_absent(&reply) => return Ok(None),
+            Ok(reply) if refusal::is_no_path(&reply) => return Err(outdated(session, what)),
             Ok(reply) => {
                 let error = refusal::of_read(&session.place, what, &reply);
                 if last || !refusal::may_pass(&reply) {

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ksail_model::Scope;
 use ksail_provider::CallError;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::RwLock;
 
 use crate::discovery::Discovery;
@@ -55,9 +57,11 @@ pub(crate) struct Session {
     pub(crate) client: kube::Client,
     /// Where it leads, for messages.
     pub(crate) place: String,
-    /// The UID of `kube-system`.
+    /// The UID of `kube-system`, or what stands in for it.
     pub(crate) scope: Scope,
     pub(crate) discovery: RwLock<Arc<Discovery>>,
+    /// Whether the server was seen to serve something else than was read of it.
+    pub(crate) outdated: AtomicBool,
     pub(crate) watches: Watches,
 }
 
@@ -70,8 +74,8 @@ impl Connection {
         ConnectionError::Unusable { place: self.files(), why: chain(error) }
     }
 
-    /// The client, and where it leads.
-    pub(crate) async fn client(&self) -> Result<(kube::Client, String), ConnectionError> {
+    /// The client, where it leads, and by which authority the server there is known: the digest of its certificates.
+    pub(crate) async fn client(&self) -> Result<(kube::Client, String, Option<String>), ConnectionError> {
         let mut merged: Option<Kubeconfig> = None;
         for file in self.kubeconfig.iter().filter(|file| file.exists()) {
             let next = Kubeconfig::read_from(file).map_err(|error| self.unusable(&error))?;
@@ -90,8 +94,13 @@ impl Connection {
         // What is safe to repeat is ours to know.
         config.default_retry = false;
         let place = format!("{} ({self})", config.cluster_url);
+        let authority = config.root_cert.as_ref().filter(|_| !config.accept_invalid_certs).map(|certificates| {
+            let mut digest = Sha256::new();
+            certificates.iter().for_each(|certificate| digest.update(certificate));
+            digest.finalize().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+        });
         let client = kube::Client::try_from(config).map_err(|error| self.unusable(&error))?;
-        Ok((client, place))
+        Ok((client, place, authority))
     }
 }
 

@@ -12,15 +12,18 @@ use crate::controllers::Controllers;
 use crate::discovery::Api;
 use crate::fields::{Managers, project};
 use crate::name::ObjectName;
+use crate::others::others;
 use crate::readiness::readiness;
 use crate::wire::{self, MANAGER_FIELD, text, version_of};
-use crate::{mark, secrets};
+use crate::{mark, scalers, secrets};
 
 /// How many lists, or dry runs, are on their way at the same time.
 pub(crate) const AT_ONCE: usize = 8;
 /// How many objects a page of a list has, and how many pages a list may have.
 const PAGE: usize = 500;
 const MOST_PAGES: usize = 2000;
+/// How many objects of a kind are looked at one by one where they may not be listed.
+const MOST_ALONE: usize = 200;
 
 /// An object's namespace and name.
 type Key = (Option<String>, String);
@@ -50,7 +53,7 @@ pub(crate) fn seen(api: &Api, name: &ObjectName, spec: Option<&Value>, live: &mu
     }
     secrets::report(&mut fields, live, spec, name, &managers);
     let attributes = Value::map([("uid", Value::from(id.clone()))]);
-    Seen { id, fields, attributes, mark, readiness }
+    Seen { id, fields, attributes, mark, readiness, others: others(live) }
 }
 
 /// What every declaration of an object has.
@@ -104,7 +107,7 @@ pub(crate) async fn observe(call: &Call, targets: &[Target]) -> Result<Vec<Obser
     }
     let mut looks = Vec::new();
     for batch in batches.values() {
-        looks.push(look(call, batch, targets));
+        looks.push(look_or_again(call, batch, targets));
     }
     let mut replies = futures::stream::iter(looks).buffer_unordered(AT_ONCE);
     while let Some(reply) = replies.next().await {
@@ -112,7 +115,13 @@ pub(crate) async fn observe(call: &Call, targets: &[Target]) -> Result<Vec<Obser
             observations[index] = observation;
         }
     }
+    scalers::note(call, targets, &mut observations).await;
     Ok(observations)
+}
+
+/// Why it is not known whether a kind is served.
+pub(crate) fn no_answer(name: &ObjectName) -> String {
+    format!("the server that serves {} does not answer at the moment", name.group)
 }
 
 /// Whether a kind is served.
@@ -123,7 +132,7 @@ enum Found {
 }
 
 async fn find_api(call: &Call, what: &str, name: &ObjectName, version: Option<&str>) -> Result<Found, CallError> {
-    let kinds = call.kinds().await;
+    let kinds = call.kinds().await?;
     // A version that is gone may have a successor: the object is the same.
     if let Some(api) = kinds.find(&name.group, &name.kind, version) {
         return Ok(Found::Served(api.clone()));
@@ -131,10 +140,31 @@ async fn find_api(call: &Call, what: &str, name: &ObjectName, version: Option<&s
     if let Some(api) = call.api(what, name, version).await? {
         return Ok(Found::Served(api));
     }
-    if call.kinds().await.is_certain(&name.group) {
+    if call.kinds().await?.is_certain(&name.group) {
         return Ok(Found::NotServed);
     }
-    Ok(Found::Uncertain(format!("the server that serves {} does not answer at the moment", name.group)))
+    Ok(Found::Uncertain(no_answer(name)))
+}
+
+/// A look at a batch. Where the server has come to serve the kind otherwise since its kinds were read, once more.
+async fn look_or_again(call: &Call, batch: &Batch, targets: &[Target]) -> Result<Vec<(usize, Observation)>, CallError> {
+    let error = match look(call, batch, targets).await {
+        Err(error) if error.kind == CallErrorKind::Transient => error,
+        found => return found,
+    };
+    // The other kinds are as they were seen.
+    let all = |observation: Observation| batch.targets.iter().map(|(index, _)| (*index, observation.clone())).collect();
+    let unknown = |message: String| all(Observation::Unknown(UnknownReason::Unreachable { message }));
+    let Some((index, name)) = batch.targets.first() else { return Ok(Vec::new()) };
+    let what = format!("look for kind {}", name.group_kind());
+    Ok(match find_api(call, &what, name, wanted_version(targets[*index].spec.as_ref())).await? {
+        Found::Served(api) if api != batch.api => {
+            return look(call, &Batch { api, targets: batch.targets.clone() }, targets).await;
+        }
+        Found::Served(_) => unknown(error.message),
+        Found::NotServed => all(Observation::Absent),
+        Found::Uncertain(message) => unknown(message),
+    })
 }
 
 /// One list, of all namespaces or of the one that all targets are in; where all may not be listed, one a namespace.
@@ -146,7 +176,11 @@ async fn look(call: &Call, batch: &Batch, targets: &[Target]) -> Result<Vec<(usi
     let namespaces: BTreeSet<Option<&str>> = batch.targets.iter().map(|(_, name)| name.namespace.as_deref()).collect();
     let all = if namespaces.len() == 1 { namespaces.first().copied().flatten() } else { None };
     let mut found: BTreeMap<Key, Json> = BTreeMap::new();
-    let mut denied: BTreeMap<Option<&str>, String> = BTreeMap::new();
+    let mut denied: BTreeMap<Key, String> = BTreeMap::new();
+    let mut deny = |namespace: Option<&str>, message: &str| {
+        let keys = wanted.keys().filter(|(of, _)| of.as_deref() == namespace);
+        denied.extend(keys.map(|key| (key.clone(), message.to_owned())));
+    };
     match list(call, &batch.api, all, None, |key| wanted.contains_key(key), &mut found).await {
         Ok(()) => {}
         Err(error) if error.kind == CallErrorKind::Refused && namespaces.len() > 1 => {
@@ -154,22 +188,23 @@ async fn look(call: &Call, batch: &Batch, targets: &[Target]) -> Result<Vec<(usi
                 match list(call, &batch.api, namespace, None, |key| wanted.contains_key(key), &mut found).await {
                     Ok(()) => {}
                     Err(error) if error.kind == CallErrorKind::Refused => {
-                        denied.insert(namespace, error.message);
+                        deny(namespace, &error.message);
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
         Err(error) if error.kind == CallErrorKind::Refused => {
-            denied.extend(namespaces.into_iter().map(|namespace| (namespace, error.message.clone())));
+            namespaces.into_iter().for_each(|namespace| deny(namespace, &error.message));
         }
         Err(error) => return Err(error),
     }
+    one_by_one(call, batch, &mut denied, &mut found).await;
     let mut controllers = Controllers::default();
     let mut answers = Vec::with_capacity(batch.targets.len());
     for (index, name) in &batch.targets {
         let key = (name.namespace.clone(), name.name.clone());
-        let answer = match (found.get_mut(&key), denied.get(&name.namespace.as_deref())) {
+        let answer = match (found.get_mut(&key), denied.get(&key)) {
             (Some(live), _) => {
                 let mut seen = seen(&batch.api, name, targets[*index].spec.as_ref(), live);
                 if !seen.readiness.is_ready() && controllers.have_none(call, &batch.api, name, live).await {
@@ -183,6 +218,28 @@ async fn look(call: &Call, batch: &Batch, targets: &[Target]) -> Result<Vec<(usi
         answers.push((*index, answer));
     }
     Ok(answers)
+}
+
+/// Looks at what may not be listed one by one: the right to get it may be there.
+async fn one_by_one(call: &Call, batch: &Batch, denied: &mut BTreeMap<Key, String>, found: &mut BTreeMap<Key, Json>) {
+    let known: BTreeMap<Key, &ObjectName> =
+        batch.targets.iter().map(|(_, name)| ((name.namespace.clone(), name.name.clone()), name)).collect();
+    let looks: Vec<_> = denied
+        .keys()
+        .take(MOST_ALONE)
+        .filter_map(|key| {
+            let path = batch.api.object(known.get(key)?);
+            let key = key.clone();
+            Some(async move { (key, call.read("look at what may not be listed", &path).await) })
+        })
+        .collect();
+    let looks: Vec<_> = futures::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+    for (key, look) in looks {
+        // What may not be got either stays as it is.
+        let Ok(live) = look else { continue };
+        denied.remove(&key);
+        found.extend(live.map(|live| (key, live)));
+    }
 }
 
 /// Lists objects page by page and keeps those that are wanted.
@@ -201,10 +258,8 @@ pub(crate) async fn list(
     for _ in 0..MOST_PAGES {
         let from = next.map(|token| format!("&continue={}", escaped(&token))).unwrap_or_default();
         let path = format!("{collection}?limit={PAGE}{selector}{from}");
-        let Some(mut page) = call.read(&what, &path).await? else {
-            // The kind went away between the two requests.
-            return Ok(());
-        };
+        // Without its namespace nothing is there.
+        let Some(mut page) = call.read(&what, &path).await? else { return Ok(()) };
         next = text(&page, &["metadata", "continue"]).filter(|token| !token.is_empty()).map(str::to_owned);
         let items = page.get_mut("items").and_then(Json::as_array_mut).map(std::mem::take).unwrap_or_default();
         for item in items {

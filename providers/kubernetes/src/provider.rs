@@ -23,8 +23,9 @@ use crate::discovery::Api;
 use crate::drain;
 use crate::explain::explain;
 use crate::name::ObjectName;
-use crate::observe::{self, AT_ONCE, seen, wanted_version};
+use crate::observe::{self, AT_ONCE, no_answer, seen, wanted_version};
 use crate::readiness::{finalizers, hopeless, readiness};
+use crate::watch::Watched;
 use crate::wire::{self, MANAGER_FIELD, text};
 use crate::{FIELD_MANAGER, mark, refusal, secrets, takeover};
 
@@ -165,14 +166,26 @@ async fn api_of(call: &Call, what: &str, name: &ObjectName, spec: Option<&Value>
         ))
         .hint("declare its CustomResourceDefinition too, or install what brings it"));
     };
-    if version.is_some_and(|version| version != api.version) {
-        let wanted = version.unwrap_or_default();
-        return Err(call
-            .refused(what, &format!("the server serves {} in {}, not in {wanted}", api.kind, api.api_version()))
-            .hint(format!("write apiVersion: {}", api.api_version())));
+    if let Some(wanted) = version.filter(|version| *version != api.version) {
+        let (message, hint) = other_version(&api, wanted);
+        return Err(call.refused(what, &message).hint(hint));
     }
     scope_of(call, what, name, &api)?;
     Ok(api)
+}
+
+fn other_version(api: &Api, wanted: &str) -> (String, String) {
+    let served = api.api_version();
+    (format!("the server serves {} in {served}, not in {wanted}", api.kind), format!("write apiVersion: {served}"))
+}
+
+/// Whether a CustomResourceDefinition may make the kind. Where that cannot be told, it may.
+async fn is_defined(call: &Call, api: &Api) -> bool {
+    if !api.group.contains('.') {
+        return false;
+    }
+    let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{}.{}", api.plural, api.group);
+    !matches!(call.read("look at its definition", &path).await, Ok(None))
 }
 
 fn scope_of(call: &Call, what: &str, name: &ObjectName, api: &Api) -> Result<(), CallError> {
@@ -301,8 +314,13 @@ async fn preview_one(call: &Call, request: &PreviewRequest, absent: &BTreeSet<St
     if let Err(error) = scope_of(call, &what, &name, &api) {
         return Preview::Refused { message: error.message, hint: error.hint };
     }
-    if wanted_version(Some(spec)).is_some_and(|version| version != api.version) {
-        return Preview::Unavailable;
+    if let Some(wanted) = wanted_version(Some(spec)).filter(|version| *version != api.version) {
+        if is_defined(call, &api).await {
+            // The definition may come to have the version by the same plan.
+            return Preview::Unavailable;
+        }
+        let (message, hint) = other_version(&api, wanted);
+        return Preview::Refused { message, hint: Some(hint) };
     }
     let manager = request.current.as_ref().and_then(|current| current.field(MANAGER_FIELD)).and_then(Value::as_str);
     let becomes_ours = manager.is_some_and(|manager| manager != FIELD_MANAGER);
@@ -483,8 +501,13 @@ impl Provider for KubernetesProvider {
         let name = ObjectName::of(&target.identity)?;
         let what = format!("delete {name}");
         let version = wanted_version(target.spec.as_ref());
-        // A kind that is gone took its objects with it.
-        let Some(api) = call.api(&what, &name, version).await? else { return Ok(Deleted::WasAbsent) };
+        let Some(api) = call.api(&what, &name, version).await? else {
+            return match call.kinds().await?.is_certain(&name.group) {
+                // A kind that is gone took its objects with it.
+                true => Ok(Deleted::WasAbsent),
+                false => Err(CallError::unreachable(format!("{what} in {}: {}", call.session.place, no_answer(&name)))),
+            };
+        };
         let path = api.object(&name);
         let Some(live) = call.read(&what, &path).await? else { return Ok(Deleted::WasAbsent) };
         match whose(&live, &context.lineage, target) {
@@ -510,6 +533,9 @@ impl Provider for KubernetesProvider {
             if refusal::is_absent(&reply) {
                 return Ok(Deleted::Gone);
             }
+            if refusal::is_no_path(&reply) {
+                return Err(call.is_outdated(&what));
+            }
             if !reply.status.is_success() {
                 return Err(refusal::of_change(&call.session.place, &what, &reply));
             }
@@ -533,6 +559,7 @@ impl Provider for KubernetesProvider {
         let key = (name.namespace.clone(), name.name.clone());
         let mut pause = FIRST_PAUSE;
         let mut watch = None;
+        let mut is_narrow = false;
         let mut last: Option<Applied> = None;
         loop {
             let live = match call.read(&what, &path).await {
@@ -562,11 +589,15 @@ impl Provider for KubernetesProvider {
             last = Some(found);
             // What takes longer than a few looks is watched, together with all others of its kind.
             if pause >= WATCHED_FROM {
-                watch.get_or_insert_with(|| {
-                    let watched = call.session.watches.of(&call.session.client, &api, &context.lineage);
+                // With rights in its namespace only, the kind is watched there.
+                let refused = watch.as_ref().is_some_and(|(watched, _): &(Arc<Watched>, _)| watched.is_refused());
+                let within = name.namespace.as_deref().filter(|_| refused && !is_narrow);
+                if watch.is_none() || within.is_some() {
+                    is_narrow |= within.is_some();
+                    let watched = call.session.watches.of(&call.session.client, &api, within, &context.lineage);
                     let changes = watched.changes();
-                    (watched, changes)
-                });
+                    watch = Some((watched, changes));
+                }
             }
             let longest = pause.min(last_look.saturating_duration_since(Instant::now()));
             let ready = async {
@@ -591,7 +622,7 @@ impl Provider for KubernetesProvider {
 
     async fn list_owned(&self, context: &CallContext) -> Result<Vec<Owned>, CallError> {
         let call = self.call(context).await?;
-        let kinds = call.kinds().await;
+        let kinds = call.kinds().await?;
         let mut lists = Vec::new();
         for api in kinds.all() {
             lists.push(owned_of(&call, api));

@@ -9,11 +9,13 @@ use crate::call::Reply;
 
 /// The server says that it is not there.
 pub(crate) fn is_absent(reply: &Reply) -> bool {
-    let says_so = |body: &Json| match body {
-        Json::String(text) => text.contains("404 page not found"),
-        body => body["kind"] == "Status",
-    };
-    reply.status == StatusCode::NOT_FOUND && says_so(&reply.body)
+    reply.status == StatusCode::NOT_FOUND && reply.body["kind"] == "Status"
+}
+
+/// The server serves no such path: the kind, or its version, is gone. Of the thing itself that says nothing.
+pub(crate) fn is_no_path(reply: &Reply) -> bool {
+    reply.status == StatusCode::NOT_FOUND
+        && matches!(&reply.body, Json::String(text) if text.contains("404 page not found"))
 }
 
 /// What the server says of an apply that does not fit the kind's schema, or holds a text that is no value of its field (a time,

@@ -54,9 +54,9 @@ enum End {
 }
 
 impl Watches {
-    /// The watch of a kind, of objects of a lineage; begun where there is none.
-    pub(crate) fn of(&self, client: &kube::Client, api: &Api, lineage: &str) -> Arc<Watched> {
-        let path = format!("{}?labelSelector={LINEAGE}%3D{lineage}", api.collection(None));
+    /// The watch of a kind, of objects of a lineage, in all namespaces or in one; begun where there is none.
+    pub(crate) fn of(&self, client: &kube::Client, api: &Api, namespace: Option<&str>, lineage: &str) -> Arc<Watched> {
+        let path = format!("{}?labelSelector={LINEAGE}%3D{lineage}", api.collection(namespace));
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(watched) = open.get(&path).and_then(Weak::upgrade) {
             return watched;

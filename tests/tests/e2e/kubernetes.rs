@@ -28,13 +28,13 @@ const KILL_MIN: Duration = Duration::from_millis(30);
 const KILL_MAX: Duration = Duration::from_millis(600);
 
 /// The cluster, past ksail.
-struct Cluster {
-    kubeconfig: PathBuf,
-    kubectl: PathBuf,
+pub(crate) struct Cluster {
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) kubectl: PathBuf,
 }
 
 impl Cluster {
-    fn real() -> Option<Self> {
+    pub(crate) fn real() -> Option<Self> {
         let path = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         match (path("KSAIL_TEST_KUBECONFIG"), path("KSAIL_TEST_KUBECTL")) {
             (Some(kubeconfig), Some(kubectl)) => Some(Self { kubeconfig, kubectl }),
@@ -48,7 +48,7 @@ impl Cluster {
     }
 
     #[track_caller]
-    fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         let run = Command::new(&self.kubectl).arg("--kubeconfig").arg(&self.kubeconfig).args(arguments).output();
         let run = run.expect("kubectl runs");
         assert!(run.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
@@ -56,12 +56,12 @@ impl Cluster {
     }
 
     /// The names of objects in a namespace, by kind.
-    fn names(&self, kinds: &str, namespace: &str) -> Vec<String> {
+    pub(crate) fn names(&self, kinds: &str, namespace: &str) -> Vec<String> {
         let out = self.kubectl(&["get", kinds, "-n", namespace, "-o", "name"]);
         out.lines().map(str::to_owned).collect()
     }
 
-    fn project(&self, cluster: &str, more: &str) -> Project {
+    pub(crate) fn project(&self, cluster: &str, more: &str) -> Project {
         let mut project = Project::empty(0);
         project.set_env("KUBECONFIG", &self.kubeconfig.display().to_string());
         project.write("ksail.yaml", &format!("{}{more}", EXAMPLE.replace("name: shop", &format!("name: {cluster}"))));
@@ -70,13 +70,13 @@ impl Cluster {
     }
 }
 
-fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
     format!("{prefix}-{:x}", now.as_nanos() & 0xffff_ffff_ffff)
 }
 
 /// The example in a namespace of its own. There are no nodes, so no pods.
-fn example(cluster: &Cluster, name: &str) -> Project {
+pub(crate) fn example(cluster: &Cluster, name: &str) -> Project {
     let mut project = cluster.project(name, "");
     project.set_env("SHOP_DATABASE_PASSWORD", CANARY);
     let own = |text: &str| {
@@ -89,7 +89,7 @@ fn example(cluster: &Cluster, name: &str) -> Project {
 }
 
 /// Files below a folder that hold a text.
-fn holding(folder: &std::path::Path, text: &str) -> Vec<PathBuf> {
+pub(crate) fn holding(folder: &std::path::Path, text: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -138,7 +138,7 @@ fn the_example_is_applied_quiet_changed_and_destroyed_without_a_secret_written()
     assert!(cluster.kubectl(&["get", "namespace", &name, "--ignore-not-found", "-o", "name"]).is_empty());
 }
 
-fn base64_of(text: &str) -> String {
+pub(crate) fn base64_of(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
 }

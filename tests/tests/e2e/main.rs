@@ -15,6 +15,7 @@ mod kills;
 mod kubernetes;
 mod lifecycle;
 mod lost;
+mod objects;
 mod plans;
 mod scripts;
 mod secrets;

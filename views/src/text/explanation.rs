@@ -29,6 +29,9 @@ pub fn explanation(explanation: &Explanation, schemas: &dyn Schemas, options: &T
             &format!("It {} outside of ksail; {}.", drifted(drift.deleted), words::response(drift)),
         );
     }
+    list(&mut page, "Left to others:", &explanation.others, limit, |page, others| {
+        page.prose("  - ", Tone::Plain, &words::others(others));
+    });
     list(&mut page, "It needs:", &explanation.needs, limit, |page, (key, condition, why)| {
         page.prose("  - ", Tone::Plain, &format!("{key}, until it {} ({why})", is(*condition)));
     });

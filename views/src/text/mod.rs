@@ -336,6 +336,9 @@ fn remarks(node: &PlanNode) -> Vec<String> {
     if node.action.is_change() {
         remarks.extend(node.lifecycle_changes().iter().map(words::record_change));
     }
+    if node.action != Action::Delete {
+        remarks.extend(node.others.iter().map(|others| format!("left to others: {}", words::others(others))));
+    }
     if node.with_host {
         remarks.push("it goes with its host, without a call of its own".to_owned());
     }

@@ -28,6 +28,7 @@ fn seen(declaration: &Declaration, generation: u32) -> Seen {
         attributes: Value::map([("id", "id")]),
         mark: Some(mark(&declaration.address, generation)),
         readiness: Readiness::Ready,
+        others: Vec::new(),
     }
 }
 

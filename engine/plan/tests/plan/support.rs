@@ -321,6 +321,7 @@ impl Bench {
             attributes,
             mark: Some(mark(&key.address, generation)),
             readiness: Readiness::Ready,
+            others: Vec::new(),
         };
         self.snapshot.records.insert(key.clone(), record);
         let observation = Observation::Present(Box::new(seen));

@@ -82,6 +82,7 @@ impl Thing {
             attributes: self.attributes.clone(),
             mark: mark.cloned(),
             readiness: self.readiness(now_ms),
+            others: Vec::new(),
         }
     }
 

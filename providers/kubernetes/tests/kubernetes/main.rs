@@ -4,5 +4,7 @@ mod cluster;
 mod conformance;
 mod corpus;
 mod faults;
+mod front;
 mod objects;
+mod served;
 mod waits;

@@ -4,60 +4,32 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::response::Response;
-use http_body_util::BodyExt as _;
 use ksail_model::Readiness;
 use ksail_provider::{CallContext, Provider as _, Target, WaitRequest};
 use ksail_provider_kubernetes::KubernetesProvider;
 use serde_json::{Value as Json, json};
 
-use crate::cluster::{Cluster, connection};
+use crate::cluster::Cluster;
+use crate::front::behind;
 
-/// A server that answers for the kubelet, which there is none of without nodes: it has the logs, and passes all else on.
-struct Kubelet {
-    client: kube::Client,
-    /// The queries for logs.
-    asked: Mutex<Vec<String>>,
-}
+/// The queries for logs that a kubelet was asked.
+type Asked = Arc<Mutex<Vec<String>>>;
 
-async fn answer(State(kubelet): State<Arc<Kubelet>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    if parts.uri.path().ends_with("/log") {
-        let query = parts.uri.query().unwrap_or_default().to_owned();
-        let which = if query.contains("previous=true") { "before" } else { "now" };
-        kubelet.asked.lock().unwrap().push(query);
-        let text = (0..30).map(|line| format!("\u{1b}[31m{which} {line}\u{1b}[0m\n")).collect::<String>();
-        return Response::new(Body::from(text + "panic: no database\n"));
-    }
-    let body = body.collect().await.unwrap().to_bytes();
-    let mut onward = http::Request::builder().method(parts.method).uri(parts.uri.path_and_query().unwrap().as_str());
-    for name in ["content-type", "accept"] {
-        if let Some(value) = parts.headers.get(name) {
-            onward = onward.header(name, value);
-        }
-    }
-    let reply = kubelet.client.send(onward.body(kube::client::Body::from(body.to_vec())).unwrap()).await.unwrap();
-    let status = reply.status();
-    let body = reply.into_body().collect().await.unwrap().to_bytes();
-    Response::builder().status(status).header("content-type", "application/json").body(Body::from(body)).unwrap()
-}
-
-async fn with_kubelet(cluster: &Cluster) -> (Arc<Kubelet>, KubernetesProvider, PathBuf) {
-    let kubelet = Arc::new(Kubelet { client: cluster.client.clone(), asked: Mutex::default() });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let router = Router::new().fallback(answer).with_state(Arc::clone(&kubelet));
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    let path = std::env::temp_dir().join(format!("{}-{port}.kubeconfig", cluster.lineage));
-    let text = format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
-         clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\nusers: [{{name: u, user: {{}}}}]\n"
-    );
-    std::fs::write(&path, text).unwrap();
-    (kubelet, KubernetesProvider::new(connection(&path)), path)
+/// A provider that reaches a kubelet, which there is none of without nodes: a server in front has the logs.
+async fn with_kubelet(cluster: &Cluster) -> (Asked, KubernetesProvider, PathBuf) {
+    let asked = Asked::default();
+    let told = Arc::clone(&asked);
+    let answer = move |parts: &http::request::Parts| {
+        let query = parts.uri.query().unwrap_or_default();
+        parts.uri.path().ends_with("/log").then(|| {
+            let which = if query.contains("previous=true") { "before" } else { "now" };
+            told.lock().unwrap().push(query.to_owned());
+            let text = (0..30).map(|line| format!("\u{1b}[31m{which} {line}\u{1b}[0m\n")).collect::<String>();
+            (200, text + "panic: no database\n")
+        })
+    };
+    let (provider, path) = behind(cluster, Box::new(answer)).await;
+    (asked, provider, path)
 }
 
 async fn why_not(cluster: &Cluster, provider: &KubernetesProvider, target: &Target, seconds: u64) -> String {
@@ -126,8 +98,8 @@ async fn a_wait_that_fails_tells_of_its_own_pod_its_events_and_the_containers_la
     let lines: Vec<&str> = lines.lines().collect();
     assert_eq!(lines[0], "the last lines of container app, which ended with exit code 7, before it was started again:");
     assert_eq!((lines.len(), lines[1], lines[10]), (11, "  before 21", "  panic: no database"));
-    assert_eq!(kubelet.asked.lock().unwrap().len(), 1);
-    assert!(kubelet.asked.lock().unwrap()[0].contains("container=app&tailLines=10"));
+    assert_eq!(kubelet.lock().unwrap().len(), 1);
+    assert!(kubelet.lock().unwrap()[0].contains("container=app&tailLines=10"));
     // One that runs again and is not ready tells both.
     let mut running = crashed();
     running["status"]["containerStatuses"][0]["state"] = json!({"running": {}});

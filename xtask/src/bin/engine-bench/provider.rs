@@ -31,6 +31,7 @@ fn seen(target: &Target, mark: Option<Mark>) -> Seen {
         attributes: Value::map([("output", output)]),
         mark,
         readiness: Readiness::Ready,
+        others: Vec::new(),
     }
 }
 
