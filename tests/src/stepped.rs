@@ -152,7 +152,7 @@ pub struct Stack {
 }
 
 /// Why a run did not converge.
-pub type Failure = Box<dyn std::error::Error>;
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a program was asked: `FOLDER GOAL [STEP [resume]]`.
 #[derive(Debug)]

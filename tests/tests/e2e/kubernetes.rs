@@ -28,13 +28,13 @@ const KILL_MIN: Duration = Duration::from_millis(30);
 const KILL_MAX: Duration = Duration::from_millis(600);
 
 /// The cluster, past ksail.
-struct Cluster {
-    kubeconfig: PathBuf,
+pub(crate) struct Cluster {
+    pub(crate) kubeconfig: PathBuf,
     kubectl: PathBuf,
 }
 
 impl Cluster {
-    fn real() -> Option<Self> {
+    pub(crate) fn real() -> Option<Self> {
         let path = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         match (path("KSAIL_TEST_KUBECONFIG"), path("KSAIL_TEST_KUBECTL")) {
             (Some(kubeconfig), Some(kubectl)) => Some(Self { kubeconfig, kubectl }),
@@ -48,11 +48,17 @@ impl Cluster {
     }
 
     #[track_caller]
-    fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         let run = Command::new(&self.kubectl).arg("--kubeconfig").arg(&self.kubeconfig).args(arguments).output();
         let run = run.expect("kubectl runs");
         assert!(run.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
         String::from_utf8_lossy(&run.stdout).into_owned()
+    }
+
+    /// Whether it ended well does not matter.
+    pub(crate) fn kubectl_may_fail(&self, arguments: &[&str]) {
+        let run = Command::new(&self.kubectl).arg("--kubeconfig").arg(&self.kubeconfig).args(arguments).output();
+        drop(run.expect("kubectl runs"));
     }
 
     /// The names of objects in a namespace, by kind.
@@ -61,7 +67,7 @@ impl Cluster {
         out.lines().map(str::to_owned).collect()
     }
 
-    fn project(&self, cluster: &str, more: &str) -> Project {
+    pub(crate) fn project(&self, cluster: &str, more: &str) -> Project {
         let mut project = Project::empty(0);
         project.set_env("KUBECONFIG", &self.kubeconfig.display().to_string());
         project.write("ksail.yaml", &format!("{}{more}", EXAMPLE.replace("name: shop", &format!("name: {cluster}"))));
@@ -70,7 +76,7 @@ impl Cluster {
     }
 }
 
-fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
     format!("{prefix}-{:x}", now.as_nanos() & 0xffff_ffff_ffff)
 }
@@ -259,7 +265,7 @@ fn with_rights_to_look_alone_a_plan_works() {
 }
 
 /// Many objects, so that a kill falls between them.
-fn many(name: &str, count: usize, value: &str) -> String {
+pub(crate) fn many(name: &str, count: usize, value: &str) -> String {
     let mut text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
     for index in 0..count {
         let kind = if index % 5 == 0 { "Secret" } else { "ConfigMap" };

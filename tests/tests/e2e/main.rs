@@ -14,6 +14,7 @@ mod kills;
 mod kubernetes;
 mod lifecycle;
 mod lost;
+mod objects;
 mod plans;
 mod scripts;
 mod secrets;
