@@ -55,6 +55,12 @@ impl Cluster {
         String::from_utf8_lossy(&run.stdout).into_owned()
     }
 
+    /// Whether it ended well does not matter.
+    pub(crate) fn kubectl_may_fail(&self, arguments: &[&str]) {
+        let run = Command::new(&self.kubectl).arg("--kubeconfig").arg(&self.kubeconfig).args(arguments).output();
+        drop(run.expect("kubectl runs"));
+    }
+
     /// The names of objects in a namespace, by kind.
     pub(crate) fn names(&self, kinds: &str, namespace: &str) -> Vec<String> {
         let out = self.kubectl(&["get", kinds, "-n", namespace, "-o", "name"]);
@@ -259,7 +265,7 @@ fn with_rights_to_look_alone_a_plan_works() {
 }
 
 /// Many objects, so that a kill falls between them.
-fn many(name: &str, count: usize, value: &str) -> String {
+pub(crate) fn many(name: &str, count: usize, value: &str) -> String {
     let mut text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
     for index in 0..count {
         let kind = if index % 5 == 0 { "Secret" } else { "ConfigMap" };

@@ -139,7 +139,9 @@ pub(crate) async fn load(cluster: &Cluster) -> Vec<Case> {
             .replace("$P", &cluster.lineage)
             .replace("$OWNER", owner)
             .replace("$LARGE", &"long ".repeat(LARGE / 5))
-            .replace("$CSR", CSR.trim());
+            .replace("$CSR", CSR.trim())
+            // The name of an IPAddress is one, so no other may be unique.
+            .replace("$IP", &format!("10.201.{}.9", std::process::id() % 250));
         let objects: Vec<Json> = serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         all.extend(objects.into_iter().map(|manifest| Case::new(cluster, manifest)));
     }
