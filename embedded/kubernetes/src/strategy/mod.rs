@@ -152,6 +152,7 @@ impl Api {
         let kind = &place.kind;
         match &*kind.store {
             "/secrets" => string_data(object),
+            "/pods" if place.subresource.is_empty() => pod::give_tolerations(object),
             "/services" if place.subresource.is_empty() => self.allocate_service(place, Some(before), object)?,
             "apiextensions.k8s.io/customresourcedefinitions" => definition::prepare(object, Some(before)),
             "/namespaces" if place.subresource != "finalize" => {

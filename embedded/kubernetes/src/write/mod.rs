@@ -152,7 +152,8 @@ impl Api {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
         if let Some(uid) = object["metadata"]["uid"].as_str().filter(|_| applied.is_some()) {
-            let detail = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            let detail =
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(Status::conflict(kind.group(), kind.plural(), &place.name, &detail));
         }
         let sent = Managers::sent(&object);
