@@ -178,7 +178,7 @@ impl Controllers {
         let sum = |field: &str| -> i64 { sets.iter().map(|set| count(&set["status"][field])).sum() };
         let (replicas, ready, available) = (sum("replicas"), sum("readyReplicas"), sum("availableReplicas"));
         let updated = current.map_or(0, |index| count(&sets[index]["status"]["replicas"]));
-        let mut status = json!({"observedGeneration": deployment["metadata"]["generation"]});
+        let mut status = json!({"observedGeneration": deployment["metadata"]["generation"], "terminatingReplicas": sum("terminatingReplicas")});
         let numbers = [
             ("replicas", replicas),
             ("updatedReplicas", updated),

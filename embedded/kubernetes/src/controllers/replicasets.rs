@@ -74,6 +74,9 @@ impl Controllers {
                 status[field] = count.into();
             }
         }
+        if &*key.0 == "apps/replicasets" {
+            status["terminatingReplicas"] = pods.iter().filter(|pod| is_deleted(pod)).count().into();
+        }
         if let Some(why) = failure {
             let time = crate::api::now();
             status["conditions"] =

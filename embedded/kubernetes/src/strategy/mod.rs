@@ -117,7 +117,6 @@ impl Api {
                 object["status"]["phase"] = "Active".into();
             }
             "/pods" => return self.admit_pod(place, object),
-            "/services" => self.allocate_service(place, None, object)?,
             "/persistentvolumeclaims" => self.default_storage_class(object),
             "/nodes" => {
                 // Until its kubelet says otherwise nothing is put there; see the stages of nodes.
@@ -153,7 +152,7 @@ impl Api {
         match &*kind.store {
             "/secrets" => string_data(object),
             "/pods" if place.subresource.is_empty() => pod::give_tolerations(object),
-            "/services" if place.subresource.is_empty() => self.allocate_service(place, Some(before), object)?,
+            "/services" if place.subresource.is_empty() => service::keep_allocated(before, object),
             "apiextensions.k8s.io/customresourcedefinitions" => definition::prepare(object, Some(before)),
             "/namespaces" if place.subresource != "finalize" => {
                 object["spec"]["finalizers"] = before["spec"]["finalizers"].clone();

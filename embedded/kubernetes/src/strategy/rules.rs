@@ -155,6 +155,10 @@ fn service(spec: &Value, causes: &mut Vec<Cause>) {
                 "must be between 1 and 65535, inclusive",
             ));
         }
+        if port["targetPort"].as_i64().is_some_and(|port| !(1..=65535).contains(&port)) {
+            let detail = "must be between 1 and 65535, inclusive";
+            causes.push(Cause::invalid(format!("{path}.targetPort"), &port["targetPort"], detail));
+        }
         if of == "ClusterIP" && port["nodePort"].as_i64().is_some_and(|port| port != 0) {
             causes.push(Cause::forbidden(format!("{path}.nodePort"), "may not be used when `type` is 'ClusterIP'"));
         }

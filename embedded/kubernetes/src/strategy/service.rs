@@ -111,6 +111,21 @@ impl Api {
     }
 }
 
+/// A Service that does not say its address keeps the one that it has.
+pub(super) fn keep_allocated(before: &Value, service: &mut Value) {
+    let external = |of: &Value| of["spec"]["type"] == "ExternalName";
+    if !external(before) && !external(service) {
+        for field in ["clusterIP", "clusterIPs"] {
+            if service["spec"][field].as_str().is_none_or(str::is_empty)
+                && service["spec"][field].as_array().is_none_or(Vec::is_empty)
+                && !before["spec"][field].is_null()
+            {
+                service["spec"][field] = before["spec"][field].clone();
+            }
+        }
+    }
+}
+
 fn remove(value: &mut Value, field: &str) {
     if let Some(map) = value.as_object_mut() {
         map.remove(field);

@@ -52,17 +52,17 @@ impl Api {
             let kind = &place.kind;
             let entry = self.store.get(&kind.store, &place.namespace, &place.name).ok_or_else(|| place.not_found())?;
             let mut object = kind.from_store(entry.object());
-            let conflict = |detail: String| Status::conflict(kind.group(), kind.plural(), &place.name, &detail);
+            let conflict = |detail: String| Status::conflict(kind.group(), kind.kind(), &place.name, &detail);
             let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
             if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
                 return Err(conflict(format!(
-                    "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+                    "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
                 )));
             }
             if let Some(wanted) = options.version.as_deref().filter(|wanted| *wanted != entry.version.to_string()) {
                 let version = entry.version;
                 return Err(conflict(format!(
-                    "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+                    "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
                 )));
             }
             if kind.is("", "namespaces") && ["default", "kube-system", "kube-public"].contains(&place.name.as_str()) {
