@@ -51,6 +51,15 @@ pub(crate) fn check(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
                 causes.push(Cause::required("spec.resources[storage]", ""));
             }
         }
+        "certificates.k8s.io/certificatesigningrequests" => {
+            use base64::Engine as _;
+            let request = spec["request"].as_str().unwrap_or_default();
+            let text = base64::engine::general_purpose::STANDARD.decode(request).unwrap_or_default();
+            if !text.starts_with(b"-----BEGIN CERTIFICATE REQUEST-----") {
+                let detail = "PEM block type must be CERTIFICATE REQUEST";
+                causes.push(Cause::invalid("spec.request", &spec["request"], detail));
+            }
+        }
         "apiextensions.k8s.io/customresourcedefinitions" => definition(object, causes),
         _ => {}
     }

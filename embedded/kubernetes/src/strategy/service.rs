@@ -77,7 +77,7 @@ impl Api {
             };
         }
         let had = old["ports"].as_array().cloned().unwrap_or_default();
-        for (index, port) in spec["ports"].as_array_mut().into_iter().flatten().enumerate() {
+        for (index, port) in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
             if !wants_ports {
                 if of == "ClusterIP" && had.iter().any(|had| had["nodePort"] == port["nodePort"]) {
                     remove(port, "nodePort");

@@ -6,6 +6,7 @@ use super::{Options, Place, metadata};
 use crate::api::Api;
 use crate::status::Status;
 use crate::store::{Expect, WriteError};
+use crate::strategy;
 
 /// How an object is deleted.
 #[derive(Debug, Clone, Default)]
@@ -103,6 +104,10 @@ impl Api {
         }
         if let Some(finalizer) = finalizer {
             finalizers.push(finalizer.into());
+        }
+        if &*kind.store == strategy::definition::STORE && !marked {
+            // The objects go before the definition that they are of.
+            finalizers.push(strategy::definition::CLEANUP.into());
         }
         let held = !finalizers.is_empty();
         if held {
