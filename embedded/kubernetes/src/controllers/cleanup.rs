@@ -60,7 +60,7 @@ impl Controllers {
         }
         if self.api.store.list(&store, None).1.is_empty() {
             let place = self.place(crate::strategy::definition::STORE, "", name)?;
-            self.api.remove_finalizer(&place, "customresourcecleanup.apiextensions.k8s.io")?;
+            self.api.remove_finalizer(&place, crate::strategy::definition::CLEANUP)?;
         }
         Ok(None)
     }

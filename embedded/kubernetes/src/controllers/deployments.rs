@@ -178,7 +178,7 @@ impl Controllers {
         let sum = |field: &str| -> i64 { sets.iter().map(|set| count(&set["status"][field])).sum() };
         let (replicas, ready, available) = (sum("replicas"), sum("readyReplicas"), sum("availableReplicas"));
         let updated = current.map_or(0, |index| count(&sets[index]["status"]["replicas"]));
-        let mut status = json!({"observedGeneration": deployment["metadata"]["generation"]});
+        let mut status = json!({"observedGeneration": deployment["metadata"]["generation"], "terminatingReplicas": sum("terminatingReplicas")});
         let numbers = [
             ("replicas", replicas),
             ("updatedReplicas", updated),
@@ -222,6 +222,11 @@ impl Controllers {
             ("ReplicaSetUpdated", format!("ReplicaSet \"{set}\" is progressing."))
         };
         let mut conditions = vec![enough, condition(before, "Progressing", "True", progress.0, &progress.1, &time)];
+        let refused = current.and_then(|index| {
+            let known = sets[index]["status"]["conditions"].as_array()?;
+            known.iter().find(|condition| condition["type"] == "ReplicaFailure").cloned()
+        });
+        conditions.extend(refused);
         for one in &mut conditions {
             let had = before["conditions"].as_array().into_iter().flatten().find(|had| had["type"] == one["type"]);
             let same = had.filter(|had| had["reason"] == one["reason"] && had["message"] == one["message"]);

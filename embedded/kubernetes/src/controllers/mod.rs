@@ -165,6 +165,7 @@ impl Controllers {
             "/pods" => self.pod(key, &object),
             "/services" => self.service(namespace, name, &object),
             "/persistentvolumeclaims" => self.claim(namespace, name, &object),
+            "/persistentvolumes" => self.volume(name, &object),
             "apps/deployments" => self.deployment(namespace, name, &object),
             "apps/replicasets" | "/replicationcontrollers" => self.replica_set(key, &object),
             "apps/statefulsets" => self.stateful_set(namespace, name, &object),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Again, Controllers, Key, controller_reference, is_deleted, is_pod_ready, name_of};
+use super::{Again, Controllers, Key, condition, controller_reference, is_deleted, is_pod_ready, name_of};
 use crate::status::Status;
 
 /// The most pods that are made before others have their turn.
@@ -14,6 +14,9 @@ const NEXT: std::time::Duration = std::time::Duration::from_millis(1);
 pub(crate) fn is_active(pod: &Value) -> bool {
     !is_deleted(pod) && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
+
+/// The wait before pods are made again after one was refused.
+const REFUSED: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A pod of a template.
 pub(crate) fn pod_of(owner: &Value, template: &Value) -> Value {
@@ -34,12 +37,20 @@ impl Controllers {
         let active: Vec<&Value> = pods.iter().filter(|pod| is_active(pod)).collect();
         let wanted = usize::try_from(set["spec"]["replicas"].as_i64().unwrap_or(1)).unwrap_or_default();
         let mut again = None;
+        let mut failure = None;
         if !is_deleted(set) {
             if active.len() < wanted {
                 for _ in 0..(wanted - active.len()).min(AT_ONCE) {
-                    self.make("/pods", namespace, pod_of(set, &set["spec"]["template"]))?;
+                    let made = self.make("/pods", namespace, pod_of(set, &set["spec"]["template"]));
+                    if let Err(refused) = made {
+                        failure = Some(refused.message);
+                        break;
+                    }
                 }
                 again = (wanted - active.len() > AT_ONCE).then_some(NEXT);
+                if failure.is_some() {
+                    again = Some(REFUSED);
+                }
             } else if active.len() > wanted {
                 // Those that are not ready go first, then the newest.
                 let mut order = active.clone();
@@ -63,8 +74,13 @@ impl Controllers {
                 status[field] = count.into();
             }
         }
-        if let Some(conditions) = set["status"].get("conditions") {
-            status["conditions"] = conditions.clone();
+        if &*key.0 == "apps/replicasets" {
+            status["terminatingReplicas"] = pods.iter().filter(|pod| is_deleted(pod)).count().into();
+        }
+        if let Some(why) = failure {
+            let time = crate::api::now();
+            status["conditions"] =
+                json!([condition(&set["status"], "ReplicaFailure", "True", "FailedCreate", &why, &time)]);
         }
         if status != set["status"] {
             let place = self.place(&key.0, namespace, name)?;

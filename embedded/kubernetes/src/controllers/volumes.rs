@@ -102,9 +102,30 @@ impl Controllers {
     fn release(&mut self, name: &str) -> Result<(), Status> {
         let Some(volume) = self.api.object("/persistentvolumes", "", name) else { return Ok(()) };
         if volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete" {
-            return self.remove("/persistentvolumes", "", name);
+            self.remove("/persistentvolumes", "", name)?;
+            return self.unprotect(name);
         }
         let place = self.place("/persistentvolumes", "", name)?;
         self.api.set_status(&place, super::MANAGER, &json!({"phase": "Released"}))
+    }
+
+    pub(crate) fn volume(&mut self, name: &str, volume: &Value) -> Result<Again, Status> {
+        let bound = volume["status"]["phase"] == "Bound";
+        if is_deleted(volume) && !bound {
+            self.unprotect(name)?;
+        } else if volume["status"]["phase"] == "Pending" && !is_deleted(volume) {
+            let place = self.place("/persistentvolumes", "", name)?;
+            self.api
+                .edit(&place, "status", super::MANAGER, &mut |object| object["status"]["phase"] = "Available".into())?;
+        }
+        Ok(None)
+    }
+
+    fn unprotect(&mut self, name: &str) -> Result<(), Status> {
+        let place = self.place("/persistentvolumes", "", name)?;
+        match self.api.remove_finalizer(&place, "kubernetes.io/pv-protection") {
+            Err(status) if status.code != 404 => Err(status),
+            _ => Ok(()),
+        }
     }
 }

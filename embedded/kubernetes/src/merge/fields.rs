@@ -41,6 +41,25 @@ impl Step {
     }
 }
 
+impl Step {
+    /// Adds the step to a path, as messages show it.
+    fn write_path(&self, path: &mut String) {
+        match self {
+            Self::Field(name) => {
+                path.push('.');
+                path.push_str(name);
+            }
+            Self::Key(key) => {
+                let keys: Map<String, Value> = serde_json::from_str(key).unwrap_or_default();
+                let shown: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                path.push_str(&format!("[{}]", shown.join(",")));
+            }
+            Self::Value(value) => path.push_str(&format!("[={value}]")),
+            Self::Index(index) => path.push_str(&format!("[{index}]")),
+        }
+    }
+}
+
 /// A set of fields: itself a member or not, and what is below.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Set {
@@ -139,25 +158,19 @@ impl Set {
         paths
     }
 
+    /// Members of a place come before those below it.
     fn collect(&self, path: &mut String, paths: &mut Vec<String>) {
-        if self.own {
-            paths.push(path.clone());
+        for (step, set) in &self.below {
+            if set.own {
+                let length = path.len();
+                step.write_path(path);
+                paths.push(path.clone());
+                path.truncate(length);
+            }
         }
         for (step, set) in &self.below {
             let length = path.len();
-            match step {
-                Step::Field(name) => {
-                    path.push('.');
-                    path.push_str(name);
-                }
-                Step::Key(key) => {
-                    let keys: Map<String, Value> = serde_json::from_str(key).unwrap_or_default();
-                    let shown: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                    path.push_str(&format!("[{}]", shown.join(",")));
-                }
-                Step::Value(value) => path.push_str(&format!("[={value}]")),
-                Step::Index(index) => path.push_str(&format!("[{index}]")),
-            }
+            step.write_path(path);
             set.collect(path, paths);
             path.truncate(length);
         }

@@ -135,7 +135,7 @@ impl Managers {
 
     /// Records an update: what differs belongs to the writer from now on.
     pub(crate) fn update(&mut self, types: &Types, of: TypeId, before: &Value, after: &Value, writer: &Writer<'_>) {
-        let comparison = typed::compare(types, of, Some(before), Some(after));
+        let comparison = writer.tracked_of(typed::compare(types, of, Some(before), Some(after)));
         let workflow = writer.workflow("Update");
         // Forced: an update never conflicts.
         let _ = self.yield_to(&workflow, &comparison, true);
@@ -258,6 +258,15 @@ impl Writer<'_> {
             name: self.manager.into(),
             api_version: self.api_version.into(),
             subresource: self.subresource.into(),
+        }
+    }
+
+    /// What differs of what this endpoint writes.
+    fn tracked_of(&self, comparison: typed::Comparison) -> typed::Comparison {
+        typed::Comparison {
+            removed: self.tracked(&comparison.removed),
+            modified: self.tracked(&comparison.modified),
+            added: self.tracked(&comparison.added),
         }
     }
 

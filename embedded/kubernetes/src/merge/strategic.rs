@@ -85,6 +85,7 @@ fn merge_map(
                     *place = Value::Array(Vec::new());
                 }
                 if let Value::Array(list) = place {
+                    let before = list.clone();
                     match &how.key {
                         Some(by) => merge_list(types, items, list, part, by)?,
                         None => {
@@ -95,6 +96,9 @@ fn merge_map(
                             }
                         }
                     }
+                    // Without an order of its own the patch is the order of its items.
+                    let order = patch.get(&format!("{ORDER}{key}")).and_then(Value::as_array).unwrap_or(part);
+                    put_in_order(list, &before, order, how.key.as_deref());
                 }
             }
             other => {
@@ -103,10 +107,13 @@ fn merge_map(
         }
     }
     for (key, order) in patch {
-        if let (Some(field), Some(order)) = (key.strip_prefix(ORDER), order.as_array()) {
+        if let (Some(field), Some(order)) = (key.strip_prefix(ORDER), order.as_array())
+            && !patch.contains_key(field)
+        {
             let by = types.object(of).and_then(|object| object.fields.get(field)?.patch.key.as_deref());
             if let Some(Value::Array(list)) = map.get_mut(field) {
-                put_in_order(list, order, by);
+                let before = list.clone();
+                put_in_order(list, &before, order, by);
             }
         }
     }
@@ -139,27 +146,30 @@ fn merge_list(types: &Types, items: TypeId, list: &mut Vec<Value>, patch: &[Valu
     Ok(())
 }
 
-/// Puts the items that are named in the named order; the others stay behind the item that they stood behind.
-fn put_in_order(list: &mut Vec<Value>, order: &[Value], by: Option<&str>) {
+/// Puts the items that are named in the named order. The others stay before those that they stood before; all that cannot be
+/// compared goes behind.
+fn put_in_order(list: &mut Vec<Value>, before: &[Value], order: &[Value], by: Option<&str>) {
     let key = |item: &Value| by.map_or_else(|| Some(item.clone()), |by| item.get(by).cloned());
-    let rank = |item: &Value| {
-        let own = key(item);
-        order.iter().position(|named| own.is_some() && key(named) == own)
+    let find = |within: &[Value], item: &Value| {
+        let own = key(item)?;
+        within.iter().position(|named| key(named).as_ref() == Some(&own))
     };
-    let (mut named, others): (Vec<_>, Vec<_>) =
-        std::mem::take(list).into_iter().enumerate().partition(|(_, item)| rank(item).is_some());
-    named.sort_by_key(|(_, item)| rank(item));
-    // Both sequences keep their order; of two heads the one that stood first goes first.
+    let (mut named, others): (Vec<Value>, Vec<Value>) =
+        std::mem::take(list).into_iter().partition(|item| find(order, item).is_some());
+    named.sort_by_key(|item| find(order, item));
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     loop {
         let take_named = match (named.peek(), others.peek()) {
-            (Some((at, _)), Some((other, _))) => at < other,
+            (Some(named), Some(other)) => match (find(before, other), find(before, named)) {
+                (Some(other), Some(named)) => other >= named,
+                _ => true,
+            },
             (Some(_), None) => true,
             (None, Some(_)) => false,
             (None, None) => return,
         };
         let next = if take_named { named.next() } else { others.next() };
-        list.extend(next.map(|(_, item)| item));
+        list.extend(next);
     }
 }
 

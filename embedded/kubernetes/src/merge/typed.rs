@@ -397,6 +397,6 @@ fn check_at(types: &Types, of: TypeId, value: &Value, path: &mut String, errors:
 fn shown(got: &str, value: &Value) -> String {
     match value {
         Value::String(_) | Value::Bool(_) => got.to_owned(),
-        other => format!("&{{{other}}}"),
+        other => format!("&value.valueUnstructured{{Value:{other}}}"),
     }
 }

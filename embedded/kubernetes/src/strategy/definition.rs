@@ -11,6 +11,9 @@ use crate::registry::{Custom, Kind, Of, Registry};
 /// Where definitions are kept.
 pub(crate) const STORE: &str = "apiextensions.k8s.io/customresourcedefinitions";
 
+/// Holds a definition that was deleted until its objects are gone.
+pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
 /// Sets the status of a definition: its names are accepted and it is established at once.
 pub(crate) fn prepare(definition: &mut Value, before: Option<&Value>) {
     let names = definition["spec"]["names"].clone();
@@ -45,17 +48,6 @@ pub(crate) fn prepare(definition: &mut Value, before: Option<&Value>) {
             .cloned(),
     );
     definition["status"] = json!({"acceptedNames": names, "storedVersions": versions, "conditions": conditions});
-    let deleted = definition["metadata"].get("deletionTimestamp").is_some();
-    if before.is_none() && !deleted {
-        // The objects go before the definition that they are of.
-        let finalizers = &mut definition["metadata"]["finalizers"];
-        let own = "customresourcecleanup.apiextensions.k8s.io";
-        let mut list = finalizers.as_array().cloned().unwrap_or_default();
-        if !list.iter().any(|have| have == own) {
-            list.push(own.into());
-        }
-        *finalizers = Value::Array(list);
-    }
 }
 
 const VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];

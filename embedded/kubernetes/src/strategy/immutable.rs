@@ -89,7 +89,7 @@ pub(crate) fn check(kind: &Kind, before: &Value, after: &Value, causes: &mut Vec
             {
                 causes.push(Cause::invalid(
                     "spec.clusterIPs[0]",
-                    &after["spec"]["clusterIPs"][0],
+                    &serde_json::json!([after["spec"]["clusterIP"]]),
                     "may not change once set",
                 ));
             }

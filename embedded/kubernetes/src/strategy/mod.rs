@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::api::Api;
 use crate::registry::Kind;
 use crate::status::{Cause, Status};
-use crate::write::{Place, metadata};
+use crate::write::Place;
 
 /// Built-in kinds whose objects count the generations of their spec.
 const WITH_GENERATION: &[&str] = &[
@@ -108,17 +108,18 @@ impl Api {
         match &*kind.store {
             "/secrets" => string_data(object),
             "/namespaces" => {
-                let map = metadata(object);
-                let labels = map.entry("labels").or_insert_with(|| json!({}));
-                if labels.is_object() {
-                    labels["kubernetes.io/metadata.name"] = place.name.as_str().into();
-                }
                 object["spec"]["finalizers"] = json!(["kubernetes"]);
                 object["status"]["phase"] = "Active".into();
             }
             "/pods" => return self.admit_pod(place, object),
-            "/services" => self.allocate_service(place, None, object)?,
-            "/persistentvolumeclaims" => self.default_storage_class(object),
+            "/persistentvolumeclaims" => {
+                self.default_storage_class(object);
+                protect(object, "kubernetes.io/pvc-protection");
+            }
+            "/persistentvolumes" => {
+                protect(object, "kubernetes.io/pv-protection");
+                object["status"]["lastPhaseTransitionTime"] = crate::api::now().into();
+            }
             "/nodes" => {
                 // Until its kubelet says otherwise nothing is put there; see the stages of nodes.
                 object["spec"]["taints"] = object["spec"]["taints"].take();
@@ -152,7 +153,8 @@ impl Api {
         let kind = &place.kind;
         match &*kind.store {
             "/secrets" => string_data(object),
-            "/services" if place.subresource.is_empty() => self.allocate_service(place, Some(before), object)?,
+            "/pods" if place.subresource.is_empty() => pod::give_tolerations(object),
+            "/services" if place.subresource.is_empty() => service::keep_allocated(before, object),
             "apiextensions.k8s.io/customresourcedefinitions" => definition::prepare(object, Some(before)),
             "/namespaces" if place.subresource != "finalize" => {
                 object["spec"]["finalizers"] = before["spec"]["finalizers"].clone();
@@ -161,13 +163,14 @@ impl Api {
                 {
                     spec.remove("finalizers");
                 }
-                if metadata(object)
-                    .get("labels")
-                    .is_none_or(|labels| labels["kubernetes.io/metadata.name"] != place.name.as_str())
-                {
-                    let labels = metadata(object).entry("labels").or_insert_with(|| json!({}));
-                    labels["kubernetes.io/metadata.name"] = place.name.as_str().into();
-                }
+            }
+            "apps/daemonsets" => {
+                use crate::types::defaults::TEMPLATE_GENERATION;
+                let count = &before["metadata"]["annotations"][TEMPLATE_GENERATION];
+                let count = count.as_str().and_then(|count| count.parse::<i64>().ok()).unwrap_or(1);
+                let changed = before["spec"]["template"] != object["spec"]["template"];
+                object["metadata"]["annotations"][TEMPLATE_GENERATION] =
+                    (count + i64::from(changed)).to_string().into();
             }
             _ => {}
         }
@@ -186,6 +189,15 @@ impl Api {
             claim["spec"]["storageClassName"] = (&**name).into();
         }
     }
+}
+
+/// What is in use is not deleted.
+fn protect(object: &mut Value, finalizer: &str) {
+    let mut list = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if !list.iter().any(|have| have == finalizer) {
+        list.push(finalizer.into());
+    }
+    object["metadata"]["finalizers"] = Value::Array(list);
 }
 
 /// `stringData` is only written: it becomes `data`.
@@ -222,5 +234,10 @@ fn job_selector(job: &mut Value) {
         ("job-name", &name),
     ] {
         metadata["labels"][key] = value.clone();
+    }
+    // A job without labels has those of its pods.
+    let labels = metadata["labels"].clone();
+    if job["metadata"]["labels"].as_object().is_none_or(Map::is_empty) {
+        job["metadata"]["labels"] = labels;
     }
 }

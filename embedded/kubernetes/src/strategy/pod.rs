@@ -99,7 +99,7 @@ impl Api {
 }
 
 /// A pod stays for five minutes on a node that cannot be reached.
-fn give_tolerations(pod: &mut Value) {
+pub(crate) fn give_tolerations(pod: &mut Value) {
     let mut tolerations = pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let tolerated = tolerations.iter().any(|toleration| {

@@ -51,6 +51,15 @@ pub(crate) fn check(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
                 causes.push(Cause::required("spec.resources[storage]", ""));
             }
         }
+        "certificates.k8s.io/certificatesigningrequests" => {
+            use base64::Engine as _;
+            let request = spec["request"].as_str().unwrap_or_default();
+            let text = base64::engine::general_purpose::STANDARD.decode(request).unwrap_or_default();
+            if !text.starts_with(b"-----BEGIN CERTIFICATE REQUEST-----") {
+                let detail = "PEM block type must be CERTIFICATE REQUEST";
+                causes.push(Cause::invalid("spec.request", &spec["request"], detail));
+            }
+        }
         "apiextensions.k8s.io/customresourcedefinitions" => definition(object, causes),
         _ => {}
     }
@@ -154,6 +163,10 @@ fn service(spec: &Value, causes: &mut Vec<Cause>) {
                 &port["port"],
                 "must be between 1 and 65535, inclusive",
             ));
+        }
+        if port["targetPort"].as_i64().is_some_and(|port| !(1..=65535).contains(&port)) {
+            let detail = "must be between 1 and 65535, inclusive";
+            causes.push(Cause::invalid(format!("{path}.targetPort"), &port["targetPort"], detail));
         }
         if of == "ClusterIP" && port["nodePort"].as_i64().is_some_and(|port| port != 0) {
             causes.push(Cause::forbidden(format!("{path}.nodePort"), "may not be used when `type` is 'ClusterIP'"));

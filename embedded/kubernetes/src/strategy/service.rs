@@ -77,7 +77,7 @@ impl Api {
             };
         }
         let had = old["ports"].as_array().cloned().unwrap_or_default();
-        for (index, port) in spec["ports"].as_array_mut().into_iter().flatten().enumerate() {
+        for (index, port) in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
             if !wants_ports {
                 if of == "ClusterIP" && had.iter().any(|had| had["nodePort"] == port["nodePort"]) {
                     remove(port, "nodePort");
@@ -108,6 +108,21 @@ impl Api {
 
     fn port(&self, name: &crate::store::Name) -> Result<u16, Status> {
         self.allocation.port(name).ok_or_else(|| Status::internal("no port of nodes is free"))
+    }
+}
+
+/// A Service that does not say its address keeps the one that it has.
+pub(super) fn keep_allocated(before: &Value, service: &mut Value) {
+    let external = |of: &Value| of["spec"]["type"] == "ExternalName";
+    if !external(before) && !external(service) {
+        for field in ["clusterIP", "clusterIPs"] {
+            if service["spec"][field].as_str().is_none_or(str::is_empty)
+                && service["spec"][field].as_array().is_none_or(Vec::is_empty)
+                && !before["spec"][field].is_null()
+            {
+                service["spec"][field] = before["spec"][field].clone();
+            }
+        }
     }
 }
 

@@ -28,6 +28,20 @@ struct Walk<'a> {
     custom: bool,
 }
 
+fn without_indices(path: &str) -> String {
+    let mut out = String::new();
+    let mut depth = 0;
+    for of in path.chars() {
+        match of {
+            '[' => depth += 1,
+            ']' => depth -= 1,
+            of if depth == 0 => out.push(of),
+            _ => {}
+        }
+    }
+    out
+}
+
 fn go_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -61,6 +75,8 @@ impl Walk<'_> {
             return;
         }
         let kind = owner.rsplit('.').next().unwrap_or_default();
+        // The decoder of a real server names no indices.
+        let path = without_indices(path);
         let message =
             format!("json: cannot unmarshal {} into Go struct field {kind}.{path} of type {wanted}", go_kind(value));
         self.found.wrong = Some(message);
@@ -123,7 +139,11 @@ impl Walk<'_> {
                         if item.is_null() && matches!(types.shape(*values), Shape::Text(_)) && !self.custom {
                             *item = Value::String(String::new());
                         }
-                        at(path, key, None, |path| self.value(*values, item, path, owner));
+                        // Keys stand in brackets, which the decoder's own messages leave out.
+                        let length = path.len();
+                        path.push_str(&format!("[{key}]"));
+                        self.value(*values, item, path, owner);
+                        path.truncate(length);
                     }
                 }
                 other if !self.custom => self.wrong(other, path, owner, "map[string]string"),
@@ -132,8 +152,9 @@ impl Walk<'_> {
             Shape::Object(object) => match value {
                 Value::Object(map) => self.object(object, map, path),
                 other if !self.custom => {
-                    let wanted = object.name.rsplit('.').next().unwrap_or_default();
-                    self.wrong(other, path, owner, wanted);
+                    let mut parts = object.name.rsplitn(3, '.');
+                    let (name, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+                    self.wrong(other, path, owner, &format!("{version}.{name}"));
                 }
                 _ => {}
             },

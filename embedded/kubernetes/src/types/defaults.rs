@@ -171,6 +171,16 @@ fn core(name: &str, map: &mut Map<String, Value>) {
             set(map, [("volumeMode", "Filesystem".into())]);
         }
         "v1.PersistentVolumeStatus" => text(map, "phase", "Pending"),
+        "v1.Namespace" => {
+            if let Some(metadata) = inner(map, "metadata")
+                && let Some(name) = metadata.get("name").cloned()
+            {
+                set(metadata, [("labels", json!({}))]);
+                if let Some(labels) = inner(metadata, "labels") {
+                    labels.insert("kubernetes.io/metadata.name".to_owned(), name);
+                }
+            }
+        }
         "v1.NamespaceStatus" => text(map, "phase", "Active"),
         "v1.EndpointPort" => text(map, "protocol", "TCP"),
         "v1.LimitRangeItem" if is(map, "type", "Container") => limits(map),
@@ -275,6 +285,9 @@ fn limits(map: &mut Map<String, Value>) {
     }
 }
 
+/// Counts the templates of a daemon set.
+pub(crate) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
 fn apps(name: &str, map: &mut Map<String, Value>) {
     match name {
         "v1.DeploymentSpec" => set(
@@ -313,6 +326,14 @@ fn apps(name: &str, map: &mut Map<String, Value>) {
                 }
             }
         }
+        "v1.DaemonSet" => {
+            if let Some(metadata) = inner(map, "metadata") {
+                set(metadata, [("annotations", json!({}))]);
+                if let Some(annotations) = inner(metadata, "annotations") {
+                    set(annotations, [(TEMPLATE_GENERATION, "1".into())]);
+                }
+            }
+        }
         "v1.DaemonSetSpec" => set(map, [("revisionHistoryLimit", 10.into())]),
         "v1.DaemonSetUpdateStrategy" => {
             text(map, "type", "RollingUpdate");
@@ -329,7 +350,9 @@ fn apps(name: &str, map: &mut Map<String, Value>) {
 
 fn batch(name: &str, map: &mut Map<String, Value>) {
     match name {
-        "v1.JobSpec" => {
+        "v1.Job" => {
+            let Some(map) = inner(map, "spec") else { return };
+            set(map, [("manualSelector", false.into())]);
             let neither = ["completions", "parallelism"].iter().all(|name| map.get(*name).is_none_or(Value::is_null));
             if neither {
                 set(map, [("completions", 1.into())]);
@@ -371,6 +394,9 @@ fn others(group: &str, name: &str, map: &mut Map<String, Value>) {
                 let cpu = json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]);
                 map.insert("metrics".to_owned(), cpu);
             }
+        }
+        ("autoscaling", "v1.HorizontalPodAutoscalerSpec") => {
+            set(map, [("minReplicas", 1.into()), ("targetCPUUtilizationPercentage", 80.into())]);
         }
         ("autoscaling", "v2.HorizontalPodAutoscalerBehavior") => {
             let up = json!({"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15}]});

@@ -6,7 +6,6 @@ use crate::status::Cause;
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const OLD_LABEL: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 /// The longest DNS subdomain.
@@ -40,11 +39,7 @@ pub(crate) fn is_subdomain(text: &str) -> bool {
 pub(crate) fn name(group: &str, plural: &str, name: &str) -> Option<String> {
     let too_long = |most: usize| (name.len() > most).then(|| format!("must be no more than {most} characters"));
     match (group, plural) {
-        ("", "namespaces") => too_long(MAX_LABEL).or_else(|| (!is_label(name)).then(|| LABEL.to_owned())),
-        ("", "services") => {
-            let good = is_label(name) && !name.starts_with(|of: char| of.is_ascii_digit());
-            too_long(MAX_LABEL).or_else(|| (!good).then(|| OLD_LABEL.to_owned()))
-        }
+        ("", "namespaces" | "services") => too_long(MAX_LABEL).or_else(|| (!is_label(name)).then(|| LABEL.to_owned())),
         ("rbac.authorization.k8s.io", _) => {
             let good = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '%']);
             (!good).then(|| "may not be '.' or '..', or contain '/' or '%'".to_owned())

@@ -6,6 +6,7 @@ use super::{Options, Place, metadata};
 use crate::api::Api;
 use crate::status::Status;
 use crate::store::{Expect, WriteError};
+use crate::strategy;
 
 /// How an object is deleted.
 #[derive(Debug, Clone, Default)]
@@ -52,17 +53,17 @@ impl Api {
             let kind = &place.kind;
             let entry = self.store.get(&kind.store, &place.namespace, &place.name).ok_or_else(|| place.not_found())?;
             let mut object = kind.from_store(entry.object());
-            let conflict = |detail: String| Status::conflict(kind.group(), kind.plural(), &place.name, &detail);
+            let conflict = |detail: String| Status::conflict(kind.group(), kind.kind(), &place.name, &detail);
             let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
             if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
                 return Err(conflict(format!(
-                    "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+                    "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
                 )));
             }
             if let Some(wanted) = options.version.as_deref().filter(|wanted| *wanted != entry.version.to_string()) {
                 let version = entry.version;
                 return Err(conflict(format!(
-                    "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+                    "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
                 )));
             }
             if kind.is("", "namespaces") && ["default", "kube-system", "kube-public"].contains(&place.name.as_str()) {
@@ -103,6 +104,10 @@ impl Api {
         }
         if let Some(finalizer) = finalizer {
             finalizers.push(finalizer.into());
+        }
+        if &*kind.store == strategy::definition::STORE && !marked {
+            // The objects go before the definition that they are of.
+            finalizers.push(strategy::definition::CLEANUP.into());
         }
         let held = !finalizers.is_empty();
         if held {

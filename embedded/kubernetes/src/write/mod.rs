@@ -188,8 +188,7 @@ impl Api {
             }
         }
         set_defaults(kind, &mut object);
-        warnings.extend(self.prepare_create(place, &mut object)?);
-        self.validate(place, &object, None)?;
+        // Who wrote what is noted before the server adds its own.
         let mut managers = sent.unwrap_or_default();
         let writer = writer(place, options, &time);
         match applied {
@@ -203,6 +202,9 @@ impl Api {
                 managers.update(&kind.types, kind.of(), &before, &object, &writer);
             }
         }
+        warnings.extend(self.prepare_create(place, &mut object)?);
+        self.validate(place, &object, None)?;
+        self.allocate(place, None, &mut object)?;
         managers.write(&mut object);
         if options.dry_run {
             return Ok(Some(Written { object, created: true, version: 0, warnings }));
@@ -261,8 +263,11 @@ impl Api {
         }
         let mut warnings =
             body::prepare(kind, &mut object, if applied { Validation::Ignore } else { options.validation })?;
-        self.keep_fixed(place, &before, &mut object);
         set_defaults(kind, &mut object);
+        if !applied {
+            managers.update(&kind.types, kind.of(), &before, &object, &writer);
+        }
+        self.keep_fixed(place, &before, &mut object);
         warnings.extend(self.prepare_update(place, &before, &mut object)?);
         let generation = live["metadata"]["generation"].as_i64();
         if let Some(generation) = generation {
@@ -271,9 +276,7 @@ impl Api {
             metadata(&mut object).insert("generation".to_owned(), (generation + i64::from(changed)).into());
         }
         self.validate(place, &object, Some(&before))?;
-        if !applied {
-            managers.update(&kind.types, kind.of(), &before, &object, &writer);
-        }
+        self.allocate(place, Some(&before), &mut object)?;
         managers.write(&mut object);
         metadata(&mut object).insert("resourceVersion".to_owned(), version.to_string().into());
         if object == *live {
@@ -370,6 +373,14 @@ impl Api {
         for field in fixed {
             set_or_remove(&mut object["metadata"], field, before["metadata"].get(field).cloned());
         }
+    }
+
+    /// Gives an object what only one may have.
+    fn allocate(&self, place: &Place, before: Option<&Value>, object: &mut Value) -> Result<(), Status> {
+        if &*place.kind.store == "/services" && place.subresource.is_empty() {
+            self.allocate_service(place, before, object)?;
+        }
+        Ok(())
     }
 
     fn validate(&self, place: &Place, object: &Value, before: Option<&Value>) -> Result<(), Status> {

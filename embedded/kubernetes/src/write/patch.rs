@@ -57,8 +57,8 @@ impl Api {
                     json_patch::PatchError::Malformed(message) => Status::bad_request(message),
                     json_patch::PatchError::Unfit(message) => {
                         let mut status = Status::invalid("", "", "", &[]);
-                        status.message =
-                            format!("the server rejected our request due to an error in our request: {message}");
+                        tracing::debug!(message, "a JSON patch does not fit");
+                        status.message = "the server rejected our request due to an error in our request".to_owned();
                         status.details = Some(json!({}));
                         status
                     }
@@ -113,9 +113,10 @@ impl Api {
             let mut status = Status::internal("");
             status.reason = "";
             status.message = format!(
-                "failed to create typed patch object ({namespace}/{}; {}, Kind={}): {said}",
-                place.name,
-                kind.api_version,
+                "failed to create typed patch object ({namespace}/{}; {}/{}, Kind={}): {said}",
+                applied["metadata"]["name"].as_str().unwrap_or(&place.name),
+                kind.group(),
+                kind.resource.version,
                 kind.kind()
             );
             return Err(status);
