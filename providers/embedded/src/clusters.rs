@@ -64,6 +64,7 @@ impl Shown {
             ]),
             mark: self.mark(),
             readiness,
+            others: Vec::new(),
         }
     }
 }
