@@ -145,7 +145,10 @@ fn nodes_come_and_go_with_a_drain_and_are_upgraded() {
 
 #[test]
 fn a_dead_engine_is_started_and_the_cluster_is_as_it_was() {
-    let project = applied();
+    let project = written();
+    // The ports of a dead engine are free for others.
+    let _ports = ChosenPorts::lock();
+    project.apply();
     project.kill_engine();
     let plan = project.run(&["plan", "--detailed-exitcode"]).code(2);
     plan.says("1 to change").says("dev/engine/main");
