@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use ksail_secrets::SECRET_FILE_BYTES_MAX;
+use ksail_secrets::{CommandOutput, SECRET_FILE_BYTES_MAX};
 use secrecy::zeroize::Zeroizing;
 
 /// How long a command may run.
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// A fragment that holds nothing of what it wrote.
-pub(crate) fn run(words: &[String], folder: &Path, limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
+pub(crate) fn run(words: &[String], folder: &Path, limit: Duration) -> CommandOutput {
     let (program, arguments) = words.split_first().ok_or("it names no program")?;
     let found = if program.contains('/') {
         std::path::absolute(folder.join(program)).map_err(|error| error.to_string())?
@@ -44,7 +44,7 @@ pub(crate) fn run(words: &[String], folder: &Path, limit: Duration) -> Result<Ze
     answer
 }
 
-fn output(child: &mut Child, deadline: Instant, limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
+fn output(child: &mut Child, deadline: Instant, limit: Duration) -> CommandOutput {
     let too_long = || format!("it has not ended within {} s", limit.as_secs());
     let pipe = child.stdout.take().ok_or("it has no output")?;
     let (send, receive) = mpsc::channel();

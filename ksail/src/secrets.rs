@@ -9,7 +9,7 @@ use ksail_model::{DeclaredGraph, Diagnostic, Path, Value};
 use ksail_plan::{Action, Plan, PlanNode};
 use ksail_provider::SecretText;
 use ksail_records::Backend;
-use ksail_secrets::{Identity, Resolver, SecretError, Vault};
+use ksail_secrets::{CommandOutput, Identity, Resolver, SecretError, Vault};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -136,7 +136,7 @@ impl SecretStore {
     }
 
     /// What a command writes. One that failed is run again when it is asked for again.
-    fn output(&self, words: &[String]) -> Result<Zeroizing<Vec<u8>>, String> {
+    fn output(&self, words: &[String]) -> CommandOutput {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bytes) = written.get(words) {
             return Ok(bytes.clone());

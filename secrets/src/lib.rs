@@ -14,5 +14,5 @@ mod vault;
 
 pub use error::SecretError;
 pub use identity::{Identity, IdentityOrigin};
-pub use resolver::{Resolver, SECRET_FILE_BYTES_MAX};
+pub use resolver::{CommandOutput, Resolver, SECRET_FILE_BYTES_MAX};
 pub use vault::{VAULT_BYTES_MAX, VAULT_FORMAT, Vault};

@@ -14,6 +14,9 @@ use crate::{SecretError, Vault, files};
 /// A secret file larger than this is refused.
 pub const SECRET_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// What a command wrote, or why there is nothing.
+pub type CommandOutput = Result<Zeroizing<Vec<u8>>, String>;
+
 /// Resolves references to secrets, from what the caller passes in.
 pub struct Resolver<'a> {
     /// Looks an environment variable up.
@@ -23,7 +26,7 @@ pub struct Resolver<'a> {
     /// The text at a path of a document of a file of manifests; or why there is none, as a fragment without the text.
     pub manifest: &'a (dyn Fn(&str, usize, &Path) -> Result<String, String> + Sync),
     /// What a command writes to its standard output; or why there is nothing, as a fragment without what it wrote.
-    pub command: &'a (dyn Fn(&[String]) -> Result<Zeroizing<Vec<u8>>, String> + Sync),
+    pub command: &'a (dyn Fn(&[String]) -> CommandOutput + Sync),
     /// The vault, if there is one.
     pub vault: Option<&'a Vault>,
 }

@@ -45,7 +45,7 @@ const BY_GATEWAY: &[(&str, &str, &str)] = &[
 
 /// Whether the fields of a group's kinds are read by their shape.
 pub(super) fn are_read(group: &str) -> bool {
-    group == GATEWAY || !(group.ends_with(".k8s.io") || !group.contains('.'))
+    group == GATEWAY || (group.contains('.') && !group.ends_with(".k8s.io"))
 }
 
 /// What the fields below `spec` name.

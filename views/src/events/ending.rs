@@ -4,7 +4,7 @@ use ksail_execute::{Ending, Failure, Skipped, Summary};
 
 use ksail_plan::Plan;
 
-use super::line::{count, failure};
+use super::line::{count, failure, lines_below};
 use crate::page::{Page, Tone};
 use crate::text::{self, TextOptions, Verbosity};
 use crate::words::{noun, shell_word};
@@ -50,8 +50,12 @@ pub fn final_summary(summary: &Summary, plan: &Plan, command: &[&str], options: 
 }
 
 fn failure_lines(page: &mut Page, failed: &Failure) {
-    let said = failure(failed.step, &failed.message, failed.indeterminate);
+    let (message, below) = failed.message.split_once('\n').unwrap_or((&failed.message, ""));
+    let said = failure(failed.step, message, failed.indeterminate);
     page.prose("  ! ", Tone::Remove, &format!("{}: {said}", failed.key));
+    for line in lines_below(below) {
+        page.line(&[(Tone::Faint, &format!("    | {line}"))]);
+    }
     if let Some(hint) = &failed.hint {
         page.prose("    hint: ", Tone::Plain, hint);
     }

@@ -1,5 +1,7 @@
 //! Events as lines, for logs and where there is no terminal.
 
+use std::borrow::Cow;
+
 use ksail_execute::{Ending, Event};
 use ksail_plan::{Counts, StepDo};
 
@@ -24,11 +26,16 @@ pub fn event_line(event: &Event) -> Option<String> {
     };
     let mut text = printable(&text).into_owned();
     // What was told of a failure beyond its first line, such as what a container wrote: marked, so that it cannot pass for ours.
-    for line in below.split('\n').filter(|line| !line.is_empty()).take(MOST_LINES_BELOW) {
+    for line in lines_below(below) {
         text.push_str(BELOW);
-        text.push_str(&printable(line));
+        text.push_str(&line);
     }
     Some(hint.map_or_else(|| text.clone(), |hint| format!("{text}\n  hint: {}", printable(hint))))
+}
+
+/// What stands below the first line of a failure, in lines that steer nothing.
+pub(super) fn lines_below(below: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    below.split('\n').filter(|line| !line.is_empty()).take(MOST_LINES_BELOW).map(printable)
 }
 
 /// Whether a step writes the state only and takes no time.

@@ -215,6 +215,13 @@ fn the_summary_names_what_failed_and_the_next_command() {
         hint: Some("free the port".to_owned()),
         indeterminate: false,
     });
+    partial.failed.push(Failure {
+        key: key("dev/registry/other"),
+        step: StepDo::Wait,
+        message: "not ready after 9 s: it crashes\nthe last lines of container app:\n  panic: no database".to_owned(),
+        hint: None,
+        indeterminate: false,
+    });
     partial.skipped.push(Skipped {
         key: key("dev/mirror/docker.io"),
         step: StepDo::Create,

@@ -296,3 +296,17 @@ async fn the_same_plan_goes_on_after_an_orderly_stop() {
     assert_eq!(stack.world.count(Method::Create), 6);
     stack.converged("resumed").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_program_wrote_is_shown_and_not_kept() {
+    let mut stack = Stack::new([declared("thing/a", json!({}))]);
+    stack.limits.wait_timeout = Duration::from_secs(4);
+    stack
+        .world
+        .at(&address("thing/a"), |behaviour| behaviour.held_back = Some("it crashes\n  panic: words".to_owned()));
+    let summary = stack.run().await;
+    assert!(summary.failed[0].message.contains("it crashes\n  panic: words"), "{}", summary.failed[0].message);
+    let kept = serde_json::to_string(&stack.snapshot().await).unwrap();
+    let history = serde_json::to_string(&stack.backend().history(10).await.unwrap()).unwrap();
+    assert!(kept.contains("it crashes") && !kept.contains("panic") && !history.contains("panic"), "{kept}\n{history}");
+}

@@ -2,6 +2,7 @@
 
 mod intents;
 mod orders;
+mod others;
 mod properties;
 mod rules;
 mod stories;

@@ -163,3 +163,49 @@ async fn an_expression_says_when_an_object_is_ready() {
     assert!(cluster.wait(&done, Duration::from_secs(20)).await.unwrap().seen.readiness.is_ready());
     cluster.delete(&done, false).await.unwrap();
 }
+
+/// A cluster-wide or namespaced kind of the Gateway API, with conditions that its definition gives as defaults.
+fn gateway_definition(kind: &str, plural: &str, scope: &str) -> Json {
+    let never = "1970-01-01T00:00:00Z";
+    let pending = json!({"type": "Programmed", "status": "Unknown", "reason": "Pending", "message": "Waiting for controller", "lastTransitionTime": never});
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.gateway.networking.k8s.io"), "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"}},
+        "spec": {"group": "gateway.networking.k8s.io", "scope": scope, "names": {"kind": kind, "plural": plural},
+            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                    "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "default": {"conditions": [pending]}}}}}}]}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_is_waited_for_where_a_controller_has_accepted_its_class() {
+    let Some(cluster) = Cluster::real().await else { return };
+    let definitions = [("GatewayClass", "gatewayclasses", "Cluster"), ("Gateway", "gateways", "Namespaced")]
+        .map(|(kind, plural, scope)| cluster.target(&gateway_definition(kind, plural, scope)));
+    for definition in &definitions {
+        cluster.create(definition).await.unwrap();
+        assert!(cluster.wait(definition, Duration::from_secs(30)).await.unwrap().seen.readiness.is_ready());
+    }
+    let group = "/apis/gateway.networking.k8s.io/v1";
+    let class = cluster.target(&json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": {"name": "some"}, "spec": {"controllerName": "example.com/controller"}}));
+    let gateway = cluster.target(&json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": "edge", "namespace": "default"}, "spec": {"gatewayClassName": "some"}}));
+    cluster.create(&class).await.unwrap();
+    let made = cluster.create(&gateway).await.unwrap().seen;
+    assert!(!made.readiness.is_ready(), "its condition is a default");
+    assert!(
+        cluster.wait(&gateway, Duration::from_secs(20)).await.unwrap().seen.readiness.is_ready(),
+        "nobody has taken its class"
+    );
+    let conditions = |name: &str| json!({"status": {"conditions": [{"type": name, "status": "True", "reason": "Done", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+    cluster.merge(&format!("{group}/gatewayclasses/some/status"), "controller", &conditions("Accepted")).await;
+    assert!(why_not(&cluster, &cluster.provider, &gateway, 2).await.starts_with("Programmed is Unknown"));
+    cluster
+        .merge(&format!("{group}/namespaces/default/gateways/edge/status"), "controller", &conditions("Programmed"))
+        .await;
+    assert!(cluster.wait(&gateway, Duration::from_secs(20)).await.unwrap().seen.readiness.is_ready());
+    for target in [&gateway, &class].into_iter().chain(&definitions) {
+        cluster.delete(target, false).await.unwrap();
+    }
+}
