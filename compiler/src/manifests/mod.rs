@@ -2,6 +2,7 @@
 
 mod edges;
 mod object;
+mod scalar;
 mod scopes;
 
 use std::collections::BTreeMap;
