@@ -113,7 +113,7 @@ async fn a_busy_apply_writes_few_groups() {
     stack.limits.calls_in_flight = 10;
     for n in 0..200 {
         // They end one by one.
-        let latency = Duration::from_micros(1000 + 13 * n);
+        let latency = Duration::from_millis(10 + n % 10);
         stack.world.at(&address(&format!("thing/n{n}")), move |behaviour| behaviour.latency = Some(latency));
     }
     Stack::complete(&stack.run().await);
