@@ -4,6 +4,7 @@ mod after;
 mod edges;
 mod object;
 mod references;
+mod scalar;
 mod scopes;
 mod secret_value;
 

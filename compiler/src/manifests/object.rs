@@ -2,8 +2,8 @@
 
 use ksail_model::{Address, Path, Secret, SecretPart, Step, Value};
 
-use super::{KIND, Scopes, namespace_path, secret_value};
-use crate::tree::{Data, Meaning, Node, Place, meaning};
+use super::{KIND, Scopes, namespace_path, scalar, secret_value};
+use crate::tree::{Data, Node, Place};
 
 /// The namespace of what names none and needs one.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -76,7 +76,7 @@ fn said(node: &Node) -> Result<Vec<(String, String, Place)>, Problem> {
     Ok(said)
 }
 
-fn scalar<'a>(node: &'a Node, path: &[&str]) -> Option<&'a str> {
+fn text_of<'a>(node: &'a Node, path: &[&str]) -> Option<&'a str> {
     let found = path.iter().try_fold(node, |node, key| node.entry(key).map(|entry| &entry.value))?;
     match &found.data {
         Data::Scalar { text, .. } if !found.is_null() && !text.is_empty() => Some(text),
@@ -94,13 +94,13 @@ impl Object {
                 None,
             ));
         };
-        let api_version = scalar(node, &["apiVersion"])
+        let api_version = text_of(node, &["apiVersion"])
             .ok_or_else(|| problem("`apiVersion` is missing", "an object begins with apiVersion and kind", None))?;
-        let kind = scalar(node, &["kind"])
+        let kind = text_of(node, &["kind"])
             .ok_or_else(|| problem("`kind` is missing", "an object begins with apiVersion and kind", None))?;
-        let Some(name) = scalar(node, &["metadata", "name"]) else {
+        let Some(name) = text_of(node, &["metadata", "name"]) else {
             let place = node.entry("metadata").map(|entry| entry.key_place);
-            let hint = match scalar(node, &["metadata", "generateName"]) {
+            let hint = match text_of(node, &["metadata", "generateName"]) {
                 Some(_) => "a name that the server makes up cannot be found again: write `metadata.name`",
                 None => "every object has `metadata.name`",
             };
@@ -115,7 +115,7 @@ impl Object {
         let mut object = Self {
             group: group.to_owned(),
             kind: kind.to_owned(),
-            namespace: scalar(node, &["metadata", "namespace"]).map(str::to_owned),
+            namespace: text_of(node, &["metadata", "namespace"]).map(str::to_owned),
             name: name.to_owned(),
             spec: Value::Null,
             places: Vec::new(),
@@ -247,16 +247,7 @@ fn value(node: &Node) -> Value {
         Data::Map(entries) => Value::map(
             entries.iter().filter(|entry| !entry.value.is_null()).map(|entry| (entry.key.clone(), value(&entry.value))),
         ),
-        Data::Scalar { text, plain } => match meaning(text, *plain) {
-            Meaning::Null => Value::Null,
-            Meaning::Boolean(value) => Value::Bool(value),
-            Meaning::Integer(number) => Value::from(number),
-            Meaning::Float => {
-                let number = text.parse().ok().and_then(serde_json::Number::from_f64);
-                number.map_or_else(|| Value::from(text.as_str()), Value::Number)
-            }
-            Meaning::Text => Value::from(text.as_str()),
-        },
+        Data::Scalar { text, plain } => scalar::value(text, *plain),
     }
 }
 

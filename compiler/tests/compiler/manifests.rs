@@ -37,7 +37,7 @@ fn edges(manifest: &str) -> String {
 }
 
 fn object(version: &str, kind: &str, name: &str, namespace: &str, rest: &str) -> String {
-    let namespace = if namespace.is_empty() { String::new() } else { format!(", namespace: {namespace}") };
+    let namespace = if namespace.is_empty() { String::new() } else { format!(", namespace: '{namespace}'") };
     format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}{namespace}}}\n{rest}\n---\n")
 }
 
@@ -78,10 +78,10 @@ fn edges_come_from_what_fields_mean() {
         object("v1", "Service", "web", "n", "spec: {selector: {app: x}}"),
         object("rbac.authorization.k8s.io/v1", "RoleBinding", "may", "n", "roleRef: {kind: Role, name: role}\nsubjects: [{kind: ServiceAccount, name: run}]"),
         object("rbac.authorization.k8s.io/v1", "Role", "role", "n", ""),
-        object("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "hook", "", "webhooks: [{clientConfig: {service: {name: web, namespace: n}}, rules: [{apiGroups: [example.com]}]}]"),
+        object("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "hook", "", "webhooks: [{clientConfig: {service: {name: web, namespace: 'n'}}, rules: [{apiGroups: [example.com]}]}]"),
         object("apiextensions.k8s.io/v1", "CustomResourceDefinition", "widgets.example.com", "", "spec: {group: example.com, scope: Cluster, names: {kind: Widget}}"),
         object("example.com/v1", "Widget", "one", "ignored", ""),
-        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: late\n  namespace: n\n  annotations: {ksail.io/after: 'apps.Deployment/n/web, ConfigMap/n/conf'}\n".to_owned(),
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: late\n  namespace: 'n'\n  annotations: {ksail.io/after: 'apps.Deployment/n/web, ConfigMap/n/conf'}\n".to_owned(),
     ];
     insta::assert_snapshot!(edges(&all.concat()));
 }

@@ -187,6 +187,7 @@ impl Dispatch {
                 self.start_steps();
                 self.give_turns();
             }
+            runner.be_patient(self.is_saturated());
             if self.fatal.is_none() && !self.runner.abort.is_cancelled() {
                 self.start_waits();
             }
@@ -287,6 +288,13 @@ impl Dispatch {
                 }
             }
         }
+    }
+
+    /// Whether all slots are taken, and as many calls as they hold can follow at once: none waits for the journal.
+    fn is_saturated(&self) -> bool {
+        let budget = self.runner.limits.calls_in_flight.max(1);
+        let mut busy = self.sessions.values().filter(|slots| slots.begun > 0).peekable();
+        busy.peek().is_some() && busy.all(|slots| slots.calls >= budget && slots.asking.len() >= budget)
     }
 
     fn hear(&mut self, news: News) {

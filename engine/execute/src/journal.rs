@@ -9,7 +9,7 @@ use ksail_plan::Plan;
 use ksail_records::{
     Edit, Entry, Illegal, KeptPlan, Lease, Outcome, OutcomeKind, SealedOperation, Snapshot, State, StateError, Writer,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, trace};
@@ -22,8 +22,11 @@ const QUEUE: usize = 16 * 1024;
 const QUIET_TURNS: u32 = 3;
 /// How often they get a turn at most.
 const MOST_TURNS: u32 = 64;
-/// How many times a backend's linger a group waits at most while more keeps coming.
+/// How many times a linger a group waits at most while more keeps coming.
 const MOST_LINGERS: u32 = 5;
+/// How long a group waits for more while nobody waits for it: a sync takes time of the machine, and so does each change of task
+/// around it.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// Why something could not be recorded. Dispatch stops.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -56,6 +59,8 @@ pub(crate) struct Journal {
     lease: Option<Arc<dyn Lease>>,
     /// A write failed.
     has_stopped: Arc<AtomicBool>,
+    /// Nobody waits for what is being recorded.
+    patience: Arc<watch::Sender<bool>>,
 }
 
 /// The state as recorded so far. A checkpoint reads it while others do; only the journal's task changes it, and not
@@ -78,8 +83,9 @@ impl Journal {
             (plan.digest.clone(), tokio::task::spawn_blocking(move || kept_plan(&plan)))
         });
         let has_stopped = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(run(writer, Arc::clone(&state), incoming, plan, Arc::clone(&has_stopped)));
-        (Self { requests, state, lease, has_stopped }, task)
+        let (patience, patient) = watch::channel(false);
+        let task = tokio::spawn(run(writer, Arc::clone(&state), incoming, plan, Arc::clone(&has_stopped), patient));
+        (Self { requests, state, lease, has_stopped, patience: Arc::new(patience) }, task)
     }
 
     /// Whether a call may be started: not any more once the lease has lapsed, whose next holder may be at work.
@@ -159,6 +165,11 @@ impl Journal {
         self.requests.is_closed() || self.has_stopped.load(Ordering::Acquire)
     }
 
+    /// Says whether groups may wait for more: all call slots are taken, and those that follow are announced.
+    pub(crate) fn set_patience(&self, is_patient: bool) {
+        self.patience.send_if_modified(|patient| std::mem::replace(patient, is_patient) != is_patient);
+    }
+
     /// Reads the state as recorded so far.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> T {
         read(self.state.lock().unwrap_or_else(PoisonError::into_inner).snapshot())
@@ -171,12 +182,13 @@ async fn run(
     mut incoming: mpsc::Receiver<Request>,
     mut plan: Option<(Digest, JoinHandle<Option<KeptPlan>>)>,
     has_stopped: Arc<AtomicBool>,
+    mut patient: watch::Receiver<bool>,
 ) -> Written {
     let lingers = writer.lingers();
     while let Some(request) = incoming.recv().await {
         let mut group = Group::new(&state);
         group.take(request);
-        group.fill(&mut incoming, lingers).await;
+        group.fill(&mut incoming, lingers, &mut patient).await;
         let Group { first, entries, waiting, mut sealed, .. } = group;
         for operation in &mut sealed {
             // An operation that was killed is sealed too where another plan takes over.
@@ -241,17 +253,33 @@ impl<'a> Group<'a> {
 
     /// Takes in what is there, and lets tasks that can run come to their next request, so that it shares the group: whoever
     /// was just told that its entry is durable, or what depends on one that was taken in, mostly has another one. It waits
-    /// for no call that is under way, and for time only where the backend asks for it.
-    async fn fill(&mut self, incoming: &mut mpsc::Receiver<Request>, lingers: Duration) {
-        let until = Instant::now() + lingers * MOST_LINGERS;
+    /// for no call that is under way, and for time only where the backend asks for it, or where nobody waits for the group.
+    async fn fill(
+        &mut self,
+        incoming: &mut mpsc::Receiver<Request>,
+        lingers: Duration,
+        patient: &mut watch::Receiver<bool>,
+    ) {
+        let began = Instant::now();
         loop {
             self.fill_at_once(incoming).await;
-            if self.requests >= LARGEST_GROUP || Instant::now() >= until {
+            let is_patient = *patient.borrow_and_update();
+            let lingers = if is_patient { lingers.max(PATIENCE) } else { lingers };
+            if self.requests >= LARGEST_GROUP || began.elapsed() >= lingers * MOST_LINGERS {
                 return;
             }
-            match tokio::time::timeout(lingers, incoming.recv()).await {
-                Ok(Some(request)) => self.take(request),
-                Ok(None) | Err(_) => return,
+            tokio::select! {
+                biased;
+                request = incoming.recv() => match request {
+                    Some(request) => self.take(request),
+                    None => return,
+                },
+                changed = patient.changed(), if is_patient => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(lingers) => return,
             }
         }
     }

@@ -128,6 +128,11 @@ impl StepRunner {
         }
     }
 
+    /// Whether what is recorded may wait for more.
+    pub(crate) fn be_patient(&self, is_patient: bool) {
+        self.journal.set_patience(is_patient);
+    }
+
     pub(crate) fn event(&self, event: Event) {
         self.sink.event(event);
     }

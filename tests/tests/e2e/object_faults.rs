@@ -50,7 +50,7 @@ impl Faulty {
 /// ConfigMaps and Secrets in the namespace that is always there.
 fn some(name: &str, count: usize) -> String {
     let of = |index: usize| {
-        let (kind, field) = if index % 5 == 0 { ("Secret", "stringData") } else { ("ConfigMap", "data") };
+        let (kind, field) = if index.is_multiple_of(5) { ("Secret", "stringData") } else { ("ConfigMap", "data") };
         format!(
             "apiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}-{index}, namespace: default}}\n{field}: {{value: x}}\n"
         )

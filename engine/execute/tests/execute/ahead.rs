@@ -1,12 +1,13 @@
 //! Calls that are announced before it is their turn.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ksail_conformance::Method;
 use ksail_execute::Ending;
 use serde_json::json;
 
-use crate::support::{Stack, declared};
+use crate::support::{Stack, With as _, address, declared};
 
 /// One call at a time, each of a second, and two announced ahead.
 fn one_by_one(kind: &str) -> Stack {
@@ -104,4 +105,34 @@ async fn a_failed_write_lets_nobody_call_who_was_announced() {
     stack.fails_after.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
     Stack::complete(&stack.apply(plan).await.unwrap());
     stack.converged("after the failure").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_apply_writes_few_groups() {
+    let mut stack = Stack::new((0..200).map(|n| declared(&format!("thing/n{n}"), json!({}))));
+    stack.limits.calls_in_flight = 10;
+    for n in 0..200 {
+        // They end one by one.
+        let latency = Duration::from_millis(10 + n % 10);
+        stack.world.at(&address(&format!("thing/n{n}")), move |behaviour| behaviour.latency = Some(latency));
+    }
+    Stack::complete(&stack.run().await);
+    let groups = stack.groups.load(Ordering::SeqCst);
+    assert!(groups < 100, "{groups} groups of some 400 entries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_waits_for_is_written_at_once() {
+    let chain = (0..20).map(|n| {
+        let link = declared(&format!("thing/n{n}"), json!({}));
+        if n == 0 { link } else { link.needs(&format!("thing/n{}", n - 1)) }
+    });
+    let stack = Stack::new(chain);
+    stack.world.all(|behaviour| behaviour.latency = Some(Duration::from_millis(10)));
+    let plan = stack.plan().await;
+    let began = tokio::time::Instant::now();
+    Stack::complete(&stack.apply(plan).await.unwrap());
+    // The looks before it take their time, too; a linger for each link would add forty milliseconds.
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(20 * 10 + 30), "{took:?}");
 }

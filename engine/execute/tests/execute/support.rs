@@ -162,13 +162,14 @@ impl EventSink for Recorded {
     }
 }
 
-/// Fails once so many entries were appended, in the middle of a write.
+/// Fails once so many entries were appended, in the middle of a write. Counts the groups that were.
 pub(crate) struct Failing {
     inner: Arc<dyn Backend>,
     pub(crate) left: Arc<AtomicU64>,
+    groups: Arc<AtomicU64>,
 }
 
-struct FailingWriter(Box<dyn Writer>, Arc<AtomicU64>);
+struct FailingWriter(Box<dyn Writer>, Arc<AtomicU64>, Arc<AtomicU64>);
 
 #[async_trait]
 impl Backend for Failing {
@@ -182,7 +183,8 @@ impl Backend for Failing {
         self.inner.lock_owner().await
     }
     async fn lock(&self, owner: &LockOwner, wait: Duration) -> Result<Box<dyn Writer>, StateError> {
-        Ok(Box::new(FailingWriter(self.inner.lock(owner, wait).await?, Arc::clone(&self.left))))
+        let writer = self.inner.lock(owner, wait).await?;
+        Ok(Box::new(FailingWriter(writer, Arc::clone(&self.left), Arc::clone(&self.groups))))
     }
     async fn unlock(&self, id: &str) -> Result<(), StateError> {
         self.inner.unlock(id).await
@@ -209,6 +211,7 @@ impl Writer for FailingWriter {
         self.0.create(snapshot).await
     }
     async fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), StateError> {
+        self.2.fetch_add(1, Ordering::SeqCst);
         let left = self.1.load(Ordering::SeqCst);
         if left < entries.len() as u64 {
             self.1.store(0, Ordering::SeqCst);
@@ -246,6 +249,8 @@ pub(crate) struct Stack {
     pub(crate) abort: CancellationToken,
     pub(crate) partial: bool,
     pub(crate) fails_after: Arc<AtomicU64>,
+    /// How many groups of the journal were written.
+    pub(crate) groups: Arc<AtomicU64>,
     operations: AtomicU64,
 }
 
@@ -270,6 +275,7 @@ impl Stack {
             abort: CancellationToken::new(),
             partial: false,
             fails_after: Arc::new(AtomicU64::new(u64::MAX)),
+            groups: Arc::default(),
             operations: AtomicU64::new(1),
         };
         stack.declared.providers.insert("sim".to_owned(), ProviderConfig::default());
@@ -339,7 +345,11 @@ impl Stack {
         let number = self.operations.fetch_add(1, Ordering::SeqCst);
         Apply {
             plan: Arc::new(plan),
-            backend: Arc::new(Failing { inner: self.backend(), left: Arc::clone(&self.fails_after) }),
+            backend: Arc::new(Failing {
+                inner: self.backend(),
+                left: Arc::clone(&self.fails_after),
+                groups: Arc::clone(&self.groups),
+            }),
             connector: Arc::clone(&self.connector),
             schemas: Arc::new(Kinds::default()),
             secrets: Arc::new(Canaries),
