@@ -499,6 +499,9 @@ fn empty(kind: &Kind, object: &Value) -> Value {
 }
 
 fn set_defaults(kind: &Kind, object: &mut Value) {
+    if &*kind.store == "/secrets" {
+        strategy::string_data(object);
+    }
     if kind.is_builtin() {
         defaults::builtin(&kind.types, kind.of(), object);
     } else {
