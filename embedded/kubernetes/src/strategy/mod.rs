@@ -69,10 +69,10 @@ pub(crate) fn bumps_generation(kind: &Kind, before: &Value, after: &Value) -> bo
 pub(crate) fn is_gone(object: &Value) -> bool {
     let metadata = &object["metadata"];
     let empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
-    metadata.get("deletionTimestamp").is_some()
-        && empty(&metadata["finalizers"])
-        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0
-        && !(object["kind"] == "Namespace" && !empty(&object["spec"]["finalizers"]))
+    let full = object["kind"] == "Namespace" && !empty(&object["spec"]["finalizers"]);
+    let graceful = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() != 0;
+    let held = full || graceful || !empty(&metadata["finalizers"]);
+    metadata.get("deletionTimestamp").is_some() && !held
 }
 
 /// What is wrong with an object beside what its schema says.
