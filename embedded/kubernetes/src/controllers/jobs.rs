@@ -60,11 +60,12 @@ impl Controllers {
         } else {
             let left = completions.map_or(parallelism, |wanted| wanted - succeeded);
             let mut free = (0..completions.unwrap_or_default()).filter(|index| {
-                let taken =
-                    |pod: &Value| pod["metadata"]["annotations"][INDEX] == index.to_string() && !phase(pod, "Failed");
+                let own = Value::from(index.to_string());
+                let taken = |pod: &Value| pod["metadata"]["annotations"][INDEX] == own && !phase(pod, "Failed");
                 !pods.iter().any(taken)
             });
-            for _ in active..parallelism.min(left) {
+            let missing = parallelism.min(left) - active;
+            for _ in 0..missing {
                 let mut pod = pod_of(job, &spec["template"]);
                 if spec["completionMode"] == "Indexed" {
                     let Some(index) = free.next() else { break };

@@ -88,7 +88,7 @@ pub(crate) fn get(api: &Arc<Api>, asked: &Asked, place: &Place) -> Result<Reply,
     if Form::asked(asked) == Form::Whole && place.kind.is_as_stored() && is_stored_version(&place.kind, &entry) {
         return Ok(reply::bytes(200, entry.json));
     }
-    Ok(object(asked, &place.kind, 200, &place.kind.from_store(entry.object())))
+    Ok(object(asked, &place.kind, 200, &place.kind.convert_from_store(entry.object())))
 }
 
 /// Whether an object is kept in the version that is asked for, so that its JSON can be answered as it is.
@@ -144,7 +144,7 @@ impl Selectors {
             return only.is_ok_and(|only| self.labels.matches(&only.metadata.labels));
         }
         let Ok(object) = serde_json::from_slice::<Value>(json) else { return false };
-        let object = kind.from_store(object);
+        let object = kind.convert_from_store(object);
         name.is_none_or(|name| object["metadata"]["name"] == name)
             && self.labels.matches(&object["metadata"]["labels"])
             && self.fields.matches(&object)
@@ -189,7 +189,7 @@ pub(crate) fn list(api: &Arc<Api>, asked: &Asked, named: &Named) -> Result<Reply
     match Form::asked(asked) {
         Form::Whole => Ok(reply::bytes(200, whole(kind, &found, &metadata))),
         form => {
-            let objects: Vec<Value> = found.iter().map(|(_, entry)| kind.from_store(entry.object())).collect();
+            let objects: Vec<Value> = found.iter().map(|(_, entry)| kind.convert_from_store(entry.object())).collect();
             if form == Form::Table {
                 return Ok(reply::json(200, &table::table(kind, &objects, metadata, asked)));
             }
@@ -246,7 +246,7 @@ fn whole(kind: &Kind, found: &[(Name, Entry)], metadata: &Value) -> BytesMut {
         if kind.is_as_stored() && is_stored_version(kind, entry) {
             out.put_slice(&entry.json);
         } else {
-            out.put_slice(kind.from_store(entry.object()).to_string().as_bytes());
+            out.put_slice(kind.convert_from_store(entry.object()).to_string().as_bytes());
         }
     }
     out.put_slice(b"]}");

@@ -121,7 +121,7 @@ fn set_pointer(object: &mut Value, pointer: &str, value: Value) {
 async fn scale(api: &Arc<Api>, asked: &Asked, place: &Place, get: bool) -> Result<Reply, Status> {
     if get {
         let entry = api.store.get(&place.kind.store, &place.namespace, &place.name).ok_or_else(|| place.not_found())?;
-        return Ok(reply::json(200, &scale_of(place, &place.kind.from_store(entry.object()))));
+        return Ok(reply::json(200, &scale_of(place, &place.kind.convert_from_store(entry.object()))));
     }
     let body = match asked.content_type() {
         "application/apply-patch+yaml" => crate::write::Body { bytes: &asked.body, yaml: true }.read()?,

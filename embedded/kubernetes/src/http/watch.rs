@@ -154,7 +154,7 @@ impl Watch {
             return;
         }
         let Ok(object) = serde_json::from_slice::<Value>(json) else { return };
-        let object = self.kind.from_store(object);
+        let object = self.kind.convert_from_store(object);
         let shown = match self.form {
             Form::Whole => object,
             Form::MetadataOnly => metadata_only(&object),

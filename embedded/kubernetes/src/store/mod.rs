@@ -88,6 +88,14 @@ impl Collection {
     }
 }
 
+/// The rest of a list that is read in pages.
+struct Page {
+    number: u64,
+    rest: Vec<(Name, Entry)>,
+    /// The version of the whole list.
+    version: u64,
+}
+
 struct Inner {
     version: u64,
     /// Changes before this version are in no history.
@@ -97,7 +105,7 @@ struct Inner {
     /// Changes that the controllers have not taken yet, with what a deleted object was; bounded by the number of objects.
     dirty: BTreeMap<(Arc<str>, Name), Option<Bytes>>,
     /// Lists that are being read in pages, oldest first.
-    pages: VecDeque<(u64, Vec<(Name, Entry)>, u64)>,
+    pages: VecDeque<Page>,
     next_page: u64,
 }
 
@@ -202,7 +210,7 @@ impl Store {
         let mut inner = self.inner();
         inner.next_page += 1;
         let page = inner.next_page;
-        inner.pages.push_back((page, rest, version));
+        inner.pages.push_back(Page { number: page, rest, version });
         if inner.pages.len() > MAX_PAGED {
             inner.pages.pop_front();
         }
@@ -212,8 +220,8 @@ impl Store {
     /// The rest of a list, and the version of the whole; `None` if it was forgotten.
     pub(crate) fn page(&self, page: u64) -> Option<(u64, Vec<(Name, Entry)>)> {
         let inner = self.inner();
-        let (_, rest, version) = inner.pages.iter().find(|(number, _, _)| *number == page)?;
-        Some((*version, rest.clone()))
+        let found = inner.pages.iter().find(|found| found.number == page)?;
+        Some((found.version, found.rest.clone()))
     }
 
     /// Writes an object (its resource version is set here) or deletes it, if it is what is expected. It is in the log when

@@ -18,12 +18,12 @@ const EVENT: &[(&str, &str)] = &[
 impl Kind {
     /// Whether objects are kept as this version has them, but for their `apiVersion`.
     pub(crate) fn is_as_stored(&self) -> bool {
-        !self.is("events.k8s.io", "events")
-            && !(self.is("autoscaling", "horizontalpodautoscalers") && self.resource.version == "v1")
+        let old_scaler = self.is("autoscaling", "horizontalpodautoscalers") && self.resource.version == "v1";
+        !(old_scaler || self.is("events.k8s.io", "events"))
     }
 
     /// An object as this version has it.
-    pub(crate) fn from_store(&self, mut object: Value) -> Value {
+    pub(crate) fn convert_from_store(&self, mut object: Value) -> Value {
         if self.is("events.k8s.io", "events") {
             rename(&mut object, EVENT.iter().map(|(core, own)| (*core, *own)));
         } else if !self.is_as_stored() {
@@ -39,7 +39,7 @@ impl Kind {
     }
 
     /// An object of this version as it is kept.
-    pub(crate) fn to_store(&self, object: &mut Value) {
+    pub(crate) fn convert_to_store(&self, object: &mut Value) {
         if self.is("events.k8s.io", "events") {
             rename(object, EVENT.iter().map(|(core, own)| (*own, *core)));
             object["apiVersion"] = "v1".into();

@@ -121,10 +121,10 @@ pub(crate) fn check(kind: &Kind, before: &Value, after: &Value, causes: &mut Vec
                 ));
             }
         }
-        "rbac.authorization.k8s.io/rolebindings" | "rbac.authorization.k8s.io/clusterrolebindings" => {
-            if before["roleRef"] != after["roleRef"] {
-                causes.push(Cause::invalid("roleRef", &after["roleRef"], "cannot change roleRef"));
-            }
+        "rbac.authorization.k8s.io/rolebindings" | "rbac.authorization.k8s.io/clusterrolebindings"
+            if before["roleRef"] != after["roleRef"] =>
+        {
+            causes.push(Cause::invalid("roleRef", &after["roleRef"], "cannot change roleRef"));
         }
         "storage.k8s.io/storageclasses" => {
             for field in ["provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"] {

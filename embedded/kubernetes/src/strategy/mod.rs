@@ -69,10 +69,10 @@ pub(crate) fn bumps_generation(kind: &Kind, before: &Value, after: &Value) -> bo
 pub(crate) fn is_gone(object: &Value) -> bool {
     let metadata = &object["metadata"];
     let empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
-    metadata.get("deletionTimestamp").is_some()
-        && empty(&metadata["finalizers"])
-        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0
-        && !(object["kind"] == "Namespace" && !empty(&object["spec"]["finalizers"]))
+    let full = object["kind"] == "Namespace" && !empty(&object["spec"]["finalizers"]);
+    let graceful = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() != 0;
+    let held = full || graceful || !empty(&metadata["finalizers"]);
+    metadata.get("deletionTimestamp").is_some() && !held
 }
 
 /// What is wrong with an object beside what its schema says.
@@ -106,7 +106,6 @@ impl Api {
             crate::types::defaults::builtin(&kind.types, kind.of(), object);
         }
         match &*kind.store {
-            "/secrets" => string_data(object),
             "/namespaces" => {
                 object["spec"]["finalizers"] = json!(["kubernetes"]);
                 object["status"]["phase"] = "Active".into();
@@ -152,7 +151,6 @@ impl Api {
     ) -> Result<Vec<String>, Status> {
         let kind = &place.kind;
         match &*kind.store {
-            "/secrets" => string_data(object),
             "/pods" if place.subresource.is_empty() => pod::give_tolerations(object),
             "/services" if place.subresource.is_empty() => service::keep_allocated(before, object),
             "apiextensions.k8s.io/customresourcedefinitions" => definition::prepare(object, Some(before)),
@@ -201,7 +199,7 @@ fn protect(object: &mut Value, finalizer: &str) {
 }
 
 /// `stringData` is only written: it becomes `data`.
-fn string_data(secret: &mut Value) {
+pub(crate) fn string_data(secret: &mut Value) {
     use base64::Engine as _;
     let Some(Value::Object(texts)) = secret.as_object_mut().and_then(|secret| secret.remove("stringData")) else {
         return;

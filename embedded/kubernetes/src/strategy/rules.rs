@@ -51,6 +51,14 @@ pub(crate) fn check(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
                 causes.push(Cause::required("spec.resources[storage]", ""));
             }
         }
+        "/events" => {
+            let about = &object["involvedObject"]["namespace"];
+            let wanted = object["metadata"]["namespace"].as_str().unwrap_or_default();
+            let fits = about.as_str().is_none_or(|about| about == wanted || (about.is_empty() && wanted == "default"));
+            if !fits {
+                causes.push(Cause::invalid("involvedObject.namespace", about, "does not match event.namespace"));
+            }
+        }
         "certificates.k8s.io/certificatesigningrequests" => {
             use base64::Engine as _;
             let request = spec["request"].as_str().unwrap_or_default();

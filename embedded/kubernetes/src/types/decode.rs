@@ -91,13 +91,11 @@ impl Walk<'_> {
             Shape::Any => {}
             // A custom resource's values are judged by its schema, which names all that is wrong.
             Shape::Boolean if !value.is_boolean() && !self.custom => self.wrong(value, path, owner, "bool"),
-            Shape::Integer { small } if !self.custom => {
-                if value.as_i64().is_none() && value.as_u64().is_none() {
-                    match value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 9e15) {
-                        #[expect(clippy::cast_possible_truncation, reason = "the number is whole and small enough")]
-                        Some(whole) => *value = Value::from(whole as i64),
-                        None => self.wrong(value, path, owner, if *small { "int32" } else { "int64" }),
-                    }
+            Shape::Integer { small } if !self.custom && value.as_i64().is_none() && value.as_u64().is_none() => {
+                match value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 9e15) {
+                    #[expect(clippy::cast_possible_truncation, reason = "the number is whole and small enough")]
+                    Some(whole) => *value = Value::from(whole as i64),
+                    None => self.wrong(value, path, owner, if *small { "int32" } else { "int64" }),
                 }
             }
             Shape::Number if !value.is_number() && !self.custom => self.wrong(value, path, owner, "float64"),
@@ -119,10 +117,8 @@ impl Walk<'_> {
                     None => {}
                 }
             }
-            Shape::IntOrString if !self.custom => {
-                if !(value.is_string() || value.is_i64() || value.is_u64()) {
-                    self.wrong(value, path, owner, "intstr.IntOrString");
-                }
+            Shape::IntOrString if !(self.custom || value.is_string() || value.is_i64() || value.is_u64()) => {
+                self.wrong(value, path, owner, "intstr.IntOrString");
             }
             Shape::List { items, .. } => match value {
                 Value::Array(list) => {

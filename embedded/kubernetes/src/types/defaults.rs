@@ -412,12 +412,10 @@ fn others(group: &str, name: &str, map: &mut Map<String, Value>) {
                 }
             }
         }
-        ("networking", "v1.NetworkPolicySpec") => {
-            if map.get("policyTypes").is_none_or(is_zero) {
-                let egress = map.get("egress").is_some_and(|rules| !is_zero(rules));
-                let kinds = if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
-                map.insert("policyTypes".to_owned(), kinds);
-            }
+        ("networking", "v1.NetworkPolicySpec") if map.get("policyTypes").is_none_or(is_zero) => {
+            let egress = map.get("egress").is_some_and(|rules| !is_zero(rules));
+            let kinds = if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
+            map.insert("policyTypes".to_owned(), kinds);
         }
         ("networking", "v1.NetworkPolicyPort") => set(map, [("protocol", "TCP".into())]),
         ("networking", "v1.IngressClassParametersReference") => set(map, [("scope", "Cluster".into())]),
@@ -447,10 +445,8 @@ fn others(group: &str, name: &str, map: &mut Map<String, Value>) {
         ("scheduling", "v1.PriorityClass") => set(map, [("preemptionPolicy", "PreemptLowerPriority".into())]),
         ("admissionregistration", _) => admission(name, map),
         ("discovery", "v1.EndpointPort") => set(map, [("name", "".into()), ("protocol", "TCP".into())]),
-        ("flowcontrol", "v1.FlowSchemaSpec") => {
-            if map.get("matchingPrecedence").is_none_or(is_zero) {
-                map.insert("matchingPrecedence".to_owned(), 1000.into());
-            }
+        ("flowcontrol", "v1.FlowSchemaSpec") if map.get("matchingPrecedence").is_none_or(is_zero) => {
+            map.insert("matchingPrecedence".to_owned(), 1000.into());
         }
         ("flowcontrol", "v1.LimitedPriorityLevelConfiguration") => {
             set(map, [("nominalConcurrencyShares", 30.into()), ("lendablePercent", 0.into())]);

@@ -31,7 +31,13 @@ pub(crate) struct Body<'a> {
 impl Body<'_> {
     /// Reads a body.
     pub(crate) fn read(self) -> Result<Value, Status> {
-        if self.bytes.first() != Some(&b'{') && self.yaml {
+        if self.yaml {
+            // Most send JSON, which is quicker to read; what is none may be YAML that begins alike.
+            if self.bytes.first() == Some(&b'{')
+                && let Ok(object) = serde_json::from_slice(self.bytes)
+            {
+                return Ok(object);
+            }
             let text = std::str::from_utf8(self.bytes).map_err(|error| Status::bad_request(error.to_string()))?;
             return serde_saphyr::from_str(text)
                 .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")));

@@ -52,7 +52,7 @@ impl Api {
         for _ in 0..MAX_TRIES {
             let kind = &place.kind;
             let entry = self.store.get(&kind.store, &place.namespace, &place.name).ok_or_else(|| place.not_found())?;
-            let mut object = kind.from_store(entry.object());
+            let mut object = kind.convert_from_store(entry.object());
             let conflict = |detail: String| Status::conflict(kind.group(), kind.kind(), &place.name, &detail);
             let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
             if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
@@ -77,9 +77,9 @@ impl Api {
             if !gone && object == before {
                 return Ok(Deleted { object, gone, version: 0 });
             }
-            kind.to_store(&mut object);
+            kind.convert_to_store(&mut object);
             match self.put(kind, &place.key(), Expect::Version(entry.version), &mut object, gone) {
-                Ok((version, _)) => return Ok(Deleted { object: kind.from_store(object), gone, version }),
+                Ok((version, _)) => return Ok(Deleted { object: kind.convert_from_store(object), gone, version }),
                 Err(WriteError::Changed) => {}
                 Err(WriteError::Disk(error)) => return Err(Status::internal(error.to_string())),
             }

@@ -119,7 +119,7 @@ impl Api {
                     None => continue,
                 }
             };
-            let live = place.kind.from_store(entry.object());
+            let live = place.kind.convert_from_store(entry.object());
             let made = make(Some(&live))?;
             let sent_version = match &made {
                 Made::Object(object) | Made::Applied(object) => version_of(object)?,
@@ -209,10 +209,10 @@ impl Api {
         if options.dry_run {
             return Ok(Some(Written { object, created: true, version: 0, warnings }));
         }
-        kind.to_store(&mut object);
+        kind.convert_to_store(&mut object);
         match self.put(kind, &place.key(), Expect::Absent, &mut object, false) {
             Ok((version, _)) => {
-                let object = kind.from_store(object);
+                let object = kind.convert_from_store(object);
                 Ok(Some(Written { object, created: true, version, warnings }))
             }
             Err(WriteError::Changed) => Ok(None),
@@ -287,10 +287,10 @@ impl Api {
         }
         let gone = strategy::is_gone(&object);
         let mut kept = object;
-        kind.to_store(&mut kept);
+        kind.convert_to_store(&mut kept);
         match self.put(kind, &place.key(), Expect::Version(version), &mut kept, gone) {
             Ok((version, _)) => {
-                let object = kind.from_store(kept);
+                let object = kind.convert_from_store(kept);
                 Ok(Some(Written { object, created: false, version, warnings }))
             }
             Err(WriteError::Changed) => Ok(None),
@@ -499,6 +499,9 @@ fn empty(kind: &Kind, object: &Value) -> Value {
 }
 
 fn set_defaults(kind: &Kind, object: &mut Value) {
+    if &*kind.store == "/secrets" {
+        strategy::string_data(object);
+    }
     if kind.is_builtin() {
         defaults::builtin(&kind.types, kind.of(), object);
     } else {

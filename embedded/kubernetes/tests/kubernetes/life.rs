@@ -1,0 +1,132 @@
+//! What becomes of objects.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ksail_embedded_kubernetes::{Settings, Stage};
+use serde_json::{Value, json};
+
+use crate::harness::Served;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+fn pod(name: &str, labels: Value) -> Value {
+    json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": [{"name": "a", "image": "x"}]}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stage_says_what_becomes_of_a_pod() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage {
+        name: "broken".to_owned(),
+        resource: "pods".to_owned(),
+        labels: BTreeMap::from([("broken".to_owned(), "true".to_owned())]),
+        namespace: None,
+        matches: vec![("/status/phase".to_owned(), "Pending".into())],
+        delay: Duration::from_millis(50),
+        status: json!({"phase": "Failed", "reason": "Evicted"}),
+    };
+    let served = Served::with(folder.path(), Settings { stages: vec![stage], ..Settings::default() }).await;
+    let client = &served.client;
+    client.post("/api/v1/nodes", &json!({"metadata": {"name": "n"}})).await;
+    client.post(PODS, &pod("good", json!({}))).await;
+    client.post(PODS, &pod("bad", json!({"broken": "true"}))).await;
+    let phase = |wanted: &'static str| move |answer: &crate::harness::Answer| answer.body["status"]["phase"] == wanted;
+    client.until(&format!("{PODS}/good"), phase("Running")).await;
+    let bad = client.until(&format!("{PODS}/bad"), phase("Failed")).await;
+    assert_eq!(bad.body["status"]["reason"], "Evicted");
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_goes_with_its_owner_and_stays_when_it_is_orphaned() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::open(folder.path()).await;
+    let client = &served.client;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    for (owner, how) in [("background", "Background"), ("foreground", "Foreground"), ("orphaned", "Orphan")] {
+        let made = client.post(maps, &json!({"metadata": {"name": owner}})).await;
+        let reference = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": made.body["metadata"]["uid"], "blockOwnerDeletion": true}]);
+        let child = format!("{owner}-child");
+        client.post(maps, &json!({"metadata": {"name": child, "ownerReferences": reference}})).await;
+        let options = json!({"propagationPolicy": how});
+        client.ask("DELETE", &format!("{maps}/{owner}"), "application/json", Some(&options)).await;
+        client.until(&format!("{maps}/{owner}"), |answer| answer.code == 404).await;
+        if how == "Orphan" {
+            let left = client.get(&format!("{maps}/{child}")).await;
+            assert_eq!((left.code, &left.body["metadata"]["ownerReferences"]), (200, &Value::Null));
+        } else {
+            client.until(&format!("{maps}/{child}"), |answer| answer.code == 404).await;
+        }
+    }
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_definition_is_served_pruned_defaulted_and_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::open(folder.path()).await;
+    let client = &served.client;
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "required": ["size"], "properties": {
+            "size": {"type": "integer", "minimum": 1}, "color": {"type": "string", "default": "red", "enum": ["red", "blue"]},
+        }},
+        "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+    }});
+    let version = |name: &str, storage: bool| json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}}});
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "things.example.com"}, "spec": {
+        "group": "example.com", "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing"},
+        "versions": [version("v1", true), version("v1beta1", false)],
+    }});
+    let made = client.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await;
+    assert_eq!(made.code, 201, "{:?}", made.body);
+    let things = "/apis/example.com/v1/namespaces/default/things";
+    let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"size": 2, "unknown": 1}, "status": {"x": 1}});
+    let made = client.post(things, &thing).await;
+    assert_eq!(made.code, 201, "{:?}", made.body);
+    assert_eq!(made.body["spec"], json!({"size": 2, "color": "red"}));
+    assert_eq!(made.body.get("status"), None);
+    let beta = client.get("/apis/example.com/v1beta1/namespaces/default/things/t").await;
+    assert_eq!(beta.body["apiVersion"], "example.com/v1beta1");
+    let wrong = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "w"}, "spec": {"size": 0, "color": "green"}});
+    let refused = client.post(things, &wrong).await;
+    assert_eq!(refused.code, 422);
+    let causes = refused.body["details"]["causes"].as_array().unwrap();
+    let fields: Vec<&Value> = causes.iter().map(|cause| &cause["field"]).collect();
+    assert_eq!(fields, ["spec.color", "spec.size"]);
+    served.stop().await;
+    // Another life of the process serves it from the start.
+    let served = Served::open(folder.path()).await;
+    assert_eq!(served.client.get(&format!("{things}/t")).await.code, 200);
+    served.client.delete("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.example.com").await;
+    served.client.until(&format!("{things}/t"), |answer| answer.code == 404).await;
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_in_pages_is_of_one_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::open(folder.path()).await;
+    let client = &served.client;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    for index in 0..5 {
+        client.post(maps, &json!({"metadata": {"name": format!("m{index}"), "labels": {"paged": "x"}}})).await;
+    }
+    let first = client.get(&format!("{maps}?limit=2&labelSelector=paged%3Dx")).await.body;
+    client.post(maps, &json!({"metadata": {"name": "m9", "labels": {"paged": "x"}}})).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let rest = client.get(&format!("{maps}?limit=20&labelSelector=paged%3Dx&continue={token}")).await.body;
+    let names = |list: &Value| -> Vec<String> {
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names(&first), ["m0", "m1"]);
+    assert_eq!(names(&rest), ["m2", "m3", "m4"]);
+    assert_eq!(first["metadata"]["resourceVersion"], rest["metadata"]["resourceVersion"]);
+    assert_eq!(client.get(&format!("{maps}?continue=ksail-99")).await.code, 410);
+    served.stop().await;
+}

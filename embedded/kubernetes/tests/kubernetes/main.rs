@@ -1,0 +1,7 @@
+//! The cluster, over the wire.
+
+mod crash;
+mod harness;
+mod kubectl;
+mod life;
+mod same;
