@@ -203,9 +203,14 @@ impl ExpressionError {
 
 /// The nearest function, of those whose last part is near enough.
 fn nearest(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let word = word.to_lowercase();
     let bound = (word.chars().count() / 3).max(1);
-    let distance = |name: &str| strsim::damerau_levenshtein(word, name.rsplit('.').next().unwrap_or(name));
-    known.map(|name| (distance(name), name)).filter(|(distance, _)| *distance <= bound).min().map(|(_, name)| name)
+    let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_lowercase();
+    known
+        .map(|name| (strsim::damerau_levenshtein(&word, &last(name)), name))
+        .filter(|(distance, _)| *distance <= bound)
+        .min()
+        .map(|(_, name)| name)
 }
 
 /// An expression that was checked.

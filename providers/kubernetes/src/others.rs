@@ -148,7 +148,7 @@ mod tests {
         );
         check(
             json!({"metadata": {"managedFields": [ours, scaled, status, edited]}}),
-            &["kube-controller-manager: spec.replicas", "kubectl-edit: spec.template.containers[web].image"],
+            &["kube-controller-manager: spec.replicas", "kubectl-edit: spec.template.containers[\"web\"].image"],
         );
         check(json!({}), &[]);
     }

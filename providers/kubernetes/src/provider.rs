@@ -9,8 +9,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use http::Method;
 use ksail_model::{Identity, Mark, Ownership, Path, Preview, Readiness, Secret, Value};
 use ksail_provider::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
-    Provider, SecretText, Target, UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CallErrorKind, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned,
+    PreviewRequest, Provider, SecretText, Target, UpdateRequest, WaitRequest,
 };
 use serde_json::{Value as Json, json};
 use tokio::sync::Mutex;
@@ -636,6 +636,20 @@ impl Provider for KubernetesProvider {
 
 /// All objects of a kind that carry a mark. What controllers copied parts of a mark onto carries none.
 async fn owned_of(call: &Call, api: &Api) -> Result<Vec<Owned>, CallError> {
+    let error = match owned_in(call, api).await {
+        Err(error) if error.kind == CallErrorKind::Transient => error,
+        found => return found,
+    };
+    // The kind may have gone, or another version come, since the kinds were read.
+    let any = ObjectName { group: api.group.clone(), kind: api.kind.clone(), namespace: None, name: String::new() };
+    match call.api("look for the kind", &any, None).await? {
+        None if call.kinds().await?.is_certain(&api.group) => Ok(Vec::new()),
+        Some(fresh) if fresh != *api => owned_in(call, &fresh).await,
+        _ => Err(error),
+    }
+}
+
+async fn owned_in(call: &Call, api: &Api) -> Result<Vec<Owned>, CallError> {
     let mut found = BTreeMap::new();
     observe::list(call, api, None, Some(mark::LINEAGE), |_| true, &mut found).await?;
     let owned = found.into_iter().filter_map(|((namespace, name), mut live)| {

@@ -38,6 +38,6 @@ fn a_field_that_is_declared_and_set_by_another_is_noted_unless_it_is_let_be() {
     let wanted = "size of dev/thing/a is declared here and set by a scaler: leave it out of the declaration";
     assert_eq!(bench.plan().notes, [wanted]);
     let declaration = bench.declared.declarations.values_mut().next().unwrap();
-    declaration.lifecycle.ignore.push(Path::key("size"));
+    std::sync::Arc::make_mut(declaration).lifecycle.ignore.push(Path::key("size"));
     assert!(bench.plan().notes.is_empty());
 }
