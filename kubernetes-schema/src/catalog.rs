@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::types::{TypeId, Types, Zero};
+use crate::reader::GoType;
+use crate::types::{Numbers, TypeId, Types, Zero};
 
 /// The data, made by `cargo xtask kubernetes-schema`.
 const DATA: &str = include_str!("../data/kubernetes.json");
@@ -157,7 +158,7 @@ pub fn custom_types() -> Types {
             name.strip_prefix("io.k8s.apimachinery.pkg.apis.meta.v1.").is_some_and(|name| needed.contains(&name))
         };
         let named = data.types.into_iter().filter(|(name, _)| meta(name)).collect();
-        let zeros = data.zeros.into_iter().map(|(name, zeros)| (name, zeros.by_field())).collect();
+        let zeros = data.zeros.into_iter().map(|(name, zeros)| (name, zeros.read())).collect();
         let mut types = Types::default();
         types.add_named(&named, &zeros);
         types
@@ -180,6 +181,8 @@ struct DataZeros {
     omitted: Vec<String>,
     #[serde(default)]
     written: Vec<String>,
+    #[serde(default)]
+    numbers: Numbers,
 }
 
 #[derive(Deserialize)]
@@ -233,7 +236,7 @@ struct DataSubresource {
 
 impl Data {
     fn catalog(self) -> Catalog {
-        let zeros = self.zeros.into_iter().map(|(name, zeros)| (name, zeros.by_field())).collect();
+        let zeros = self.zeros.into_iter().map(|(name, zeros)| (name, zeros.read())).collect();
         let mut types = Types::default();
         types.add_named(&self.types, &zeros);
         let mut kinds = HashMap::new();
@@ -252,9 +255,10 @@ impl Data {
 }
 
 impl DataZeros {
-    fn by_field(self) -> HashMap<String, Zero> {
+    fn read(self) -> GoType {
         let omitted = self.omitted.into_iter().map(|field| (field, Zero::Omitted));
-        omitted.chain(self.written.into_iter().map(|field| (field, Zero::Written))).collect()
+        let zeros = omitted.chain(self.written.into_iter().map(|field| (field, Zero::Written))).collect();
+        GoType { zeros, numbers: self.numbers }
     }
 }
 

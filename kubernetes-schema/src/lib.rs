@@ -14,4 +14,4 @@ mod types;
 
 pub use catalog::{Catalog, Column, Group, Resource, Subresource, Version, builtin, builtin_types_json, custom_types};
 pub use checks::{Checks, Rule};
-pub use types::{Field, Format, ListMerge, Node, Object, PatchMerge, Shape, TypeId, Types, Zero};
+pub use types::{Field, Format, ListMerge, Node, Numbered, Numbers, Object, PatchMerge, Shape, TypeId, Types, Zero};

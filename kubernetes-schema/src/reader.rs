@@ -5,13 +5,20 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use crate::checks::Checks;
-use crate::types::{Field, Format, ListMerge, Node, Object, PatchMerge, Shape, TypeId, Types, Zero};
+use crate::types::{Field, Format, ListMerge, Node, Numbers, Object, PatchMerge, Shape, TypeId, Types, Zero};
 
 /// How references to named schemas begin.
 const REFERENCE: &str = "#/components/schemas/";
 
 /// What the Go types say of zero values: by OpenAPI name and field.
-pub(crate) type Zeros = HashMap<String, HashMap<String, Zero>>;
+pub(crate) type Zeros = HashMap<String, GoType>;
+
+/// What the Go type of a name says: what becomes of zero values, and the numbers of fields in protobuf.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GoType {
+    pub(crate) zeros: HashMap<String, Zero>,
+    pub(crate) numbers: Numbers,
+}
 
 impl Types {
     /// Adds named schemas, which may refer to each other.
@@ -66,11 +73,12 @@ impl Types {
         id
     }
 
-    fn read_named(&mut self, name: &str, schema: &Value, zeros: Option<&HashMap<String, Zero>>) -> Node {
+    fn read_named(&mut self, name: &str, schema: &Value, go: Option<&GoType>) -> Node {
         let mut node = self.read(schema, name, false);
         match &mut node.shape {
             Shape::Object(object) => {
-                for (name, zero) in zeros.into_iter().flatten() {
+                object.numbers = go.map(|go| go.numbers.clone()).unwrap_or_default();
+                for (name, zero) in go.into_iter().flat_map(|go| &go.zeros) {
                     if let Some(field) = object.fields.get_mut(name.as_str()) {
                         field.zero = *zero;
                     }

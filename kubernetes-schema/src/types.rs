@@ -105,8 +105,40 @@ pub struct Object {
     pub open: bool,
     /// Whether it is an object of its own, with `apiVersion`, `kind` and `metadata`.
     pub embedded: bool,
+    /// The fields by their numbers in protobuf.
+    pub numbers: Numbers,
     /// The OpenAPI name, such as `io.k8s.api.core.v1.Container`; empty for types without one.
     pub name: Box<str>,
+}
+
+/// Fields by their numbers in protobuf.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "Value")]
+pub struct Numbers(pub HashMap<u32, Numbered>);
+
+/// What a number in protobuf stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Numbered {
+    /// A field.
+    Field(Box<str>),
+    /// A message whose fields JSON writes into its owner.
+    Inline(Numbers),
+}
+
+impl TryFrom<Value> for Numbers {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let Value::Object(map) = value else { return Err("numbers are a map".to_owned()) };
+        let read = |(number, value): (String, Value)| {
+            let number = number.parse::<u32>().map_err(|error| format!("{number}: {error}"))?;
+            match value {
+                Value::String(name) => Ok((number, Numbered::Field(name.into()))),
+                inner => Ok((number, Numbered::Inline(inner.try_into()?))),
+            }
+        };
+        map.into_iter().map(read).collect::<Result<_, String>>().map(Self)
+    }
 }
 
 /// A field.

@@ -17,6 +17,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Measure objects on a real API server, beside kubectl and the least that a client can do.
     Objects(objects::Arguments),
+    /// Measure server-side applies a second of API servers, in turn.
+    Applies(objects::Applies),
     /// Generate the types of Kubernetes from a real API server, or compare them with it.
     KubernetesSchema(schema::Arguments),
 }
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Objects(arguments) => objects::run(&arguments, &bench::target()),
+        Task::Applies(arguments) => objects::applies(&arguments),
         Task::KubernetesSchema(arguments) => schema::run(&arguments, &bench::target()),
     };
     match done {

@@ -35,6 +35,41 @@ pub(crate) struct Arguments {
     ksail: Option<PathBuf>,
 }
 
+/// Arguments of `applies`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Applies {
+    /// How many objects.
+    #[arg(long, default_value_t = 10_000)]
+    size: usize,
+    /// How often each server is measured, in turn; the least counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// The servers.
+    #[arg(long, required = true)]
+    kubeconfig: Vec<PathBuf>,
+}
+
+/// Measures servers by what the least client can do, in turn, and prints how many applies a second each takes.
+pub(crate) fn applies(arguments: &Applies) -> Result<ExitCode, Error> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|source| Error::io("start", Path::new("tokio"), source))?;
+    let mut best = vec![f64::INFINITY; arguments.kubeconfig.len()];
+    for round in 0..arguments.rounds {
+        for (kubeconfig, best) in arguments.kubeconfig.iter().zip(&mut best) {
+            let name = format!("bench-applies-{}-{round}", std::process::id());
+            *best = best.min(runtime.block_on(floor(kubeconfig, &name, arguments.size))?);
+        }
+    }
+    let mut table = String::from("| server | applies | took | a second |\n|---|---:|---:|---:|\n");
+    for (kubeconfig, ms) in arguments.kubeconfig.iter().zip(&best) {
+        let size = f64::from(u32::try_from(arguments.size).unwrap_or(u32::MAX));
+        let second = size / ms * 1000.0;
+        let shown = kubeconfig.display();
+        let _ = writeln!(table, "| {shown} | {} | {:.2} s | {second:.0} |", arguments.size, ms / 1000.0);
+    }
+    let _ = write!(std::io::stdout(), "{table}");
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Measures, and prints a table.
 pub(crate) fn run(arguments: &Arguments, target: &Path) -> Result<ExitCode, Error> {
     let work = target.join("bench-objects");

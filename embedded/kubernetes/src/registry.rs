@@ -30,6 +30,8 @@ impl Deref for Of {
 pub(crate) struct Custom {
     /// The name of the definition.
     pub(crate) definition: String,
+    /// The definition's uid and generation, by which a changed one is told from the same.
+    pub(crate) revision: (String, i64),
     /// Where scale finds its numbers, as the definition has it.
     pub(crate) scale: Option<Value>,
     /// The additional columns of its table, as the definition has them.
@@ -148,6 +150,17 @@ impl Registry {
     pub(crate) fn by_store(&self, store: &str) -> Option<&Arc<Kind>> {
         let (group, plural) = store.split_once('/')?;
         self.preferred(group, plural)
+    }
+
+    /// The resources of one state of a definition, the preferred version first.
+    pub(crate) fn of_definition(&self, name: &str, revision: &(String, i64)) -> Vec<Arc<Kind>> {
+        let of = |kind: &&Arc<Kind>| {
+            kind.custom.as_ref().is_some_and(|custom| custom.definition == name && custom.revision == *revision)
+        };
+        let versions =
+            self.groups.iter().flat_map(|(group, versions)| versions.iter().map(move |version| (group, version)));
+        let kinds = versions.filter_map(|(group, version)| self.of_version(group, version));
+        kinds.flat_map(BTreeMap::values).filter(of).cloned().collect()
     }
 
     /// The resources of a version, by plural.

@@ -1,5 +1,5 @@
-// Prints what the OpenAPI of Kubernetes does not say: which fields of its types are left out of JSON when they are zero, and
-// which are always written. It is read from the published types by reflection.
+// Prints what the OpenAPI of Kubernetes does not say: which fields of its types are left out of JSON when they are zero, which
+// are always written, and the numbers by which protobuf knows them. It is read from the published types by reflection.
 package main
 
 import (
@@ -17,6 +17,8 @@ import (
 type fields struct {
 	Omitted []string `json:"omitted,omitempty"`
 	Written []string `json:"written,omitempty"`
+	// A field's name by its number, or the numbers within a message that JSON writes into its owner.
+	Numbers map[string]any `json:"numbers,omitempty"`
 }
 
 var found = map[string]*fields{}
@@ -44,17 +46,17 @@ func walk(of reflect.Type) {
 	if _, known := found[name(of)]; known {
 		return
 	}
-	own := &fields{}
+	own := &fields{Numbers: map[string]any{}}
 	found[name(of)] = own
 	if _, custom := reflect.New(of).Interface().(json.Marshaler); custom {
 		return
 	}
-	collect(of, own)
+	collect(of, own, own.Numbers)
 	sort.Strings(own.Omitted)
 	sort.Strings(own.Written)
 }
 
-func collect(of reflect.Type, own *fields) {
+func collect(of reflect.Type, own *fields, numbers map[string]any) {
 	for i := 0; i < of.NumField(); i++ {
 		field := of.Field(i)
 		if !field.IsExported() {
@@ -62,9 +64,21 @@ func collect(of reflect.Type, own *fields) {
 		}
 		tag := strings.Split(field.Tag.Get("json"), ",")
 		options := strings.Join(tag[1:], ",")
+		number := ""
+		if parts := strings.Split(field.Tag.Get("protobuf"), ","); len(parts) > 1 {
+			number = parts[1]
+		}
 		if field.Anonymous && tag[0] == "" {
-			collect(field.Type, own)
+			inner := numbers
+			if number != "" {
+				inner = map[string]any{}
+				numbers[number] = inner
+			}
+			collect(field.Type, own, inner)
 			continue
+		}
+		if number != "" && tag[0] != "" && tag[0] != "-" {
+			numbers[number] = tag[0]
 		}
 		walk(field.Type)
 		omits := strings.Contains(options, "omitempty")

@@ -14,6 +14,7 @@ use crate::api::Api;
 use crate::registry::Kind;
 use crate::status::Status;
 use crate::tokens::User;
+use crate::types::protobuf;
 use crate::write::delete::DeleteOptions;
 use crate::write::{Body, Options, Place, Validation};
 
@@ -71,6 +72,10 @@ impl Asked {
     /// The body as an object.
     pub(crate) fn object(&self) -> Result<serde_json::Value, Status> {
         let of = self.content_type();
+        if of == "application/vnd.kubernetes.protobuf" {
+            return protobuf::decode(&self.body)
+                .ok_or_else(|| Status::bad_request("the body cannot be read as an object in protobuf"));
+        }
         let yaml = of == "application/yaml";
         if !matches!(of, "" | "application/json" | "application/yaml" | "*/*" | "application/x-www-form-urlencoded") {
             return Err(Status::unsupported_media("application/json, application/yaml"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ksail_kubernetes_schema::{Column, Resource, Subresource, custom_types};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::{self, Api};
@@ -79,6 +80,17 @@ fn rank(version: &str) -> (u8, i64, i64, String) {
     (kind, major, minor, version.to_owned())
 }
 
+#[derive(Deserialize)]
+struct OnlyRevision {
+    metadata: OnlyRevisionOf,
+}
+
+#[derive(Deserialize)]
+struct OnlyRevisionOf {
+    uid: String,
+    generation: i64,
+}
+
 /// The resources of a definition, one a served version, the preferred one first.
 fn kinds(definition: &Value) -> Vec<Kind> {
     let spec = &definition["spec"];
@@ -135,6 +147,10 @@ fn kinds(definition: &Value) -> Vec<Kind> {
                 types: Of::Custom(Arc::new(types)),
                 custom: Some(Custom {
                     definition: text(&definition["metadata"]["name"]),
+                    revision: (
+                        text(&definition["metadata"]["uid"]),
+                        definition["metadata"]["generation"].as_i64().unwrap_or_default(),
+                    ),
                     scale,
                     printer_columns,
                     schema,
@@ -165,10 +181,16 @@ impl Api {
     /// Serves what the definitions in the store define. Definitions that did not change keep their types.
     pub(crate) fn load_definitions(&self) {
         let (_, definitions) = self.store.list(STORE, None);
+        let before = self.registry();
         let mut registry = Registry::builtin();
-        for (_, entry) in definitions {
-            for kind in kinds(&entry.object()) {
-                registry.add(Arc::new(kind));
+        for ((_, name), entry) in definitions {
+            let known = serde_json::from_slice::<OnlyRevision>(&entry.json).ok().map(|only| {
+                let revision = (only.metadata.uid, only.metadata.generation);
+                before.of_definition(&name, &revision)
+            });
+            match known.filter(|known| !known.is_empty()) {
+                Some(known) => known.into_iter().for_each(|kind| registry.add(kind)),
+                None => kinds(&entry.object()).into_iter().for_each(|kind| registry.add(Arc::new(kind))),
             }
         }
         self.set_registry(registry);

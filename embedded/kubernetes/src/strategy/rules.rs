@@ -13,7 +13,14 @@ pub(crate) fn check(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
         "apps/deployments" | "apps/replicasets" | "apps/statefulsets" | "apps/daemonsets" => {
             not_negative(&spec["replicas"], "spec.replicas", causes);
             selects_template(spec, causes);
-            template(&spec["template"], "spec.template", Some(&["Always"]), causes);
+            let mut with_claims = spec["template"].clone();
+            // A claim's template is a volume of every pod.
+            for claim in spec["volumeClaimTemplates"].as_array().into_iter().flatten() {
+                let mut volumes = with_claims["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+                volumes.push(serde_json::json!({"name": claim["metadata"]["name"]}));
+                with_claims["spec"]["volumes"] = Value::Array(volumes);
+            }
+            template(&with_claims, "spec.template", Some(&["Always"]), causes);
         }
         "batch/jobs" => template(&spec["template"], "spec.template", Some(&["OnFailure", "Never"]), causes),
         "batch/cronjobs" => {

@@ -3,4 +3,5 @@
 pub(crate) mod decode;
 pub(crate) mod defaults;
 pub(crate) mod names;
+pub(crate) mod protobuf;
 pub(crate) mod validate;

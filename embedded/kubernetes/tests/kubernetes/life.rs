@@ -130,3 +130,61 @@ async fn a_list_in_pages_is_of_one_moment() {
     assert_eq!(client.get(&format!("{maps}?continue=ksail-99")).await.code, 410);
     served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workloads_of_all_kinds_come_to_life_and_go_with_their_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::open(folder.path()).await;
+    let client = &served.client;
+    client.post("/api/v1/nodes", &json!({"metadata": {"name": "n"}})).await;
+    let template = |app: &str, more: Value| {
+        let mut spec = json!({"containers": [{"name": "a", "image": "x"}]});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"metadata": {"labels": {"app": app}}, "spec": spec})
+    };
+    let selector = |app: &str| json!({"matchLabels": {"app": app}});
+    let apps = "/apis/apps/v1/namespaces/default";
+    let claims = json!([{"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
+    let mounted =
+        json!({"containers": [{"name": "a", "image": "x", "volumeMounts": [{"name": "d", "mountPath": "/d"}]}]});
+    let numbered = json!({"metadata": {"name": "db"}, "spec": {"serviceName": "db", "replicas": 2, "selector": selector("db"), "template": template("db", mounted), "volumeClaimTemplates": claims}});
+    let everywhere = json!({"metadata": {"name": "agent"}, "spec": {"selector": selector("agent"), "template": template("agent", json!({}))}});
+    let once = json!({"metadata": {"name": "once"}, "spec": {"completions": 3, "parallelism": 2, "template": {"spec": template("", json!({"restartPolicy": "Never"}))["spec"]}}});
+    let service = json!({"metadata": {"name": "db"}, "spec": {"type": "LoadBalancer", "selector": {"app": "db"}, "ports": [{"port": 80}]}});
+    for (path, object) in [
+        (format!("{apps}/statefulsets"), numbered),
+        (format!("{apps}/daemonsets"), everywhere),
+        ("/apis/batch/v1/namespaces/default/jobs".to_owned(), once),
+        ("/api/v1/namespaces/default/services".to_owned(), service),
+    ] {
+        let made = client.post(&path, &object).await;
+        assert_eq!(made.code, 201, "{path}: {:?}", made.body);
+    }
+    let status = |field: &'static str, wanted: i64| {
+        move |answer: &crate::harness::Answer| answer.body["status"][field] == wanted
+    };
+    client.until(&format!("{apps}/statefulsets/db"), status("readyReplicas", 2)).await;
+    client.until(&format!("{apps}/daemonsets/agent"), status("numberReady", 1)).await;
+    client.until("/apis/batch/v1/namespaces/default/jobs/once", status("succeeded", 3)).await;
+    let bound = |answer: &crate::harness::Answer| answer.body["status"]["phase"] == "Bound";
+    client.until("/api/v1/namespaces/default/persistentvolumeclaims/d-db-1", bound).await;
+    let addressed =
+        |answer: &crate::harness::Answer| answer.body["status"]["loadBalancer"]["ingress"][0]["ip"].is_string();
+    client.until("/api/v1/namespaces/default/services/db", addressed).await;
+    let both = |answer: &crate::harness::Answer| {
+        answer.body["subsets"][0]["addresses"].as_array().is_some_and(|list| list.len() == 2)
+    };
+    client.until("/api/v1/namespaces/default/endpoints/db", both).await;
+    client.delete("/api/v1/nodes/n").await;
+    client.until(&format!("{apps}/daemonsets/agent"), status("desiredNumberScheduled", 0)).await;
+    // Their owner makes them anew, and they wait for a node.
+    let waits = |answer: &crate::harness::Answer| {
+        answer.body["status"]["conditions"][0]["reason"] == "Unschedulable" && answer.body["spec"]["nodeName"].is_null()
+    };
+    client.until(&format!("{PODS}/db-0"), waits).await;
+    let options = json!({"propagationPolicy": "Foreground"});
+    client.ask("DELETE", &format!("{apps}/statefulsets/db"), "application/json", Some(&options)).await;
+    client.until(&format!("{apps}/statefulsets/db"), |answer| answer.code == 404).await;
+    assert_eq!(client.get(&format!("{PODS}/db-0")).await.code, 404);
+    served.stop().await;
+}
