@@ -113,8 +113,16 @@ fn custom_at(types: &Types, of: TypeId, value: &Value, old: Option<&Value>, path
             for (index, item) in list.iter().enumerate() {
                 custom_at(types, *items, item, None, &format!("{path}[{index}]"), causes);
             }
-            if *merge != ListMerge::Atomic {
-                duplicates(types, *items, merge, list, path, causes);
+            let mut seen = std::collections::HashSet::new();
+            for (index, item) in list.iter().enumerate() {
+                let Some(step) = item_step(types, *items, merge, item) else { continue };
+                let shown = match merge {
+                    ListMerge::Map(keys) => keys.iter().map(|key| (key.to_string(), item[&**key].clone())).collect(),
+                    _ => item.clone(),
+                };
+                if !seen.insert(step) {
+                    causes.push(Cause::duplicate(format!("{path}[{index}]"), &shown));
+                }
             }
         }
         (Shape::Map { values, .. }, Value::Object(map)) => {
@@ -207,8 +215,13 @@ fn limits(checks: &Checks, node: &Node, value: &Value, path: &str, causes: &mut 
         if checks.min_length.is_some_and(|least| length < least) {
             say(format!("should be at least {} chars long", checks.min_length.unwrap_or_default()));
         }
-        if checks.max_length.is_some_and(|most| length > most) {
-            say(format!("may not be more than {} bytes", checks.max_length.unwrap_or_default()));
+        if let Some(most) = checks.max_length.filter(|most| length > *most) {
+            causes.push(Cause {
+                reason: "FieldValueTooLong",
+                field: path.to_owned(),
+                message: format!("Too long: may not be more than {most} bytes"),
+            });
+            return;
         }
         if let Some(pattern) = &checks.pattern
             && regex_lite::Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text))

@@ -27,7 +27,7 @@ async fn serve_in_a_child() {
 
 async fn spawn(folder: &Path) -> (Child, Client) {
     let _ = std::fs::remove_file(folder.join("kubeconfig"));
-    let child = Command::new(std::env::current_exe().unwrap())
+    let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["crash::serve_in_a_child", "--exact", "--nocapture"])
         .env(FOLDER, folder)
         .stdout(Stdio::null())
@@ -40,7 +40,9 @@ async fn spawn(folder: &Path) -> (Child, Client) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the child does not serve");
+    child.kill().unwrap();
+    let ended = child.wait().unwrap();
+    panic!("the child does not serve: {ended}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
