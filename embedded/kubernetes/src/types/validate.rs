@@ -3,6 +3,7 @@
 use ksail_kubernetes_schema::{Checks, ListMerge, Node, Object, Shape, TypeId, Types};
 use serde_json::Value;
 
+use super::rules;
 use crate::merge::fields::item_step;
 use crate::status::Cause;
 
@@ -148,6 +149,7 @@ fn custom_at(types: &Types, of: TypeId, value: &Value, old: Option<&Value>, path
     }
     if let Some(checks) = &node.checks {
         limits(checks, node, value, path, causes);
+        rules::check(&checks.rules, value, old, path, causes);
     }
 }
 
