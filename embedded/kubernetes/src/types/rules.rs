@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use cel::objects::{Key, Map};
 use cel::{Context, Program};
-use ksail_kubernetes_schema::Rule;
+use ksail_kubernetes_schema::{Rule, Shape, TypeId, Types};
 use serde_json::Value;
 
+use super::validate::field;
 use crate::status::Cause;
 
 /// The variable of what a value was; rules that name it are asked of changes only.
@@ -46,8 +47,51 @@ fn evaluate(expression: &str, value: &Value, old: Option<&Value>) -> Option<cel:
     program.execute(&context).ok()
 }
 
+/// Is given rules, a value, what it was, and its path.
+type Take<'t, 'a> = dyn FnMut(&[Rule], &'a Value, Option<&'a Value>, &str) + 't;
+
+/// Calls `take` with each value that has rules, what it was, and its path.
+fn walk<'a>(types: &Types, of: TypeId, value: &'a Value, old: Option<&'a Value>, path: &str, take: &mut Take<'_, 'a>) {
+    if let Some(checks) = types.node(of).checks.as_ref().filter(|checks| !checks.rules.is_empty()) {
+        take(&checks.rules, value, old, path);
+    }
+    match (types.shape(of), value) {
+        (Shape::List { items, .. }, Value::Array(list)) => {
+            for (index, item) in list.iter().enumerate() {
+                walk(types, *items, item, None, &format!("{path}[{index}]"), take);
+            }
+        }
+        (Shape::Map { .. } | Shape::Object(_), Value::Object(map)) => {
+            for (key, item) in map {
+                let old = old.and_then(|old| old.get(key));
+                walk(types, types.field(of, key), item, old, &field(path, key), take);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether any rule would be asked of a value.
+pub(crate) fn any(types: &Types, of: TypeId, value: &Value) -> bool {
+    let mut found = false;
+    walk(types, of, value, None, "", &mut |_, _, _, _| found = true);
+    found
+}
+
+/// Checks a value, and all within it, by the rules of its type.
+pub(crate) fn check(
+    types: &Types,
+    of: TypeId,
+    value: &Value,
+    old: Option<&Value>,
+    path: &str,
+    causes: &mut Vec<Cause>,
+) {
+    walk(types, of, value, old, path, &mut |rules, value, old, path| judge(rules, value, old, path, causes));
+}
+
 /// Checks a value by rules.
-pub(crate) fn check(rules: &[Rule], value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+fn judge(rules: &[Rule], value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
     for rule in rules {
         if rule.expression.contains(OLD) && old.is_none() {
             continue;
@@ -105,7 +149,7 @@ mod tests {
             ("self.min.unknownFunction()", None, false),
         ] {
             let mut causes = Vec::new();
-            check(&[rule(expression)], &value, old, "spec", &mut causes);
+            judge(&[rule(expression)], &value, old, "spec", &mut causes);
             assert_eq!(!causes.is_empty(), refused, "{expression}");
         }
     }
