@@ -187,6 +187,11 @@ impl Status {
         status
     }
 
+    /// The server ends.
+    pub(crate) fn ending() -> Self {
+        Self::new(503, "ServiceUnavailable", "the embedded cluster ends".to_owned())
+    }
+
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(500, "InternalError", format!("Internal error occurred: {}", message.into()))
     }

@@ -92,10 +92,15 @@ impl Server {
             let list = get(&client, root, AGGREGATED).await?;
             groups.extend(list["items"].as_array().cloned().unwrap_or_default());
         }
+        // A test-bed may hold definitions of its own, which are no part of Kubernetes.
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        let definitions = get(&client, path, "application/json").await?;
+        let defined: Vec<&Value> =
+            definitions["items"].as_array().into_iter().flatten().map(|item| &item["spec"]["group"]).collect();
+        groups.retain(|group: &Value| !defined.contains(&&group["metadata"]["name"]));
         let mut types = BTreeMap::new();
         let mut columns = BTreeMap::new();
         for group in &mut groups {
-            // A test-bed may hold definitions of its own; only the groups of Kubernetes itself are kept below.
             let name = group["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             if let Some(metadata) = group["metadata"].as_object_mut() {
                 metadata.retain(|key, _| key == "name");

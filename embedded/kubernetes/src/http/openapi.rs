@@ -8,7 +8,6 @@ use ksail_kubernetes_schema::builtin_types_json;
 use serde_json::{Map, Value, json};
 
 use super::reply::{self, Reply};
-use super::router::Asked;
 use crate::api::Api;
 use crate::registry::{Kind, Registry};
 use crate::status::Status;
@@ -17,7 +16,7 @@ const REFERENCE: &str = "#/components/schemas/";
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// `/openapi/v3` and the documents below it.
-pub(crate) fn document(api: &Api, rest: &[&str], _asked: &Asked) -> Result<Reply, Status> {
+pub(crate) fn document(api: &Api, rest: &[&str]) -> Result<Reply, Status> {
     let registry = api.registry();
     if rest.is_empty() {
         return Ok(reply::json(200, &index(&registry)));
@@ -35,12 +34,6 @@ pub(crate) fn document(api: &Api, rest: &[&str], _asked: &Asked) -> Result<Reply
     let bytes = Bytes::from(serde_json::to_vec(&document).expect("a JSON value can be written"));
     api.documents.write().unwrap_or_else(PoisonError::into_inner).insert(path, bytes.clone());
     Ok(reply::bytes(200, bytes))
-}
-
-/// The second version is not served: clients of these years ask for the third.
-pub(crate) fn second(api: &Api, _asked: &Asked) -> Result<Reply, Status> {
-    let _ = api;
-    Err(Status::no_such_path())
 }
 
 fn index(registry: &Registry) -> Value {

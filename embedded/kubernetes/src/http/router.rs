@@ -115,6 +115,10 @@ pub(crate) async fn handle(api: Arc<Api>, request: Request, cancel: Cancellation
     if matches!(path.as_str(), "/healthz" | "/livez" | "/readyz") {
         return reply::text(200, "ok");
     }
+    // A connection may outlive the cluster, which may be open elsewhere by then.
+    if cancel.is_cancelled() {
+        return reply::refused(&Status::ending());
+    }
     let token = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     let user = match api.tokens.user(token) {
@@ -154,8 +158,8 @@ async fn route(api: &Arc<Api>, asked: &Asked, cancel: &CancellationToken) -> Res
         ["healthz" | "livez" | "readyz", ..] => Ok(reply::text(200, "ok")),
         [".well-known", "openid-configuration"] => Ok(discovery::issuer()),
         ["openid", "v1", "jwks"] => Ok(reply::json(200, &serde_json::json!({"keys": []}))),
-        ["openapi", "v3", rest @ ..] => openapi::document(api, rest, asked),
-        ["openapi", "v2"] => openapi::second(api, asked),
+        ["openapi", "v3", rest @ ..] => openapi::document(api, rest),
+        // The second version of OpenAPI is not served: clients of these years ask for the third.
         ["api"] => Ok(discovery::core(&registry, asked)),
         ["apis"] => Ok(discovery::groups(&registry, asked)),
         ["apis", group] => discovery::group(&registry, group),
@@ -229,8 +233,7 @@ async fn resource(api: &Arc<Api>, asked: &Asked, named: &Named, cancel: &Cancell
             allow("list")?;
             read::list(api, asked, named)
         }
-        (Some(name), true) if asked.query.contains_key("watch") && asked.flag("watch") => {
-            let _ = name;
+        (Some(_), true) if asked.query.contains_key("watch") && asked.flag("watch") => {
             watch::watch(api, asked, named, cancel)
         }
         (Some(_), true) => {
@@ -266,7 +269,7 @@ async fn resource(api: &Arc<Api>, asked: &Asked, named: &Named, cancel: &Cancell
 async fn create(api: &Arc<Api>, asked: &Asked, named: &Named) -> Result<Reply, Status> {
     let kind = &named.kind;
     let object = asked.object()?;
-    if let Some(review) = reviews::review(api, kind, named.namespace.as_deref(), &object, &asked.user) {
+    if let Some(review) = reviews::review(api, kind, &object, &asked.user) {
         return review.map(|review| reply::json(201, &review));
     }
     let sent = |field: &str| object["metadata"][field].as_str().filter(|text| !text.is_empty()).map(str::to_owned);

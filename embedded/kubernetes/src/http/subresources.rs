@@ -121,7 +121,13 @@ fn set_pointer(object: &mut Value, pointer: &str, value: Value) {
 async fn scale(api: &Arc<Api>, asked: &Asked, place: &Place, get: bool) -> Result<Reply, Status> {
     if get {
         let entry = api.store.get(&place.kind.store, &place.namespace, &place.name).ok_or_else(|| place.not_found())?;
-        return Ok(reply::json(200, &scale_of(place, &place.kind.convert_from_store(entry.object()))));
+        let object = place.kind.convert_from_store(entry.object());
+        let wanted = scale_paths(place).wanted;
+        if !place.kind.is_builtin() && object.pointer(&wanted).is_none() {
+            let path = wanted.replace('/', ".");
+            return Err(Status::internal(format!("the spec replicas field {path:?} does not exist")));
+        }
+        return Ok(reply::json(200, &scale_of(place, &object)));
     }
     let body = match asked.content_type() {
         "application/apply-patch+yaml" => crate::write::Body { bytes: &asked.body, yaml: true }.read()?,

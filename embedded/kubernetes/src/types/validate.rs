@@ -3,13 +3,14 @@
 use ksail_kubernetes_schema::{Checks, ListMerge, Node, Object, Shape, TypeId, Types};
 use serde_json::Value;
 
+use super::rules;
 use crate::merge::fields::item_step;
 use crate::status::Cause;
 
 /// The errors of one object that are collected at most.
 const MAX_CAUSES: usize = 100;
 
-fn field(path: &str, name: &str) -> String {
+pub(super) fn field(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
@@ -88,12 +89,22 @@ fn duplicates(types: &Types, items: TypeId, merge: &ListMerge, list: &[Value], p
 /// Checks a custom object by its schema.
 pub(crate) fn custom(types: &Types, of: TypeId, value: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    custom_at(types, of, value, old, "", &mut causes);
+    custom_at(types, of, value, "", &mut causes);
+    // Rules are asked of values that are what they take them for.
+    let blocking = ["FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTypeInvalid"];
+    if causes.iter().any(|cause| blocking.contains(&cause.reason)) {
+        if rules::any(types, of, value) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            causes.push(Cause::invalid("<nil>", &Value::Null, why));
+        }
+    } else {
+        rules::check(types, of, value, old, "", &mut causes);
+    }
     causes.truncate(MAX_CAUSES);
     causes
 }
 
-fn custom_at(types: &Types, of: TypeId, value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+fn custom_at(types: &Types, of: TypeId, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let node = types.node(of);
     if value.is_null() {
         if !node.nullable && !path.is_empty() {
@@ -111,16 +122,23 @@ fn custom_at(types: &Types, of: TypeId, value: &Value, old: Option<&Value>, path
     match (&node.shape, value) {
         (Shape::List { items, merge }, Value::Array(list)) => {
             for (index, item) in list.iter().enumerate() {
-                custom_at(types, *items, item, None, &format!("{path}[{index}]"), causes);
+                custom_at(types, *items, item, &format!("{path}[{index}]"), causes);
             }
-            if *merge != ListMerge::Atomic {
-                duplicates(types, *items, merge, list, path, causes);
+            let mut seen = std::collections::HashSet::new();
+            for (index, item) in list.iter().enumerate() {
+                let Some(step) = item_step(types, *items, merge, item) else { continue };
+                let shown = match merge {
+                    ListMerge::Map(keys) => keys.iter().map(|key| (key.to_string(), item[&**key].clone())).collect(),
+                    _ => item.clone(),
+                };
+                if !seen.insert(step) {
+                    causes.push(Cause::duplicate(format!("{path}[{index}]"), &shown));
+                }
             }
         }
         (Shape::Map { values, .. }, Value::Object(map)) => {
             for (key, item) in map {
-                let old = old.and_then(|old| old.get(key));
-                custom_at(types, *values, item, old, &field(path, key), causes);
+                custom_at(types, *values, item, &field(path, key), causes);
             }
         }
         (Shape::Object(object), Value::Object(map)) => {
@@ -131,8 +149,7 @@ fn custom_at(types: &Types, of: TypeId, value: &Value, old: Option<&Value>, path
                 if let Some(known) = object.fields.get(name.as_str())
                     && !(path.is_empty() && name == "metadata")
                 {
-                    let old = old.and_then(|old| old.get(name));
-                    custom_at(types, known.of, item, old, &field(path, name), causes);
+                    custom_at(types, known.of, item, &field(path, name), causes);
                 }
             }
         }
@@ -207,8 +224,13 @@ fn limits(checks: &Checks, node: &Node, value: &Value, path: &str, causes: &mut 
         if checks.min_length.is_some_and(|least| length < least) {
             say(format!("should be at least {} chars long", checks.min_length.unwrap_or_default()));
         }
-        if checks.max_length.is_some_and(|most| length > most) {
-            say(format!("may not be more than {} bytes", checks.max_length.unwrap_or_default()));
+        if let Some(most) = checks.max_length.filter(|most| length > *most) {
+            causes.push(Cause {
+                reason: "FieldValueTooLong",
+                field: path.to_owned(),
+                message: format!("Too long: may not be more than {most} bytes"),
+            });
+            return;
         }
         if let Some(pattern) = &checks.pattern
             && regex_lite::Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text))
@@ -297,6 +319,6 @@ fn meets(schema: &Value, value: &Value) -> bool {
         return false;
     }
     let mut causes = Vec::new();
-    custom_at(&types, of, value, None, "", &mut causes);
+    custom_at(&types, of, value, "", &mut causes);
     causes.is_empty()
 }

@@ -92,16 +92,12 @@ pub(crate) fn prepare(kind: &Kind, object: &mut Value, validation: Validation) -
     match validation {
         Validation::Strict if !unknown.is_empty() => {
             let said = unknown.join(", ");
-            Err(Status::bad_request(if kind.is_builtin() {
-                format!(
-                    "{} in version {:?} cannot be handled as a {}: strict decoding error: {said}",
-                    kind.kind(),
-                    kind.resource.version,
-                    kind.kind()
-                )
-            } else {
-                format!(".{}: strict decoding error: {said}", "").trim_start_matches(".: ").to_owned()
-            }))
+            Err(Status::bad_request(format!(
+                "{} in version {:?} cannot be handled as a {}: strict decoding error: {said}",
+                kind.kind(),
+                kind.resource.version,
+                kind.kind()
+            )))
         }
         Validation::Warn => Ok(unknown),
         _ => Ok(Vec::new()),

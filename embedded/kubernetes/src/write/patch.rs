@@ -29,7 +29,7 @@ impl PatchKind {
 }
 
 const ALLOWED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
-const ALLOWED_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
+const ALLOWED_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
 impl Api {
     /// Patches an object, or creates it by an apply.

@@ -41,8 +41,8 @@ async fn spawn(folder: &Path) -> (Child, Client) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     child.kill().unwrap();
-    child.wait().unwrap();
-    panic!("the child does not serve");
+    let ended = child.wait().unwrap();
+    panic!("the child does not serve: {ended}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

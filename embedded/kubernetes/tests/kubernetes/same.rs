@@ -8,6 +8,9 @@ use serde_json::Value;
 use crate::harness::{Client, Served};
 
 const REQUESTS: &str = include_str!("same.json");
+/// The definition of the custom resources among them.
+const DEFINITION: &str = include_str!("definition.json");
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 /// Fields whose values are chosen anew by each server.
 const CHOSEN: &[&str] = &[
     "uid",
@@ -100,6 +103,8 @@ async fn answers_are_those_of_a_real_server() {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::open(folder.path()).await;
     let namespace = format!("same-{}", std::process::id());
+    let group = format!("{namespace}.example.com");
+    let definition: Value = serde_json::from_str(&DEFINITION.replace("GROUP", &group)).unwrap();
     let both = [&real, &served.client];
     for client in both {
         let made = client.post("/api/v1/namespaces", &serde_json::json!({"metadata": {"name": namespace}})).await;
@@ -108,7 +113,13 @@ async fn answers_are_those_of_a_real_server() {
             .until(&format!("/api/v1/namespaces/{namespace}/serviceaccounts/default"), |answer| answer.code == 200)
             .await;
     }
-    let requests: Vec<Value> = serde_json::from_str(&REQUESTS.replace("NAMESPACE", &namespace)).unwrap();
+    for client in both {
+        let made = client.post(DEFINITIONS, &definition).await;
+        assert_eq!(made.code, 201, "{:?}", made.body);
+        client.until(&format!("/apis/{group}/v1/gs"), |answer| answer.code == 200).await;
+    }
+    let text = REQUESTS.replace("NAMESPACE", &namespace).replace("GROUP", &group);
+    let requests: Vec<Value> = serde_json::from_str(&text).unwrap();
     let mut found = Vec::new();
     for request in &requests {
         let text = |key: &str| request[key].as_str().unwrap_or("application/json");
@@ -128,6 +139,7 @@ async fn answers_are_those_of_a_real_server() {
         }
     }
     for client in both {
+        client.delete(&format!("{DEFINITIONS}/gs.{group}")).await;
         client.delete(&format!("/api/v1/namespaces/{namespace}")).await;
     }
     assert!(requests.len() > 100, "{} requests", requests.len());
