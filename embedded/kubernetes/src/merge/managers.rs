@@ -243,8 +243,7 @@ impl Managers {
         self.place(workflow, set, None, &named);
     }
 
-    /// A copy without entries of a subresource or with other fields reset is never needed; what a client sent as entries is kept
-    /// if it is empty (they are reset) or readable.
+    /// The entries that a client sent with an object, if it sent any.
     pub(crate) fn sent(object: &Value) -> Option<Self> {
         object["metadata"].get("managedFields").filter(|entries| !entries.is_null())?;
         Some(Self::of(object))
