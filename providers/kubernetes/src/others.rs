@@ -67,6 +67,8 @@ pub(crate) fn others(object: &Json) -> Vec<Others> {
         };
         let mut paths = BTreeSet::new();
         leaves(fields, ours, &Path::root(), &mut paths);
+        // Whoever adds a taint to a node, or takes its own away, writes the whole list; what is declared stays in it.
+        paths.remove(&Path::key("spec").child_key("taints"));
         if !paths.is_empty() || tool.is_some() {
             owned.entry((owner, tool.is_some())).or_default().extend(paths);
         }
