@@ -2,9 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
+use ksail_test_real::tell;
+use rustix::process::Signal;
+
+use crate::kills::{kills, seed, wait_for_operation};
 use crate::support::project::Project;
-use crate::support::{ChosenPorts, did_not_run, wait_until};
+use crate::support::{ChosenPorts, did_not_run, engine_pids, signal, wait_until};
 
 const QUICKSTART: &str = include_str!("../../../examples/quickstart/ksail.yaml");
 const SHOP: &str = include_str!("../../../examples/quickstart/k8s/shop.yaml");
@@ -154,4 +159,88 @@ fn a_dead_engine_is_started_and_the_cluster_is_as_it_was() {
     plan.says("1 to change").says("dev/engine/main");
     project.apply();
     project.is_settled();
+}
+
+/// How many commands are killed, where `KSAIL_TEST_KILLS` does not say.
+const KILLS: u32 = 30;
+/// Of so many runs, one may be over before its kill.
+const RUNS_PER_KILL: u32 = 4;
+/// One in so many kills takes the engine's process, and with it the API, too.
+const ENGINE_TOO: u32 = 5;
+/// Within which time after an operation's beginning a kill comes.
+const WITHIN: Duration = Duration::from_millis(250);
+
+/// What a command shall lead to: how many workers and pods, and what stands in the cluster then with a mark.
+struct Goal {
+    workers: usize,
+    replicas: usize,
+}
+
+impl Goal {
+    fn write(&self, project: &Project) {
+        project.write("ksail.yaml", &QUICKSTART.replace("workers: 2", &format!("workers: {}", self.workers)));
+        project.write("k8s/shop.yaml", &SHOP.replace("replicas: 2", &format!("replicas: {}", self.replicas)));
+    }
+
+    /// What the API shall list of what carries a mark.
+    fn marked(&self) -> Vec<String> {
+        let workers = ["node/dev-worker", "node/dev-worker2", "node/dev-worker3"];
+        let others = [
+            "configmap/settings",
+            "deployment.apps/web",
+            "job.batch/migrate",
+            "namespace/shop",
+            "node/dev-control-plane",
+            "service/web",
+        ];
+        let mut all: Vec<String> =
+            workers[..self.workers].iter().chain(&others).map(|name| (*name).to_owned()).collect();
+        all.sort();
+        all
+    }
+}
+
+#[test]
+fn kills_of_a_cluster_and_all_that_goes_into_it_lose_nothing() {
+    let project = written();
+    let wanted = kills(KILLS);
+    let mut random = seed();
+    let (mut cuts, mut runs) = (0, 0);
+    let _ports = ChosenPorts::lock();
+    while cuts < wanted {
+        assert!(runs < wanted * RUNS_PER_KILL, "only {cuts} of {runs} runs were cut");
+        runs += 1;
+        let goal = Goal { workers: random.usize(1..=3), replicas: random.usize(1..=4) };
+        goal.write(&project);
+        let destroys = random.u32(..4) == 0;
+        let command = [if destroys { "destroy" } else { "apply" }, "--auto-approve"];
+        let mut running = project.start(&command);
+        wait_for_operation(&mut running);
+        let micros = u64::try_from(WITHIN.as_micros()).unwrap_or(u64::MAX);
+        std::thread::sleep(Duration::from_micros(random.u64(..=micros)));
+        running.signal(Signal::KILL);
+        if random.u32(..ENGINE_TOO) == 0 {
+            engine_pids(project.path()).into_iter().for_each(|pid| signal(pid, Signal::KILL));
+        }
+        let killed = running.end();
+        cuts += u32::from(killed.code.is_none());
+        let again = project.run(&command);
+        assert!(again.code == Some(0), "run {runs} of {command:?} had said\n{}\n{again}", killed.err);
+        if destroys {
+            assert_eq!(project.run(&["state", "list"]).code(0).out, "", "run {runs} had said\n{}", killed.err);
+            assert!(project.engine_pids().is_empty(), "run {runs} had said\n{}", killed.err);
+            continue;
+        }
+        let plan = project.run(&["plan", "--detailed-exitcode"]);
+        assert!(plan.code == Some(0), "run {runs} had said\n{}\n{plan}", killed.err);
+        if let Some(kubectl) = Kubectl::of(&project) {
+            let kinds = "nodes,namespaces,configmaps,deployments,services,jobs";
+            let listed = kubectl.run(&["get", kinds, "-A", "-l", "ksail.io/lineage", "-o", "name"]);
+            let mut listed: Vec<&str> = listed.lines().collect();
+            listed.sort_unstable();
+            assert_eq!(listed, goal.marked(), "run {runs} had said\n{}", killed.err);
+        }
+    }
+    tell(&format!("a cluster and all that goes into it: {cuts} real cuts, {runs} runs"));
+    project.run(&["destroy", "--auto-approve"]).code(0);
 }

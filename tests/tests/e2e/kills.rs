@@ -194,23 +194,23 @@ impl<W: World> Storm<'_, W> {
     }
 }
 
-fn wait_for_operation(running: &mut Running) {
+pub(crate) fn wait_for_operation(running: &mut Running) {
     let began = Instant::now();
     while !running.has_said("operation ") && !running.is_over() && began.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_micros(300));
     }
 }
 
-fn seed() -> fastrand::Rng {
+pub(crate) fn seed() -> fastrand::Rng {
     let seed =
         std::env::var("KSAIL_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("KSAIL_TEST_SEED={seed}");
     fastrand::Rng::with_seed(seed)
 }
 
-fn kills(default: u32) -> u32 {
+pub(crate) fn kills(default: u32) -> u32 {
     std::env::var("KSAIL_TEST_KILLS").ok().and_then(|count| count.parse().ok()).map_or(default, |count: u32| {
-        // The real engine gets its share.
+        // Other storms get their share.
         if default == KILLS { count } else { (count * default).div_ceil(KILLS) }
     })
 }
