@@ -27,7 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ksail-provider-embedded", &["ksail-model", "ksail-kinds", "ksail-provider"]),
     ("ksail-provider-kubernetes", &["ksail-model", "ksail-kinds", "ksail-provider", "ksail-expressions"]),
     ("ksail-expressions", &[]),
-    ("ksail-embedded", &[]),
+    ("ksail-embedded", &["ksail-embedded-kubernetes"]),
     ("ksail-kubernetes-schema", &[]),
     ("ksail-embedded-kubernetes", &["ksail-kubernetes-schema"]),
     ("ksail-secrets", &["ksail-model"]),

@@ -331,7 +331,7 @@ impl Run {
             .values()
             .filter(|node| (node.action.is_change() || node.import.is_some()) && !touched.contains(&node.key))
             .filter(|node| matches!(node.seen, SeenAt::Absent | SeenAt::Present { .. }))
-            .filter(|node| !self.went_with_its_host(node))
+            .filter(|node| !self.went_with_its_host(node) && !self.comes_with_its_host(node))
             .collect();
         if nodes.is_empty() {
             return BTreeMap::new();
@@ -349,6 +349,14 @@ impl Run {
             .filter(|node| !waits_for_its_host(observed.get(&node.key), touched))
             .filter_map(|node| Some((node.key.clone(), difference(node, observed.get(&node.key)?)?)))
             .collect()
+    }
+
+    /// Whether the host of a node is made by this plan, or made anew: there is nothing in it to look at before, and a host that is
+    /// there already is what differs. It may lie in one that does not serve yet, so that nobody could tell.
+    fn comes_with_its_host(&self, node: &PlanNode) -> bool {
+        let host = node.declaration.as_ref().and_then(|declaration| declaration.host.clone()).map(RecordKey::current);
+        let host = host.and_then(|host| self.request.plan.nodes.get(&host));
+        host.is_some_and(|host| matches!(host.action, Action::Create | Action::Replace { .. }))
     }
 
     /// Whether the host of what is only to be forgotten is gone from the state: there is nothing left through which it could be

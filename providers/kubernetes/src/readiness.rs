@@ -12,6 +12,8 @@ use crate::wire::{at, number, text};
 const WAIT: &str = "ksail.io/wait";
 /// The annotation whose expression says whether an object can be used.
 const READY: &str = "ksail.io/ready";
+/// The taint of a node that is not ready.
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// Set on a claim that a provisioner is asked to fill.
 const PROVISIONER: [&str; 2] =
     ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
@@ -45,7 +47,7 @@ fn why_not(name: &ObjectName, object: &Json) -> Option<String> {
         ("apps", "ReplicaSet") | ("", "ReplicationController") => unseen(object).or_else(|| replica_set(object)),
         ("batch", "Job") => job(object),
         ("", "Pod") => pod(object),
-        ("", "Node") => condition(object, "Ready", true),
+        ("", "Node") => condition(object, "Ready", true).or_else(|| tainted(object)),
         ("", "Namespace") => match text(object, &["status", "phase"]) {
             Some("Active") => None,
             phase => Some(format!("its phase is {}", phase.unwrap_or("not set"))),
@@ -61,6 +63,13 @@ fn why_not(name: &ObjectName, object: &Json) -> Option<String> {
             unseen(object).or_else(|| condition(object, "Ready", false)).or_else(|| condition(object, "Stalled", false))
         }
     }
+}
+
+/// A node that has just become ready takes no pods until the taint that says otherwise is gone.
+fn tainted(node: &Json) -> Option<String> {
+    let taints = at(node, &["spec", "taints"]).and_then(Json::as_array)?;
+    let is_there = taints.iter().any(|taint| taint["key"] == NOT_READY);
+    is_there.then(|| format!("it still carries the taint {NOT_READY}"))
 }
 
 /// What an expression says of the object.
@@ -283,6 +292,18 @@ mod tests {
     fn check(kind: &str, object: Json, expected: Option<&str>) {
         let name = ObjectName::parse(&format!("{kind}/a/b")).unwrap();
         assert_eq!(why_not(&name, &object).as_deref(), expected, "{kind}");
+    }
+
+    #[test]
+    fn a_node_is_ready_once_pods_may_go_there() {
+        let node = |status: &str, taint: &str| {
+            json!({"metadata": {}, "spec": {"taints": [{"key": taint, "effect": "NoSchedule"}]},
+                   "status": {"conditions": [{"type": "Ready", "status": status}]}})
+        };
+        check("Node", node("True", "gpu"), None);
+        check("Node", node("False", "gpu"), Some("Ready is False"));
+        let told = "it still carries the taint node.kubernetes.io/not-ready";
+        check("Node", node("True", "node.kubernetes.io/not-ready"), Some(told));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ksail_model::{Declaration, Preview, Readiness, Record, RecordKey, Seen, Value};
+use ksail_model::{Declaration, Preview, Readiness, Record, RecordKey, Seen, Status, Value};
 
 use super::{Situation, record_is_whole};
 use crate::diff::{Difference, diff};
@@ -61,10 +61,12 @@ impl Situation<'_> {
             let changes = changes.into_iter().chain(gone).collect();
             return self.replacement(node, declared, reason, changes);
         }
-        let not_ready = seen.and_then(|seen| match &seen.readiness {
-            Readiness::NotReady(why) => Some(why.clone()),
-            Readiness::Ready => None,
-        });
+        let not_ready = match (seen.map(|seen| &seen.readiness), &record.status) {
+            (Some(Readiness::NotReady(why)), _) => Some(why.clone()),
+            // It is looked at once its host serves.
+            (None, Status::NotReady { why }) if node.seen == SeenAt::Deferred => Some(why.clone()),
+            _ => None,
+        };
         if !changes.is_empty() {
             if let Some(Preview::Refused { message, hint }) = self.preview {
                 return self.blocked(Blocked::Refused { message: message.clone(), hint: hint.clone() });

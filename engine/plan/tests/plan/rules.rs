@@ -467,6 +467,22 @@ fn a_host_that_is_brought_to_serve() {
 }
 
 #[test]
+fn what_was_not_ready_in_a_host_that_is_brought_to_serve_is_waited_for() {
+    let inside = || declared("thing/in", json!({})).on("host/h");
+    let mut bench = Bench::applied([declared("host/h", json!({"v": 1})), inside()]);
+    let record = bench.snapshot.records.get_mut(&key("thing/in")).unwrap();
+    Arc::make_mut(record).status = ksail_model::Status::NotReady { why: "it is starting".to_owned() };
+    bench.not_ready("host/h").not_serving("thing/in", "host/h");
+    bench.declare([declared("host/h", json!({"v": 2})), inside()]);
+    bench.check(
+        "host/h: update; declaration_changed; v: 1 → 2 (declared)
+         thing/in: wait; not_ready it is starting; seen later
+         0 update host/h
+         1 wait thing/in after 0 serving",
+    );
+}
+
+#[test]
 fn a_host_in_a_host_that_is_brought_to_serve() {
     let inside = |x: i64| declared("thing/in", json!({"x": x})).on("host/inner");
     let inner = || declared("host/inner", json!({})).on("host/outer");
