@@ -83,6 +83,8 @@ codes! {
         "The annotation `ksail.io/ready` is CEL over `self`, the object, and is true once the object can be used: `self.status.phase == 'Ready'`. `docs/objects.md` lists the functions.";
     SECRET_SOURCE = 157, "a value of a Secret cannot be taken from where it says",
         "A value of a Secret is `${NAME}`, `${file:path}` or `${exec:program arguments}`, and nothing beside it, or stands there itself. The file is relative to the project's folder and must be there.";
+    NOT_OF_ITS_KIND = 158, "an object is not as its kind has it",
+        "The server would refuse it: a field that the kind does not have, a value of another type, or a field that is missing. Types are those of the Kubernetes that the message names.";
     MATCHES_NOTHING = 160, "the rule matches no resource",
         "Nothing that is declared has an address that begins so. `ksail plan` and `ksail state list` show addresses.";
     CANNOT_COEXIST = 161, "create-before-destroy is not possible for this kind",

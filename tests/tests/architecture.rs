@@ -10,7 +10,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("ksail-model", &[]),
     ("ksail-kinds", &["ksail-model"]),
-    ("ksail-compiler", &["ksail-model", "ksail-kinds"]),
+    ("ksail-compiler", &["ksail-model", "ksail-kinds", "ksail-kubernetes-schema"]),
     ("ksail-records", &["ksail-model"]),
     ("ksail-plan", &["ksail-model", "ksail-records"]),
     ("ksail-provider", &["ksail-model"]),

@@ -5,6 +5,7 @@ mod edges;
 mod object;
 mod references;
 mod scalar;
+mod schema;
 mod scopes;
 mod secret_value;
 
@@ -43,6 +44,7 @@ pub(crate) fn declare(
     let mut reader = Reader {
         loaded,
         project,
+        is_known: host.is_some(),
         texts: Texts::default(),
         entries: Vec::new(),
         objects: Vec::new(),
@@ -98,6 +100,8 @@ pub fn manifest_text(text: &str, document: usize, path: &Path) -> Result<String,
 struct Reader<'a> {
     loaded: &'a Loaded,
     project: &'a dyn Project,
+    /// Whether the types of the cluster are those that this version knows.
+    is_known: bool,
     texts: Texts,
     /// Of each file, which entries mean it.
     entries: Vec<Vec<usize>>,
@@ -137,6 +141,14 @@ impl Reader<'_> {
         }
         match Object::read(node, file.1, document, at) {
             Ok(object) => {
+                for wrong in if self.is_known { schema::judge(node) } else { Vec::new() } {
+                    let error = Diagnostic::error(codes::NOT_OF_ITS_KIND, wrong.message);
+                    let error = match wrong.hint {
+                        Some(hint) => error.hint(hint),
+                        None => error,
+                    };
+                    self.problems.push(self.texts.label(error, wrong.place, ""));
+                }
                 for (part, place) in &object.sources {
                     self.source(part, *place);
                 }

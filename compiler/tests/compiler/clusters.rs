@@ -89,3 +89,54 @@ fn nodes_must_be_there_and_versions_be_some() {
     let said = render(&loaded, &ksail_compiler::validate(&loaded));
     assert!(said.contains("`spec.nodes` needs nodes that ksail makes"), "{said}");
 }
+
+#[test]
+fn objects_are_judged_before_there_is_a_server() {
+    let manifest = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, lables: {a: b}}
+spec:
+  replicas: \"2\"
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      continers: []
+      containers:
+        - name: web
+          imagePullPolicy: always
+          env: [{name: A, value: 1}]
+          ports: {containerPort: 80}
+          resources: {limits: {cpu: 1, memory: 1Gi}}
+---
+apiVersion: extensions/v1beta1
+kind: Ingress
+metadata: {name: old}
+---
+apiVersion: apps/v1beta1
+kind: Deployment
+metadata: {name: old}
+---
+apiVersion: example.com/v1
+kind: Thing
+metadata: {name: any}
+spec: {what: ever}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: s}
+stringData: {a: 12345}
+";
+    let world = World { manifests: [("app.yaml".to_owned(), manifest.to_owned())].into(), ..World::default() };
+    let errors =
+        built(&sources(&with_spec(&format!("{HEAD}  manifests: [app.yaml]\n"))), &world).map(drop).unwrap_err();
+    let told: Vec<String> = errors
+        .iter()
+        .map(|error| match &error.hint {
+            Some(hint) => format!("{error} ({hint})"),
+            None => error.to_string(),
+        })
+        .collect();
+    insta::assert_snapshot!(told.join("\n"));
+    assert!(!told.join("").contains("12345"), "values of Secrets are told nowhere");
+}
