@@ -233,6 +233,14 @@ impl<'a> Builder<'a> {
                 }
                 continue;
             }
+            // It goes with its host and is made anew somewhere else: only then, or an apply that ends in between would leave the old
+            // one in a host that stays, and no record of it.
+            let left = left_host(node, record);
+            if let (Some(host), Some(&create)) = (&left, self.forward.get(key))
+                && let Some(end) = self.end(host)
+            {
+                self.link(end, create, Condition::Exists);
+            }
             if let Some(own) = own_delete {
                 self.after_host(&record.declaration, node.seen == SeenAt::Deferred, own);
                 self.after_successor(key, record, own);
@@ -242,6 +250,9 @@ impl<'a> Builder<'a> {
                 record.declaration.host.as_ref() != Some(address) && edges.all(|edge| edge.strength == Strength::Soft)
             };
             for needed in needed_by(&record.declaration) {
+                if left.as_ref().is_some_and(|host| host.address == needed) {
+                    continue;
+                }
                 let firm = if soft(&needed) { Firm::Softly } else { Firm::Recorded };
                 let still_needed = node
                     .declaration
@@ -439,6 +450,14 @@ impl<'a> Builder<'a> {
             })
             .collect())
     }
+}
+
+/// The host that a resource goes with, if it is made anew in another one.
+fn left_host(node: &PlanNode, record: &Record) -> Option<RecordKey> {
+    let replaced = node.with_host && matches!(node.action, Action::Replace { .. });
+    let before = record.declaration.host.as_ref().filter(|_| replaced)?;
+    let after = node.declaration.as_ref().and_then(|declaration| declaration.host.as_ref());
+    (after != Some(before)).then(|| RecordKey::current(before.clone()))
 }
 
 fn estimate(what: StepDo, record: Option<&Record>, schema: Option<&KindSchema>) -> u64 {

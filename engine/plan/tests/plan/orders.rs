@@ -180,6 +180,16 @@ fn what_stands_in_a_host_from_outside_goes_before_the_host() {
 }
 
 #[test]
+fn what_leaves_a_host_that_is_made_anew_is_made_after_the_old_host_is_gone() {
+    // Otherwise an apply that ends in between leaves the old one in a host that a later plan may keep.
+    let mut bench =
+        Bench::applied([declared("host/h", json!({"size": 1})), declared("thing/in", json!({})).on("host/h")]);
+    bench.declare([declared("host/h", json!({"size": 2})), declared("thing/in", json!({}))]);
+    let plan = bench.plan();
+    assert!(comes_before(&plan, (Delete, "host/h"), (Create, "thing/in")), "{}", shown(&plan));
+}
+
+#[test]
 fn what_no_longer_needs_it_changes_before_it_goes() {
     let mut bench =
         Bench::applied([declared("thing/a", json!({})), declared("thing/user", json!({"x": 1})).needs("thing/a")]);
