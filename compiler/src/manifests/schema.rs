@@ -103,7 +103,8 @@ impl Judge<'_> {
         }
         for name in &fields.required {
             let is_there = entries.iter().any(|entry| entry.key == **name && !entry.value.is_null());
-            if !is_there && !(path.is_empty() && &**name == "status") {
+            let is_the_servers = path.is_empty() && &**name == "status";
+            if !is_there && !is_the_servers {
                 let below = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
                 self.wrong(&format!("`{below}` is missing"), None, node.place);
             }

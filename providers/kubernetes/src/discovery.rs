@@ -67,6 +67,13 @@ impl Discovery {
         apis.iter().find(|api| Some(api.version.as_str()) == version).or_else(|| apis.first())
     }
 
+    /// The kind of a group whose name is most like this one, if one is.
+    pub(crate) fn nearest(&self, group: &str, kind: &str) -> Option<&str> {
+        let kinds = self.kinds.keys().filter(|(known, _)| known == group).map(|(_, kind)| kind.as_str());
+        let near = kinds.map(|known| (strsim::damerau_levenshtein(known, kind), known)).min()?;
+        (near.0 <= (kind.len() / 3).max(1)).then_some(near.1)
+    }
+
     /// Whether it is certain which kinds a group has.
     pub(crate) fn is_certain(&self, group: &str) -> bool {
         !self.stale.iter().any(|stale| stale == group)

@@ -2,7 +2,7 @@
 //!
 //! Pods of DaemonSets, mirror pods and pods that are over stay: they go with the node. Where not all others leave before the
 //! deadline, the node is given back to the scheduler and the message names what holds it. A kill leaves the node cordoned and some
-//! pods evicted; the next deletion goes on.
+//! pods evicted: the next deletion goes on, and a node that shall stay is not ready until a wait has given it back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,6 +25,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How many pods a message names.
 const MOST_NAMED: usize = 5;
+
+/// Whether a drain that was cut off has left the node cordoned.
+pub(crate) fn was_cut_off(node: &Json) -> bool {
+    let managers = at(node, &["metadata", "managedFields"]).and_then(Json::as_array);
+    let is_ours =
+        |entry: &Json| entry["manager"] == MANAGER && at(entry, &["fieldsV1", "f:spec", "f:unschedulable"]).is_some();
+    at(node, &["spec", "unschedulable"]) == Some(&Json::Bool(true))
+        && managers.is_some_and(|managers| managers.iter().any(is_ours))
+}
+
+/// Gives a node back to the scheduler.
+pub(crate) async fn give_back(call: &Call, what: &str, node: &str) -> Result<(), CallError> {
+    cordon(call, what, node, false).await
+}
 
 /// Takes all pods off a node that can be elsewhere.
 pub(crate) async fn drain(call: &Call, what: &str, node: &str) -> Result<(), CallError> {
@@ -133,7 +147,19 @@ async fn evict(call: &Call, what: &str, pod: &Json) -> Result<Option<String>, Ca
 mod tests {
     use serde_json::json;
 
-    use super::must_leave;
+    use super::{must_leave, was_cut_off};
+
+    #[test]
+    fn a_node_that_a_drain_left_cordoned_is_told_from_one_that_a_person_cordoned() {
+        let node = |manager: &str, unschedulable: bool| {
+            json!({"metadata": {"managedFields": [{"manager": manager, "fieldsV1": {"f:spec": {"f:unschedulable": {}}}}]},
+                   "spec": {"unschedulable": unschedulable}})
+        };
+        assert!(was_cut_off(&node("ksail-drain", true)));
+        assert!(!was_cut_off(&node("kubectl-cordon", true)));
+        assert!(!was_cut_off(&node("ksail-drain", false)));
+        assert!(!was_cut_off(&json!({"metadata": {}})));
+    }
 
     #[test]
     fn what_goes_with_the_node_may_stay() {

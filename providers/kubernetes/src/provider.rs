@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::call::Call;
 use crate::connection::{Connection, Session};
 use crate::controllers::Controllers;
-use crate::discovery::Api;
+use crate::discovery::{Api, Discovery};
 use crate::drain;
 use crate::explain::explain;
 use crate::name::ObjectName;
@@ -308,6 +308,11 @@ async fn preview_one(call: &Call, request: &PreviewRequest, absent: &BTreeSet<St
     let what = format!("preview {name}");
     let api = match call.api(&what, &name, wanted_version(Some(spec))).await {
         Ok(Some(api)) => api,
+        // To a group of Kubernetes itself nobody adds a kind.
+        Ok(None) if !name.group.contains('.') => {
+            let kinds = call.kinds().await.ok();
+            return no_such_kind(kinds.as_deref(), &name);
+        }
         // Its kind may be part of the same plan.
         _ => return Preview::Unavailable,
     };
@@ -381,6 +386,15 @@ async fn stand_ins(
         live.and_then(|live| secrets::text_of(live, name, path)).unwrap_or_else(|| placeholder(name, path))
     };
     Ok(secrets.into_iter().map(|(path, secret)| (path.clone(), SecretText::new(text(&path, secret)))).collect())
+}
+
+/// What is said of a kind that the server does not serve and that no definition can bring.
+fn no_such_kind(kinds: Option<&Discovery>, name: &ObjectName) -> Preview {
+    let near = kinds.and_then(|kinds| kinds.nearest(&name.group, &name.kind));
+    Preview::Refused {
+        message: format!("the server serves no kind {}", name.group_kind()),
+        hint: near.map(|near| format!("did you mean `{near}`?")),
+    }
 }
 
 fn placeholder(name: &ObjectName, path: &Path) -> String {
@@ -573,6 +587,10 @@ impl Provider for KubernetesProvider {
             let Some(live) = live else {
                 return Err(call.refused(&what, "it is not there").hint("plan again"));
             };
+            if is_node(&target.address) && drain::was_cut_off(&live) {
+                drain::give_back(&call, &what, &name.name).await?;
+                continue;
+            }
             let over = Instant::now() >= last_look || hopeless(&name, &live);
             let mut found = applied(&call, &api, &name, target.spec.as_ref(), live.clone());
             if !found.seen.readiness.is_ready() && controllers.have_none(&call, &api, &name, &live).await {

@@ -47,7 +47,7 @@ fn why_not(name: &ObjectName, object: &Json) -> Option<String> {
         ("apps", "ReplicaSet") | ("", "ReplicationController") => unseen(object).or_else(|| replica_set(object)),
         ("batch", "Job") => job(object),
         ("", "Pod") => pod(object),
-        ("", "Node") => condition(object, "Ready", true).or_else(|| tainted(object)),
+        ("", "Node") => condition(object, "Ready", true).or_else(|| tainted(object)).or_else(|| cordoned(object)),
         ("", "Namespace") => match text(object, &["status", "phase"]) {
             Some("Active") => None,
             phase => Some(format!("its phase is {}", phase.unwrap_or("not set"))),
@@ -70,6 +70,11 @@ fn tainted(node: &Json) -> Option<String> {
     let taints = at(node, &["spec", "taints"]).and_then(Json::as_array)?;
     let is_there = taints.iter().any(|taint| taint["key"] == NOT_READY);
     is_there.then(|| format!("it still carries the taint {NOT_READY}"))
+}
+
+/// A drain that was cut off is no person's will.
+fn cordoned(node: &Json) -> Option<String> {
+    crate::drain::was_cut_off(node).then(|| "a drain that was cut off has left it cordoned".to_owned())
 }
 
 /// What an expression says of the object.

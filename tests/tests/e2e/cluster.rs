@@ -149,6 +149,39 @@ fn nodes_come_and_go_with_a_drain_and_are_upgraded() {
 }
 
 #[test]
+fn taints_go_as_they_came_and_a_drain_that_was_cut_off_is_taken_back() {
+    let project = applied();
+    let file = project.read("ksail.yaml");
+    let tainted = "  nodes:\n    - name: worker-1\n      taints: [{key: gpu, effect: NoSchedule}]\n";
+    project.write("ksail.yaml", &format!("{file}{tainted}"));
+    project.apply();
+    project.write("ksail.yaml", &file);
+    assert_eq!(project.changes(&[]), ["dev/node/worker-1: update"]);
+    project.apply();
+    project.is_settled();
+    let Some(kubectl) = Kubectl::of(&project) else { return };
+    let taints = |node: &str| kubectl.run(&["get", "node", node, "-o", "jsonpath={.spec.taints}"]);
+    assert_eq!(taints("dev-worker2"), "");
+    // What keeps workloads off a control plane goes with the last worker.
+    assert!(taints("dev-control-plane").contains("NoSchedule"));
+    project.write("ksail.yaml", &file.replace("workers: 2", "workers: 0"));
+    project.apply();
+    project.is_settled();
+    assert_eq!(taints("dev-control-plane"), "");
+    wait_until("both pods on the control plane", || {
+        kubectl.nodes_of_pods() == ["dev-control-plane", "dev-control-plane"]
+    });
+    project.write("ksail.yaml", &file);
+    project.apply();
+    let cordoned = "{\"spec\":{\"unschedulable\":true}}";
+    kubectl.run(&["patch", "node", "dev-worker", "--type=merge", "-p", cordoned, "--field-manager=ksail-drain"]);
+    project.run(&["plan"]).says("a drain that was cut off");
+    project.apply();
+    project.is_settled();
+    assert_eq!(kubectl.run(&["get", "node", "dev-worker", "-o", "jsonpath={.spec.unschedulable}"]), "");
+}
+
+#[test]
 fn a_dead_engine_is_started_and_the_cluster_is_as_it_was() {
     let project = written();
     // The ports of a dead engine are free for others.

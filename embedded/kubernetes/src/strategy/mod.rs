@@ -119,21 +119,6 @@ impl Api {
                 protect(object, "kubernetes.io/pv-protection");
                 object["status"]["lastPhaseTransitionTime"] = crate::api::now().into();
             }
-            "/nodes" => {
-                // Until its kubelet says otherwise nothing is put there; see the stages of nodes.
-                object["spec"]["taints"] = object["spec"]["taints"].take();
-                let taints = object["spec"]["taints"].as_array().cloned().unwrap_or_default();
-                let key = "node.kubernetes.io/not-ready";
-                if self.settings.controllers && !taints.iter().any(|taint| taint["key"] == key) {
-                    let mut taints = taints;
-                    taints.push(json!({"key": key, "effect": "NoSchedule"}));
-                    object["spec"]["taints"] = Value::Array(taints);
-                } else if taints.is_empty()
-                    && let Some(spec) = object["spec"].as_object_mut()
-                {
-                    spec.remove("taints");
-                }
-            }
             "batch/jobs" => job_selector(object),
             "apiextensions.k8s.io/customresourcedefinitions" => definition::prepare(object, None),
             "apiregistration.k8s.io/apiservices" => {}
