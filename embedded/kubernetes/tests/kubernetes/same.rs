@@ -71,6 +71,15 @@ fn without_controllers(mut answer: Value) -> Value {
     } else if let Some(metadata) = answer["metadata"].as_object_mut() {
         metadata.remove("annotations");
     }
+    // A new node has no taint of its own here: see `docs/embedded.md`.
+    if answer["kind"] == "Node"
+        && let Some(spec) = answer["spec"].as_object_mut()
+    {
+        if let Some(taints) = spec.get_mut("taints").and_then(Value::as_array_mut) {
+            taints.retain(|taint| taint["key"] != "node.kubernetes.io/not-ready");
+        }
+        spec.retain(|key, value| key != "taints" || value.as_array().is_some_and(|taints| !taints.is_empty()));
+    }
     if answer["kind"] == "Deployment" {
         answer["status"] = Value::Null;
     }
