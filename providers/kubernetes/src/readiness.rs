@@ -47,7 +47,10 @@ fn why_not(name: &ObjectName, object: &Json) -> Option<String> {
         ("apps", "ReplicaSet") | ("", "ReplicationController") => unseen(object).or_else(|| replica_set(object)),
         ("batch", "Job") => job(object),
         ("", "Pod") => pod(object),
-        ("", "Node") => condition(object, "Ready", true).or_else(|| tainted(object)).or_else(|| cordoned(object)),
+        // One that is only an object may have no kubelet that ever says so.
+        ("", "Node") if is_node(object) => {
+            condition(object, "Ready", true).or_else(|| tainted(object)).or_else(|| cordoned(object))
+        }
         ("", "Namespace") => match text(object, &["status", "phase"]) {
             Some("Active") => None,
             phase => Some(format!("its phase is {}", phase.unwrap_or("not set"))),
@@ -63,6 +66,11 @@ fn why_not(name: &ObjectName, object: &Json) -> Option<String> {
             unseen(object).or_else(|| condition(object, "Ready", false)).or_else(|| condition(object, "Stalled", false))
         }
     }
+}
+
+/// Whether an object is a node that was declared as such.
+fn is_node(object: &Json) -> bool {
+    crate::mark::read(object).is_some_and(|mark| mark.address.kind() == ksail_kinds::NODE)
 }
 
 /// A node that has just become ready takes no pods until the taint that says otherwise is gone.
@@ -302,13 +310,15 @@ mod tests {
     #[test]
     fn a_node_is_ready_once_pods_may_go_there() {
         let node = |status: &str, taint: &str| {
-            json!({"metadata": {}, "spec": {"taints": [{"key": taint, "effect": "NoSchedule"}]},
-                   "status": {"conditions": [{"type": "Ready", "status": status}]}})
+            json!({"metadata": {"labels": {"ksail.io/lineage": "l"}, "annotations": {"ksail.io/address": "dev/node/worker-0",
+                       "ksail.io/operation": "op", "ksail.io/generation": "1"}},
+                   "spec": {"taints": [{"key": taint, "effect": "NoSchedule"}]}, "status": {"conditions": [{"type": "Ready", "status": status}]}})
         };
         check("Node", node("True", "gpu"), None);
         check("Node", node("False", "gpu"), Some("Ready is False"));
         let told = "it still carries the taint node.kubernetes.io/not-ready";
         check("Node", node("True", "node.kubernetes.io/not-ready"), Some(told));
+        check("Node", json!({"metadata": {}}), None);
     }
 
     #[test]

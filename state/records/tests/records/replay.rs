@@ -132,7 +132,7 @@ fn random_journals_reach_far() {
     use proptest::strategy::{Strategy as _, ValueTree as _};
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut taken, mut sealed, mut moved, mut deposed) = (0, 0, 0, 0);
-    for _ in 0..200 {
+    for _ in 0..400 {
         let entries = legal(&arbitrary::entries().new_tree(&mut runner).unwrap().current());
         taken += entries.len();
         let (state, history) = replay(empty(), &entries);
