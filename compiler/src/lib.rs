@@ -16,6 +16,7 @@ mod layers;
 mod loaded;
 mod manifests;
 mod mask;
+mod nodes;
 mod reference_page;
 mod rules;
 mod shape;

@@ -5,8 +5,9 @@ use ksail_model::{Diagnostic, Path, Selector, Step};
 use crate::codes;
 use crate::compile::addresses;
 use crate::endpoints::{self, RegistryPlace};
-use crate::format::{Distribution, NodeRole, Provider};
+use crate::format::{Distribution, Provider};
 use crate::loaded::Loaded;
+use crate::nodes::{self, Node};
 use crate::{standing, versions};
 
 /// All that is wrong with a configuration by itself, errors and warnings: what was found on reading, contradictions, and a
@@ -387,24 +388,14 @@ impl Judge<'_> {
             }
             return;
         }
-        let counts = [
-            (NodeRole::ControlPlane, "control-plane", cluster.control_planes.unwrap_or(0).max(1)),
-            (NodeRole::Worker, "worker", cluster.workers.unwrap_or(0)),
-        ];
-        let names: Vec<(NodeRole, String)> = counts
-            .iter()
-            .flat_map(|(role, word, count)| (0..*count).map(move |index| (*role, format!("{word}-{index}"))))
-            .collect();
+        let nodes = nodes::of(cluster);
         for (index, rule) in self.loaded.config.spec.nodes.iter().enumerate() {
-            let fits = |(role, name): &(NodeRole, String)| {
-                rule.role.is_none_or(|wanted| wanted == *role) && rule.name.as_ref().is_none_or(|wanted| wanted == name)
-            };
-            if !names.iter().any(fits) {
+            if !nodes.iter().any(|node| rule.concerns(node)) {
                 let path = match &rule.name {
                     Some(_) => element("spec.nodes", index, "name"),
                     None => element("spec.nodes", index, "role"),
                 };
-                let known: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+                let known: Vec<String> = nodes.iter().map(Node::name).collect();
                 let warning = Diagnostic::warning(codes::MATCHES_NOTHING, "no node is of this name and role");
                 self.push(warning.hint(format!("the nodes are {}", known.join(", "))), &path, "");
             }

@@ -8,7 +8,8 @@ use ksail_model::{
 
 use super::resources::{Builder, EMBEDDED, KUBERNETES, choose_port, derived};
 use crate::catalogue::EMBEDDED_KUBERNETES;
-use crate::format::{NodeRole, NodeRule, Taint};
+use crate::format::{NodeRole, Taint};
+use crate::nodes::{self, Node};
 use crate::{manifests, versions};
 
 /// Ports that are tried first for the API.
@@ -16,8 +17,6 @@ const API_PORTS: std::ops::RangeInclusive<u16> = 6443..=6459;
 
 /// The role that a node's label tells, as kubeadm and kind set it; it has no value.
 const ROLE_LABEL: &str = "node-role.kubernetes.io/";
-const CONTROL_PLANE: &str = "control-plane";
-const WORKER: &str = "worker";
 
 impl Builder<'_> {
     /// The cluster, its nodes and its objects.
@@ -25,18 +24,16 @@ impl Builder<'_> {
         self.provider(KUBERNETES);
         let (version, version_origin) = self.kubernetes_version();
         let cluster = self.api(&version, &version_origin);
-        let config = &self.loaded.config.spec.cluster;
-        let (control_planes, workers) = (config.control_planes.unwrap_or(0).max(1), config.workers.unwrap_or(0));
-        let roles = [(NodeRole::ControlPlane, control_planes), (NodeRole::Worker, workers)];
-        let mut first_of = Vec::new();
-        for (role, count) in roles {
-            let mut made = Vec::new();
-            for index in 0..count {
-                let node = self.node(&cluster, role, index, workers == 0, (&version, &version_origin));
+        let nodes = nodes::of(&self.loaded.config.spec.cluster);
+        let is_alone = !nodes.iter().any(|node| node.role == NodeRole::Worker);
+        let mut control_planes = Vec::new();
+        for node in &nodes {
+            let declaration = self.node(&cluster, node, is_alone, (&version, &version_origin));
+            match node.role {
+                NodeRole::ControlPlane => control_planes.push(self.add(declaration)),
                 // An upgrade goes from the control planes to the workers.
-                made.push(self.add(Declaration { edges: edges_to(&first_of), ..node }));
+                NodeRole::Worker => drop(self.add(Declaration { edges: edges_to(&control_planes), ..declaration })),
             }
-            first_of = made;
         }
         let problems = manifests::declare(self.loaded, self.project, KUBERNETES, Some(&cluster), &mut self.graph);
         self.problems.extend(problems);
@@ -70,18 +67,17 @@ impl Builder<'_> {
     fn node(
         &self,
         cluster: &Address,
-        role: NodeRole,
-        index: u32,
+        node: &Node,
         is_alone: bool,
         (version, version_origin): (&str, &Origin),
     ) -> Declaration {
-        let (word, field) = match role {
-            NodeRole::ControlPlane => (CONTROL_PLANE, "spec.cluster.controlPlanes"),
-            NodeRole::Worker => (WORKER, "spec.cluster.workers"),
+        let field = match node.role {
+            NodeRole::ControlPlane => "spec.cluster.controlPlanes",
+            NodeRole::Worker => "spec.cluster.workers",
         };
-        let name = format!("{word}-{index}");
+        let word = node.role.word();
         // As kind names them, so that people find what they know.
-        let number = if index == 0 { String::new() } else { (index + 1).to_string() };
+        let number = if node.index == 0 { String::new() } else { (node.index + 1).to_string() };
         let object = format!("{}-{word}{number}", self.cluster);
         let mut origins = Origins::all(self.origin(field));
         let metadata = |part: &str, key: &str| Path::key("metadata").child_key(part).child_key(key);
@@ -89,12 +85,12 @@ impl Builder<'_> {
         origins.set(metadata("labels", &labels[0].0), derived("its role"));
         origins.set(metadata("annotations", KUBELET_VERSION), version_origin.clone());
         let mut taints = Vec::new();
-        if role == NodeRole::ControlPlane && !is_alone {
+        if node.role == NodeRole::ControlPlane && !is_alone {
             taints.push(Value::map([("key", "node-role.kubernetes.io/control-plane"), ("effect", "NoSchedule")]));
             origins.set(Path::key("spec").child_key("taints"), derived("workloads go to the workers"));
         }
         for (position, rule) in self.loaded.config.spec.nodes.iter().enumerate() {
-            if !concerns(rule, role, &name) {
+            if !rule.concerns(node) {
                 continue;
             }
             let entry = Path::key("spec").child_key("nodes").child(Step::Index(position));
@@ -108,12 +104,11 @@ impl Builder<'_> {
             }
             taints.extend(rule.taints.iter().map(taint));
         }
-        let mut metadata = vec![
+        let metadata = [
             ("name", Value::from(object.as_str())),
             ("labels", Value::map(labels)),
             ("annotations", Value::map([(KUBELET_VERSION, version)])),
         ];
-        metadata.sort_by_key(|(key, _)| *key);
         let mut spec = vec![
             ("apiVersion", Value::from("v1")),
             ("fieldManager", Value::from(manifests::MANAGER)),
@@ -124,7 +119,7 @@ impl Builder<'_> {
             spec.push(("spec", Value::map([("taints", Value::List(taints))])));
         }
         Declaration {
-            address: self.address(NODE, &name),
+            address: self.address(NODE, &node.name()),
             kind_version: BuiltinKinds.schema(NODE).map_or(1, |schema| schema.version),
             provider: KUBERNETES.to_owned(),
             identity: Identity::named(format!("Node/_/{object}")),
@@ -137,11 +132,6 @@ impl Builder<'_> {
             origins,
         }
     }
-}
-
-/// Whether a rule is about a node.
-fn concerns(rule: &NodeRule, role: NodeRole, name: &str) -> bool {
-    rule.role.is_none_or(|wanted| wanted == role) && rule.name.as_deref().is_none_or(|wanted| wanted == name)
 }
 
 fn taint(taint: &Taint) -> Value {
