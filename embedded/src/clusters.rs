@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::durable;
 use crate::engine::Engine;
+use crate::upstream::causes;
 use crate::world::{KubernetesCluster, World};
 
 /// The kubeconfig in a cluster's folder.
@@ -98,7 +99,7 @@ impl Engine {
         let settings = Settings { version: cluster.version.clone(), ..Settings::default() };
         let name = cluster.name.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            let opened = Cluster::open(&folder, settings).map_err(|error| whole(&error))?;
+            let opened = Cluster::open(&folder, settings).map_err(|error| causes(&error))?;
             let kubeconfig = opened.kubeconfig(address, &name);
             let path = folder.join(KUBECONFIG);
             durable::write(&path, kubeconfig.as_bytes())
@@ -111,21 +112,10 @@ impl Engine {
         let serving = opened.serve(listener, cancel.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = serving.await {
-                tracing::error!(cluster = name, error = whole(&error), "serving ended");
+                tracing::error!(cluster = name, error = causes(&error), "serving ended");
             }
         });
         tracing::info!(cluster = cluster.name, port = cluster.port, version = cluster.version, "the cluster is served");
         Ok(Served { cancel, task })
     }
-}
-
-/// An error with its causes.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

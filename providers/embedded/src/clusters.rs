@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
+use crate::provider::{is_ours, not_ours_by};
 use crate::talk::{self, Reply};
 
 /// The label that holds our mark.
@@ -159,16 +160,8 @@ fn refused(what: &str, reply: &Reply) -> CallError {
     error
 }
 
-fn is_ours(found: Option<&Mark>, ours: &Mark) -> bool {
-    found.is_some_and(|mark| mark.lineage == ours.lineage && mark.address == ours.address)
-}
-
 fn not_ours(found: &Shown) -> CallError {
-    let whose = match found.mark() {
-        Some(mark) => format!("it belongs to {} of lineage {}", mark.address, mark.lineage),
-        None => "it carries no mark".to_owned(),
-    };
-    CallError::not_ours(format!("the cluster {} exists and is not ours: {whose}", found.name))
+    not_ours_by(&format!("the cluster {}", found.name), found.mark().as_ref())
 }
 
 fn spec_of(target: &Target) -> Result<ClusterSpec, CallError> {

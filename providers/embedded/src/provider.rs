@@ -262,16 +262,22 @@ fn no_spec(target: &Target) -> CallError {
     CallError::refused(format!("{}: the request has no spec", target.address))
 }
 
-fn is_ours(found: Option<&Mark>, ours: &Mark) -> bool {
+/// Whether a mark is that of ours, of whatever operation.
+pub(crate) fn is_ours(found: Option<&Mark>, ours: &Mark) -> bool {
     found.is_some_and(|mark| mark.lineage == ours.lineage && mark.address == ours.address)
 }
 
 fn not_ours(folder: &Path, found: Option<&Mark>) -> CallError {
+    not_ours_by(&format!("the engine in {}", folder.display()), found)
+}
+
+/// Why a thing is not ours, by the mark that it carries.
+pub(crate) fn not_ours_by(what: &str, found: Option<&Mark>) -> CallError {
     let whose = match found {
         Some(mark) => format!("it belongs to {} of lineage {}", mark.address, mark.lineage),
         None => "it carries no mark".to_owned(),
     };
-    CallError::not_ours(format!("the engine in {} exists and is not ours: {whose}", folder.display()))
+    CallError::not_ours(format!("{what} exists and is not ours: {whose}"))
 }
 
 /// Runs a call under the caller's deadline and cancellation. Whatever instant it is dropped at, it can be repeated.

@@ -66,8 +66,7 @@ async fn ask_page(port: u16, nonce: &str) -> Answer {
 }
 
 fn read_page(reply: &[u8]) -> Option<StatusPage> {
-    let split = reply.windows(4).position(|window| window == b"\r\n\r\n")?;
-    serde_json::from_slice(reply.get(split + 4..)?).ok()
+    serde_json::from_slice(&read_reply(reply)?.body).ok()
 }
 
 fn digest(nonce: &str) -> String {
@@ -150,10 +149,9 @@ pub(crate) fn escaped(name: &str) -> String {
 
 /// Asks the process behind a socket to end. Whether it does is seen by its lock.
 pub(crate) async fn shut_down(socket: &Path) -> std::io::Result<()> {
-    let request = "POST /ksail/shutdown HTTP/1.1\r\nHost: engine\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    let talk = async { exchange(UnixStream::connect(socket).await?, request).await.map(|_| ()) };
-    match tokio::time::timeout(ANSWER_TIMEOUT, talk).await {
-        Ok(result) => result,
+    match tokio::time::timeout(ANSWER_TIMEOUT, request(socket, "POST", "/ksail/shutdown", "")).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(RequestError::NotSent(error) | RequestError::NoAnswer(error))) => Err(error),
         Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
     }
 }
