@@ -157,16 +157,17 @@ impl Platform {
         let (counts, steps) = (plan.counts(), plan.steps.len());
         tracing::debug!(digest = %plan.digest.short(), serial = plan.header.serial, steps, ?counts, "planned");
         refuse_collisions(&plan, collisions)?;
-        let notes: Vec<String> = simulated(&plan).into_iter().chain(untried(&plan, &previews)).collect();
-        if !notes.is_empty() {
-            plan.add_notes(notes);
-        }
+        let mut notes: Vec<String> = simulated(&plan).into_iter().chain(untried(&plan, &previews)).collect();
         if let Some(owner) = stack.place.backend.lock_owner().await.ok().flatten() {
             let who = match owner.pid {
                 0 => "another process works on this state".to_owned(),
                 pid => format!("{} of {} is under way (pid {pid})", owner.doing, owner.who),
             };
-            plan.add_notes([format!("{who}: what this plan shows may be out of date soon")]);
+            notes.push(format!("{who}: what this plan shows may be out of date soon"));
+        }
+        // The digest of all of it is made anew for them.
+        if !notes.is_empty() {
+            plan.add_notes(notes);
         }
         Ok(Planned { plan, warnings })
     }
