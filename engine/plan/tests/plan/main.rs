@@ -1,5 +1,6 @@
 //! The planner on hand-made and generated graphs.
 
+mod hosts;
 mod intents;
 mod orders;
 mod others;
