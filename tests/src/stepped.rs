@@ -240,6 +240,7 @@ impl Asked {
                     commit: None,
                     source: "ksail.yaml".to_owned(),
                     made_ms: SystemClock.now_ms(),
+                    at_work: None,
                 },
             })
         };

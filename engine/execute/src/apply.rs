@@ -15,7 +15,7 @@ use ksail_records::{
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::dispatch::{Dispatch, Progress};
+use crate::dispatch::{Dispatch, Progress, Seal};
 use crate::event::{Ending, Event};
 use crate::fit::{check_fit, is_resumed};
 use crate::journal::{Journal, JournalError};
@@ -83,7 +83,7 @@ pub async fn apply(request: Apply) -> Result<Summary, ApplyError> {
     };
     debug!(place, took = ?began.elapsed(), id = request.owner.id, lease = writer.lease().is_some(), "lock taken");
     match load(&request, writer.as_mut()).await {
-        Ok(state) => run(request, writer, state).await,
+        Ok((state, is_new)) => run(request, writer, state, is_new).await,
         Err(error) => {
             // The first error counts; a lock that cannot be given back goes with the process.
             let _ = writer.release().await;
@@ -92,8 +92,9 @@ pub async fn apply(request: Apply) -> Result<Summary, ApplyError> {
     }
 }
 
-/// Loads the state that the plan was made from, or makes the first one.
-async fn load(request: &Apply, writer: &mut dyn Writer) -> Result<State, ApplyError> {
+/// Loads the state that the plan was made from, or begins the first one, which is stored with its first entries. Answers whether it
+/// is new.
+async fn load(request: &Apply, writer: &mut dyn Writer) -> Result<(State, bool), ApplyError> {
     let plan = &request.plan.header;
     let stored = writer.load().await?;
     for message in stored.warnings {
@@ -101,17 +102,17 @@ async fn load(request: &Apply, writer: &mut dyn Writer) -> Result<State, ApplyEr
     }
     check_fit(&request.plan, stored.state.as_ref().map(State::snapshot))?;
     let Some(state) = stored.state else {
-        let snapshot = Snapshot::empty(&plan.lineage, &plan.stack, plan.environment.clone());
-        writer.create(&snapshot).await?;
-        return Ok(State::new(snapshot));
+        let empty = Snapshot::empty(&plan.lineage, &plan.stack, plan.environment.clone());
+        // Serials go on where the history of a lost state ends.
+        return Ok((State::new(Snapshot { serial: plan.serial, ..empty }), true));
     };
-    Ok(state)
+    Ok((state, false))
 }
 
-async fn run(mut request: Apply, writer: Box<dyn Writer>, state: State) -> Result<Summary, ApplyError> {
+async fn run(mut request: Apply, writer: Box<dyn Writer>, state: State, is_new: bool) -> Result<Summary, ApplyError> {
     let ahead = &mut request.limits.announced_ahead;
     *ahead = writer.announces_ahead().max(*ahead);
-    let (journal, task) = Journal::start(writer, state, &request.plan);
+    let (journal, task) = Journal::start(writer, state, is_new, &request.plan);
     let watch = journal.lease().cloned().map(|lease| {
         // The caller's tokens stay the caller's.
         let (stop, abort) = (request.stop.child_token(), request.abort.child_token());
@@ -221,6 +222,7 @@ impl Run {
             Arc::clone(&self.sessions),
             done,
             differing,
+            self.seal(&operation),
         );
         let (begun, progress) = tokio::join!(begun, dispatch.run());
         begun?;
@@ -255,6 +257,7 @@ impl Run {
             resolutions = look().await;
         }
         if !resumed {
+            self.still_go(&mut resolutions);
             // Another plan: it must have been made from the same findings.
             let planned: BTreeMap<_, _> =
                 plan.resolutions.iter().map(|found| (&found.outcome.key, kind_of(&found.outcome.kind))).collect();
@@ -282,6 +285,22 @@ impl Run {
             self.journal.commit(vec![Entry::Outcome(Box::new(resolution.outcome))]).await?;
         }
         Ok(snapshot.open.into_keys().collect())
+    }
+
+    /// A deletion that takes its time may end between a plan and its apply. Where the plan deletes that thing again, it stands as it
+    /// was made: deleting what is gone does nothing.
+    fn still_go(&self, found: &mut [Resolution]) {
+        let plan = &self.request.plan;
+        for found in found.iter_mut().filter(|found| matches!(found.outcome.kind, OutcomeKind::Deleted)) {
+            let key = &found.outcome.key;
+            let goes = plan.steps.iter().any(|step| step.what == StepDo::Delete && step.key == *key);
+            let planned = plan.resolutions.iter().find(|planned| planned.outcome.key == *key);
+            if let Some(planned) = planned.filter(|planned| matches!(planned.outcome.kind, OutcomeKind::NotDone { .. }))
+                && goes
+            {
+                *found = planned.clone();
+            }
+        }
     }
 
     /// Waits until the deadlines of those calls are past that could not be told yet. Answers whether there were any.
@@ -347,8 +366,16 @@ impl Run {
         nodes
             .into_iter()
             .filter(|node| !waits_for_its_host(observed.get(&node.key), touched))
+            .filter(|node| !self.has_gone_at_last(node, observed.get(&node.key)))
             .filter_map(|node| Some((node.key.clone(), difference(node, observed.get(&node.key)?)?)))
             .collect()
+    }
+
+    /// Whether a deletion of ours that a kill cut off has come to its end since the plan, which deletes the thing again.
+    fn has_gone_at_last(&self, node: &PlanNode, observed: Option<&Observed>) -> bool {
+        matches!(observed.map(|observed| &observed.observation), Some(Observation::Absent))
+            && node.action == Action::Delete
+            && self.request.plan.resolutions.iter().any(|resolution| resolution.outcome.key == node.key)
     }
 
     /// Whether the host of a node is made by this plan, or made anew: there is nothing in it to look at before, and a host that is
@@ -398,6 +425,7 @@ impl Run {
             return (open.id.clone(), entries);
         }
         let mut entries = Vec::new();
+        let begins = open.is_none() && self.journal.read(|snapshot| snapshot.last.is_none());
         if let Some(open) = open {
             entries.push(Entry::Seal { operation: open.id, result: OperationResult::Superseded, at_ms: now });
         }
@@ -409,6 +437,7 @@ impl Run {
             plan_digest: plan.digest.clone(),
             who: self.request.owner.who.clone(),
             began_ms: now,
+            begins,
             commit: plan.header.commit.clone(),
         }));
         entries.extend(self.context());
@@ -451,6 +480,13 @@ impl Run {
         entries
     }
 
+    /// How the operation ends where all its steps are done.
+    fn seal(&self, operation: &str) -> Seal {
+        let result = if self.request.plan.is_complete() { OperationResult::Complete } else { OperationResult::Partial };
+        let (operation, clock) = (operation.to_owned(), Arc::clone(&self.request.clock));
+        Box::new(move || Entry::Seal { operation, result, at_ms: clock.now_ms() })
+    }
+
     async fn finish(
         &self,
         operation: String,
@@ -473,7 +509,9 @@ impl Run {
             Ending::Partial => Some(OperationResult::Partial),
             Ending::Interrupted => None,
         };
-        if let Some(result) = result {
+        if let Some(result) = result
+            && !progress.is_sealed
+        {
             self.journal.commit(vec![Entry::Seal { operation: operation.clone(), result, at_ms: now }]).await?;
         }
         self.request.sink.event(Event::Finished {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ksail_model::{Condition, RecordKey};
 use ksail_plan::{Plan, StepDo};
+use ksail_records::Entry;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -22,7 +23,12 @@ pub(crate) struct Progress {
     pub(crate) failed: Vec<Failure>,
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) interrupted: bool,
+    /// The end of the operation has been recorded already, with the last outcomes.
+    pub(crate) is_sealed: bool,
 }
+
+/// What records the end of an operation whose steps are all done.
+pub(crate) type Seal = Box<dyn FnOnce() -> Entry + Send>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -49,6 +55,7 @@ enum Holds {
 enum Returned {
     Called(usize, Result<Called, StepError>),
     Waited(usize, Result<(), StepError>),
+    Sealed(Result<(), JournalError>),
 }
 
 /// A step by its longest remaining path, then by the order of the plan.
@@ -115,6 +122,9 @@ pub(crate) struct Dispatch {
     /// How many steps of a session may be announced before their turn.
     ahead: usize,
     progress: Progress,
+    /// Steps whose last outcome is taken in, and not yet known to be durable.
+    recorded: BTreeSet<usize>,
+    seal: Option<Seal>,
     tasks: JoinSet<Returned>,
     fatal: Option<JournalError>,
 }
@@ -127,6 +137,7 @@ impl Dispatch {
         sessions: Arc<Sessions>,
         done: BTreeSet<usize>,
         differing: BTreeMap<RecordKey, String>,
+        seal: Seal,
     ) -> Self {
         let plan = Arc::clone(&request.plan);
         let count = plan.steps.len();
@@ -150,6 +161,8 @@ impl Dispatch {
             session_of,
             ahead: request.limits.announced_ahead,
             progress: Progress::default(),
+            recorded: BTreeSet::new(),
+            seal: Some(seal),
             tasks: JoinSet::new(),
             fatal: None,
             plan,
@@ -319,8 +332,25 @@ impl Dispatch {
             News::Recorded(index, called) => {
                 self.release(index);
                 self.meet_called(index, called);
+                if called == Called::Ready {
+                    self.recorded.insert(index);
+                    self.seal_if_all_is_recorded();
+                }
             }
         }
+    }
+
+    /// The end of the operation shares the write of its last outcomes: what is recorded later cannot be without them.
+    fn seal_if_all_is_recorded(&mut self) {
+        if self.progress.done + self.recorded.len() < self.stages.len()
+            || self.runner.stop.is_cancelled()
+            || self.runner.abort.is_cancelled()
+        {
+            return;
+        }
+        let Some(seal) = self.seal.take() else { return };
+        let runner = Arc::clone(&self.runner);
+        self.tasks.spawn(async move { Returned::Sealed(runner.record(seal()).await) });
     }
 
     /// A step gives back what it holds.
@@ -352,12 +382,16 @@ impl Dispatch {
 
     fn take(&mut self, returned: Returned) {
         match returned {
+            Returned::Sealed(Ok(())) => self.progress.is_sealed = true,
+            Returned::Sealed(Err(error)) => self.stop_for(error),
             Returned::Called(index, result) => {
+                self.recorded.remove(&index);
                 self.release(index);
                 match result {
                     Ok(called @ Called::Ready) => {
                         self.done(index);
                         self.meet_called(index, called);
+                        self.seal_if_all_is_recorded();
                     }
                     Ok(called @ Called::NotReady) => {
                         self.stages[index] = Stage::Waiting;

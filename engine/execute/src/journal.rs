@@ -72,8 +72,13 @@ type Written = (Box<dyn Writer>, Arc<State>);
 
 impl Journal {
     /// Takes over a writer whose state was loaded. The task ends when the last handle is dropped, and gives the writer
-    /// back, with the state.
-    pub(crate) fn start(writer: Box<dyn Writer>, state: State, plan: &Arc<Plan>) -> (Self, JoinHandle<Written>) {
+    /// back, with the state. A new one is not stored yet: its first snapshot has the first group in it, so that both are one write.
+    pub(crate) fn start(
+        writer: Box<dyn Writer>,
+        state: State,
+        is_new: bool,
+        plan: &Arc<Plan>,
+    ) -> (Self, JoinHandle<Written>) {
         let (requests, incoming) = mpsc::channel(QUEUE);
         let state = Arc::new(Mutex::new(Arc::new(state)));
         let lease = writer.lease();
@@ -84,7 +89,8 @@ impl Journal {
         });
         let has_stopped = Arc::new(AtomicBool::new(false));
         let (patience, patient) = watch::channel(false);
-        let task = tokio::spawn(run(writer, Arc::clone(&state), incoming, plan, Arc::clone(&has_stopped), patient));
+        let log = Log { writer, state: Arc::clone(&state), is_new };
+        let task = tokio::spawn(run(log, incoming, plan, Arc::clone(&has_stopped), patient));
         (Self { requests, state, lease, has_stopped, patience: Arc::new(patience) }, task)
     }
 
@@ -176,15 +182,23 @@ impl Journal {
     }
 }
 
-async fn run(
-    mut writer: Box<dyn Writer>,
+/// What groups are written to.
+struct Log {
+    writer: Box<dyn Writer>,
     state: Arc<Recorded>,
+    /// Nothing of it is stored.
+    is_new: bool,
+}
+
+async fn run(
+    mut log: Log,
     mut incoming: mpsc::Receiver<Request>,
     mut plan: Option<(Digest, JoinHandle<Option<KeptPlan>>)>,
     has_stopped: Arc<AtomicBool>,
     mut patient: watch::Receiver<bool>,
 ) -> Written {
-    let lingers = writer.lingers();
+    let lingers = log.writer.lingers();
+    let state = Arc::clone(&log.state);
     while let Some(request) = incoming.recv().await {
         let mut group = Group::new(&state);
         group.take(request);
@@ -196,14 +210,14 @@ async fn run(
                 operation.plan = plan.await.ok().flatten();
             }
         }
-        if let Err(error) = write(writer.as_mut(), &state, first, &entries, &sealed).await {
+        if let Err(error) = log.write(first, &entries, &sealed).await {
             has_stopped.store(true, Ordering::Release);
             let error = JournalError::Write(Arc::new(error));
             for done in waiting {
                 let _ = done.send(Err(error.clone()));
             }
             // What was taken in is not durable: nothing more may be recorded on top of it.
-            keep_rest(writer.as_mut(), &state, &entries, incoming).await;
+            keep_rest(log.writer.as_mut(), &state, &entries, incoming).await;
             break;
         }
         for done in waiting {
@@ -211,7 +225,7 @@ async fn run(
         }
     }
     let state = Arc::clone(&state.lock().unwrap_or_else(PoisonError::into_inner));
-    (writer, state)
+    (log.writer, state)
 }
 
 /// What is written at once.
@@ -389,37 +403,48 @@ fn take_in(state: &mut State, entries: &[Entry]) -> Result<Vec<SealedOperation>,
     Ok(sealed)
 }
 
-async fn write(
-    writer: &mut dyn Writer,
-    state: &Recorded,
-    first: u64,
-    entries: &[Entry],
-    sealed: &[SealedOperation],
-) -> Result<(), StateError> {
-    if entries.is_empty() {
-        return Ok(());
-    }
-    // History first: a kill between the two leaves the operation unsealed, and sealing it again writes the same file.
-    for operation in sealed {
-        writer.archive(operation).await?;
-        debug!(operation = operation.header.id, serial = operation.serial, "operation archived");
-    }
-    let began = Instant::now();
-    let appended = writer.append(first, entries).await;
-    let took = began.elapsed();
-    match &appended {
-        Ok(()) => debug!(first, entries = entries.len(), ?took, "journal group durable"),
-        Err(error) => debug!(first, entries = entries.len(), ?took, %error, "journal group not written"),
-    }
-    for entry in entries {
-        trace!(entry = told(entry), "journaled");
-    }
-    appended?;
-    if writer.wants_checkpoint() {
+impl Log {
+    async fn write(&mut self, first: u64, entries: &[Entry], sealed: &[SealedOperation]) -> Result<(), StateError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
         let began = Instant::now();
-        let state = Arc::clone(&state.lock().unwrap_or_else(PoisonError::into_inner));
-        writer.checkpoint(state.snapshot()).await?;
-        debug!(took = ?began.elapsed(), "checkpoint written");
+        let written = if self.is_new {
+            self.create(sealed).await
+        } else {
+            self.writer.append_sealing(first, entries, sealed).await
+        };
+        let took = began.elapsed();
+        match &written {
+            Ok(()) => debug!(first, entries = entries.len(), ?took, "journal group durable"),
+            Err(error) => debug!(first, entries = entries.len(), ?took, %error, "journal group not written"),
+        }
+        for entry in entries {
+            trace!(entry = told(entry), "journaled");
+        }
+        written?;
+        for operation in sealed {
+            debug!(operation = operation.header.id, serial = operation.serial, "operation archived");
+        }
+        if self.writer.wants_checkpoint() {
+            let began = Instant::now();
+            self.writer.checkpoint(self.recorded().snapshot()).await?;
+            debug!(took = ?began.elapsed(), "checkpoint written");
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Stores a new state as it is with its first group.
+    async fn create(&mut self, sealed: &[SealedOperation]) -> Result<(), StateError> {
+        for operation in sealed {
+            self.writer.archive(operation).await?;
+        }
+        self.writer.create(self.recorded().snapshot()).await?;
+        self.is_new = false;
+        Ok(())
+    }
+
+    fn recorded(&self) -> Arc<State> {
+        Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }

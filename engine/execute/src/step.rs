@@ -8,7 +8,7 @@ use ksail_model::{
     Declaration, Mark, Observation, Path, Readiness, Record, RecordKey, Reference, Schemas, Status, Value,
 };
 use ksail_plan::{
-    LookItem, Observed, Plan, PlanNode, SeenAt, StepDo, diff, joined, resolve_open_intents, resolve_references,
+    Action, LookItem, Observed, Plan, PlanNode, SeenAt, StepDo, diff, joined, resolve_open_intents, resolve_references,
 };
 use ksail_provider::{
     Applied, CallContext, CallError, CallErrorKind, CreateRequest, DeleteRequest, Provider, Target, UpdateRequest,
@@ -131,6 +131,11 @@ impl StepRunner {
     /// Whether what is recorded may wait for more.
     pub(crate) fn be_patient(&self, is_patient: bool) {
         self.journal.set_patience(is_patient);
+    }
+
+    /// Records an entry; returns when it is durable.
+    pub(crate) async fn record(&self, entry: Entry) -> Result<(), JournalError> {
+        self.journal.commit(vec![entry]).await
     }
 
     pub(crate) fn event(&self, event: Event) {
@@ -532,8 +537,18 @@ impl StepRunner {
         let context = self.context(self.limits.observe_timeout);
         let reply =
             provider.observe(&context, &[target(&item)]).await.map_err(|error| self.call_failure(index, error))?;
+        // The very thing that is made anew may be otherwise than recorded: stopped, because somebody took its port.
+        let is_replaced = matches!(node.action, Action::Replace { .. });
+        let is_ours = |mark: &Mark| {
+            mark.lineage == self.plan.header.lineage
+                && mark.address == node.key.address
+                && mark.generation == record.generation
+        };
         let same = match reply.observations.first() {
-            Some(Observation::Present(seen)) => seen.fields == record.fields,
+            Some(Observation::Present(seen)) => {
+                let is_it = seen.id == record.id && seen.mark.as_ref().is_some_and(is_ours);
+                seen.fields == record.fields || (is_replaced && is_it)
+            }
             _ => false,
         };
         if same && record.scope.as_ref().is_none_or(|scope| *scope == reply.scope) {

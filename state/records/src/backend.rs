@@ -256,12 +256,27 @@ pub trait Writer: Send {
     /// Reads under the lock, and repairs what a kill left (a torn last line is cut off).
     async fn load(&mut self) -> Result<Stored, StateError>;
 
-    /// Stores the first snapshot of a new state.
+    /// Stores the first snapshot of a new state. It may have taken in entries already: the first one that is appended is the next
+    /// by its sequence number.
     async fn create(&mut self, snapshot: &Snapshot) -> Result<(), StateError>;
 
     /// Makes entries durable, the first of which has this sequence number. When this returns an error the entries
     /// may or may not be there: the engine stops, and what is read next decides.
     async fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), StateError>;
+
+    /// The same with operations that these entries seal, which are stored in the history too. History first, or at once: a kill in
+    /// between leaves an operation unsealed, and sealing it again stores the same; or the next `load` completes the history.
+    async fn append_sealing(
+        &mut self,
+        first: u64,
+        entries: &[Entry],
+        sealed: &[SealedOperation],
+    ) -> Result<(), StateError> {
+        for operation in sealed {
+            self.archive(operation).await?;
+        }
+        self.append(first, entries).await
+    }
 
     /// How many calls are to be announced before their turn at least, where a write is a round trip: while one is under way
     /// this many can go on.

@@ -40,6 +40,9 @@ pub struct OperationHeader {
     pub who: String,
     /// When it began, in milliseconds since the epoch.
     pub began_ms: u64,
+    /// Whether the state began with it: the history may hold older operations, of a state that was lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begins: bool,
     /// The commit of the sources, if they are in a repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,

@@ -21,7 +21,7 @@ pub const CHECKPOINT_FLOOR_BYTES: u64 = 16 * 1024 * 1024;
 pub const CHECKPOINT_RATIO: u64 = 2;
 /// How many calls are announced before their turn: some times what a quick provider makes in a round trip. Their intents share
 /// a segment; of a killed writer, as many are looked at again, a kind at a time.
-const ANNOUNCED_AHEAD: usize = 8192;
+const ANNOUNCED_AHEAD: usize = 16 * 1024;
 /// How long a segment waits for more entries. It is little beside a round trip, and saves one where what follows from an
 /// outcome comes a moment later.
 const LINGER: Duration = Duration::from_millis(2);
@@ -288,8 +288,11 @@ impl Writer for RemoteWriter {
         let key = keys::snapshot(number);
         let header = Header { segment: number, sequence: snapshot.sequence, ..self.header(&snapshot.lineage) };
         let bytes = codec::snapshot(header, snapshot, &self.remote.place_of(&key))?;
+        // Also where this future is dropped on the way.
+        self.failed = true;
         let Some(version) = self.remote.put_if_absent(&key, &bytes).await? else { return Err(exists()) };
         self.held.check()?;
+        self.failed = false;
         self.remote.cache.put(&key, &version, &bytes);
         self.lineage = Some(snapshot.lineage.clone());
         self.open = Some(Open {
@@ -329,6 +332,31 @@ impl Writer for RemoteWriter {
         }
         self.open = Some(open);
         Ok(())
+    }
+
+    async fn append_sealing(
+        &mut self,
+        first: u64,
+        entries: &[Entry],
+        sealed: &[SealedOperation],
+    ) -> Result<(), StateError> {
+        let remote = Arc::clone(&self.remote);
+        let headers: Vec<Header> = sealed.iter().map(|operation| self.header(&operation.lineage)).collect();
+        self.held.check()?;
+        self.archived = sealed.iter().map(|operation| operation.serial).max().or(self.archived);
+        // At once: both are a round trip. What is sealed and not archived is completed by whoever comes next.
+        let archive = async {
+            for (header, operation) in headers.into_iter().zip(sealed) {
+                history::store(&remote, header, operation).await?;
+            }
+            Ok(())
+        };
+        let (archived, appended) = tokio::join!(archive, self.append(first, entries));
+        appended?;
+        if archived.is_err() {
+            self.failed = true;
+        }
+        archived
     }
 
     fn announces_ahead(&self) -> usize {

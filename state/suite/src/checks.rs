@@ -64,6 +64,20 @@ pub(crate) async fn a_state_is_created_once(open: Opener) {
     assert_eq!(read(&*open()).await, samples::snapshot());
 }
 
+pub(crate) async fn a_state_is_created_with_its_first_entries(open: Opener) {
+    let mut writer = writer(&*open(), "first").await;
+    assert!(writer.load().await.expect("an empty stack loads").state.is_none());
+    let mut state = State::new(samples::snapshot());
+    for entry in [samples::begin("op-1", 0), samples::create("a")] {
+        state.apply(&entry).expect("the sample is legal");
+    }
+    writer.create(state.snapshot()).await.expect("a state can be created");
+    assert_eq!(read(&*open()).await, *state.snapshot());
+    append(&mut *writer, &mut state, &[samples::created("a")]).await;
+    writer.release().await.expect("the lock can be given back");
+    assert_eq!(read(&*open()).await, *state.snapshot());
+}
+
 pub(crate) async fn appended_entries_are_there_for_all(open: Opener) {
     let mut writer = created(&*open()).await;
     let mut state = State::new(samples::snapshot());
@@ -170,6 +184,25 @@ pub(crate) async fn history_is_newest_first(open: Opener) {
     assert_eq!(serials, [12, 11, 10, 9, 8]);
     assert_eq!(history[0].changes.len(), 1);
     assert_eq!(open().history(usize::MAX).await.expect("the history can be read").len(), 12);
+}
+
+pub(crate) async fn a_seal_goes_into_the_history_with_its_entries(open: Opener) {
+    let mut writer = created(&*open()).await;
+    let mut state = State::new(samples::snapshot());
+    let mut all = Vec::new();
+    for serial in 0..3 {
+        let first = state.next_sequence();
+        let entries = samples::operation(&format!("op-{serial}"), serial, &["a"]);
+        let sealed: Vec<SealedOperation> =
+            entries.iter().filter_map(|entry| state.apply(entry).expect("the sample is legal")).collect();
+        assert_eq!(sealed.len(), 1);
+        writer.append_sealing(first, &entries, &sealed).await.expect("entries that follow can be appended");
+        all.extend(sealed);
+        assert_eq!(read(&*open()).await, *state.snapshot());
+    }
+    all.reverse();
+    assert_eq!(open().history(10).await.expect("the history can be read"), all);
+    writer.release().await.expect("the lock can be given back");
 }
 
 pub(crate) async fn a_seal_without_archive_reaches_the_history(open: Opener) {

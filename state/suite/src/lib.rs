@@ -16,6 +16,7 @@ pub async fn run(mut fresh: impl FnMut() -> Opener) {
     checks::nothing_is_there_at_first(fresh()).await;
     checks::what_is_created_can_be_read(fresh()).await;
     checks::a_state_is_created_once(fresh()).await;
+    checks::a_state_is_created_with_its_first_entries(fresh()).await;
     checks::appended_entries_are_there_for_all(fresh()).await;
     checks::the_next_writer_goes_on(fresh()).await;
     checks::a_wrong_sequence_number_is_fenced(fresh()).await;
@@ -24,6 +25,7 @@ pub async fn run(mut fresh: impl FnMut() -> Opener) {
     checks::a_checkpoint_that_would_drop_entries_is_refused(fresh()).await;
     checks::a_checkpoint_comes_due(fresh()).await;
     checks::history_is_newest_first(fresh()).await;
+    checks::a_seal_goes_into_the_history_with_its_entries(fresh()).await;
     checks::a_seal_without_archive_reaches_the_history(fresh()).await;
     checks::one_writer_at_a_time(fresh()).await;
     checks::a_dropped_writer_frees_the_lock(fresh()).await;

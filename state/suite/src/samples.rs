@@ -57,6 +57,7 @@ pub fn begin(operation: &str, parent_serial: u64) -> Entry {
         plan_digest: Digest::of_bytes(operation.as_bytes()),
         who: "test@host".to_owned(),
         began_ms: 1_000,
+        begins: false,
         commit: None,
     })
 }

@@ -125,6 +125,22 @@ async fn an_unknown_outcome_is_not_undone_by_a_known_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deletion_may_end_between_a_plan_and_its_apply() {
+    let mut stack = Stack::new([declared("thing/a", json!({})), declared("thing/b", json!({}))]);
+    Stack::complete(&stack.run().await);
+    stack.world.at(&address("thing/a"), |behaviour| {
+        _ = behaviour.fail_next(Method::Delete, 2, CallError::indeterminate("lost"));
+    });
+    stack.declare([declared("thing/b", json!({}))]);
+    assert_eq!(stack.run().await.ending, Ending::Partial);
+    let plan = stack.plan().await;
+    assert_eq!((plan.resolutions.len(), &plan.nodes[&key("thing/a")].action), (1, &Action::Delete));
+    stack.world.remove("thing", "dev-thing-a").unwrap();
+    Stack::complete(&stack.apply(plan).await.unwrap());
+    stack.converged("gone").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_cancelled_by_nobody_is_tried_again() {
     let mut stack = Stack::new([declared("thing/a", json!({}))]);
     stack.world.all(|behaviour| _ = behaviour.fail_next(Method::Create, 1, CallError::cancelled()));

@@ -336,6 +336,7 @@ impl Stack {
                 commit: None,
                 source: "ksail.yaml".to_owned(),
                 made_ms: self.clock.now_ms(),
+                at_work: None,
             },
         })
         .unwrap()

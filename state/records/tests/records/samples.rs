@@ -60,6 +60,7 @@ pub(crate) fn header(id: &str, parent_serial: u64) -> OperationHeader {
         plan_digest: Digest::of_bytes(id.as_bytes()),
         who: "test@host".to_owned(),
         began_ms: 1,
+        begins: false,
         commit: None,
     }
 }

@@ -139,6 +139,7 @@ async fn make_plan(
         commit: None,
         source: "graph.json".to_owned(),
         made_ms: SystemClock.now_ms(),
+        at_work: None,
     };
     Ok(plan(&Inputs {
         declared: &declared,
