@@ -71,7 +71,7 @@ pub(crate) struct Global {
     /// Say more
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
-    /// Say only what matters
+    /// Say only what matters: no progress, no warnings of the file
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 }

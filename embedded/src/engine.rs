@@ -251,6 +251,8 @@ impl Engine {
             "simulated": true,
             "id": self.folder.id,
             "nonce_digest": format!("sha256:{}", digests::sha256_hex(self.options.nonce.as_bytes())),
+            // The nonce goes with a copy of the folder; the place does not.
+            "folder_digest": format!("sha256:{}", digests::sha256_hex(self.folder.path.as_os_str().as_encoded_bytes())),
             "containers": containers,
             "clusters": clusters,
         });

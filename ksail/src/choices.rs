@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use ksail_execute::ApplyError;
 use ksail_model::{
-    Address, Choice, Declaration, DeclaredGraph, Diagnostic, Origin, Path, ProviderConfig, RecordKey, Value,
+    Address, Choice, Declaration, DeclaredGraph, Diagnostic, Observation, Origin, Path, ProviderConfig, Readiness,
+    RecordKey, UnknownReason, Value,
 };
-use ksail_plan::{Action, Observed, Plan};
-use ksail_provider::{CallContext, Connector, HostSession, Provider};
+use ksail_plan::{Action, Observed, Plan, SeenAt};
+use ksail_provider::{CallContext, Connector, HostSession, PortInUse, Provider};
 use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
 
@@ -28,14 +29,42 @@ pub(crate) struct Collision {
     diagnostic: Diagnostic,
 }
 
-/// Fills in every choice. Answers which of the ports that declarations fix are held by something, of resources that are not in
-/// the state: it may be the resource itself, so that only a plan tells whether this is an error.
+/// A port that was chosen before and stays, and how another one would be chosen.
+struct Kept {
+    address: Address,
+    path: Path,
+    preferred: Vec<u16>,
+}
+
+/// What came out of the choices.
+#[derive(Default)]
+pub(crate) struct Choices {
+    /// Ports that declarations fix and that something holds. It may be the resource itself, so that only a plan tells whether this
+    /// is an error.
+    pub(crate) collisions: Vec<Collision>,
+    /// What was chosen otherwise than before and why, as sentences without a full stop.
+    pub(crate) notes: Vec<String>,
+    kept: Vec<Kept>,
+}
+
+/// Fills in every choice, and refuses two resources that would share a port.
 pub(crate) async fn choose(
     graph: &mut DeclaredGraph,
     snapshot: &Snapshot,
     connector: &Arc<dyn Connector>,
-) -> Result<Vec<Collision>, Error> {
+) -> Result<Choices, Error> {
+    let choices = choose_ports(graph, snapshot, connector).await?;
+    let shared = shared_ports(graph);
+    if shared.is_empty() { Ok(choices) } else { Err(Error::Diagnostics(shared)) }
+}
+
+async fn choose_ports(
+    graph: &mut DeclaredGraph,
+    snapshot: &Snapshot,
+    connector: &Arc<dyn Connector>,
+) -> Result<Choices, Error> {
     let mut taken = ports_declared(graph);
+    let mut kept = Vec::new();
     let mut used: BTreeMap<String, Vec<u16>> = BTreeMap::new();
     let mut todo: Vec<(Address, Path, Vec<u16>)> = Vec::new();
     let imported: BTreeSet<Address> = graph.imports.iter().map(|import| import.to.clone()).collect();
@@ -52,10 +81,9 @@ pub(crate) async fn choose(
                     taken.insert(port);
                     let origin = Origin::State { what: "chosen when it was planned first".into() };
                     set(declaration, &path, port, origin);
+                    kept.push(Kept { address: declaration.address.clone(), path, preferred });
                 }
                 None => {
-                    let provider = asked(declaration);
-                    used.entry(provider).or_default().extend(&preferred);
                     todo.push((declaration.address.clone(), path, preferred));
                 }
             }
@@ -65,30 +93,14 @@ pub(crate) async fn choose(
     for (address, port) in &fixed {
         used.entry(asked(&graph.declarations[address])).or_default().push(*port);
     }
-    if used.is_empty() {
-        return Ok(Vec::new());
+    for (address, _, preferred) in &todo {
+        used.entry(asked(&graph.declarations[address])).or_default().extend(candidates(preferred));
     }
-    let mut in_use: BTreeMap<String, BTreeMap<u16, String>> = BTreeMap::new();
-    for (provider, mut ports) in used {
-        let chosen = todo.iter().filter(|(address, _, _)| asked(&graph.declarations[address]) == provider);
-        for last in chosen.filter_map(|(_, _, preferred)| preferred.last().copied()) {
-            ports.extend(last.saturating_add(1)..=last.saturating_add(FURTHER_PORTS));
-        }
-        ports.sort_unstable();
-        ports.dedup();
-        in_use.insert(provider.clone(), ports_in_use(&graph.providers, snapshot, connector, &provider, &ports).await);
-    }
-    let collisions = collisions(graph, &fixed, &in_use);
+    let in_use = all_in_use(graph, snapshot, connector, used).await;
+    let collisions = fixed.iter().filter_map(|(address, port)| collision(graph, address, *port, &in_use)).collect();
     for (address, path, preferred) in todo {
         let Some(declaration) = graph.declarations.get_mut(&address) else { continue };
-        let busy = in_use.get(&asked(declaration));
-        let is_free = |port: &u16| !taken.contains(port) && busy.is_none_or(|busy| !busy.contains_key(port));
-        let last = preferred.last().copied().unwrap_or(1024);
-        let further = last.saturating_add(1)..=last.saturating_add(FURTHER_PORTS);
-        let Some(port) = preferred.iter().copied().chain(further).find(is_free) else {
-            let message = format!("no port is free for {address}: {FURTHER_PORTS} were tried after {last}");
-            return Err(Error::new(codes::PORT_IN_USE, message, "fix one in the file that is free"));
-        };
+        let port = first_free(&address, &preferred, &taken, in_use.get(&asked(declaration)))?;
         taken.insert(port);
         set(
             Arc::make_mut(declaration),
@@ -97,15 +109,128 @@ pub(crate) async fn choose(
             Origin::Chosen { why: "the first preferred port that is free".into() },
         );
     }
-    Ok(collisions)
+    Ok(Choices { collisions, notes: Vec::new(), kept })
 }
 
-/// Refuses a plan that makes something whose port is held already. What exists, ours or not, holds its port itself.
+/// Chooses anew what was chosen before for a resource that does not hold its port now, where something else does: otherwise the
+/// apply would find that out. A port that the file fixes is a collision then.
+pub(crate) async fn choose_anew(
+    graph: &mut DeclaredGraph,
+    snapshot: &Snapshot,
+    observations: &BTreeMap<RecordKey, Observed>,
+    connector: &Arc<dyn Connector>,
+    choices: &mut Choices,
+) -> Result<(), Error> {
+    let path = Path::key(PORT);
+    let idle: Vec<(Address, u16)> = graph
+        .declarations
+        .values()
+        .filter(|declaration| snapshot.records.contains_key(&RecordKey::current(declaration.address.clone())))
+        .filter(|declaration| is_idle(observations.get(&RecordKey::current(declaration.address.clone()))))
+        .filter_map(|declaration| Some((declaration.address.clone(), port_at(&declaration.spec, &path)?)))
+        .collect();
+    if idle.is_empty() {
+        return Ok(());
+    }
+    let kept = std::mem::take(&mut choices.kept);
+    let kept: BTreeMap<&Address, &Kept> = kept.iter().map(|kept| (&kept.address, kept)).collect();
+    let mut used: BTreeMap<String, Vec<u16>> = BTreeMap::new();
+    for (address, port) in &idle {
+        let ports = used.entry(asked(&graph.declarations[address])).or_default();
+        ports.push(*port);
+        ports.extend(kept.get(address).into_iter().flat_map(|kept| candidates(&kept.preferred)));
+    }
+    let in_use = all_in_use(graph, snapshot, connector, used).await;
+    let mut taken = ports_declared(graph);
+    for (address, port) in idle {
+        let busy = in_use.get(&asked(&graph.declarations[&address]));
+        let Some(holder) = busy.and_then(|busy| busy.get(&port)) else { continue };
+        if holder.lineage.as_deref() == Some(snapshot.lineage.as_str()) {
+            continue;
+        }
+        let Some(kept) = kept.get(&address).filter(|kept| kept.path == path) else {
+            choices.collisions.extend(collision(graph, &address, port, &in_use));
+            continue;
+        };
+        let another = first_free(&address, &kept.preferred, &taken, busy)?;
+        taken.insert(another);
+        let why = format!("port {port}, which was chosen before, is held by {}", holder.holder);
+        choices.notes.push(format!("{address} gets port {another}: {why}"));
+        if let Some(declaration) = graph.declarations.get_mut(&address) {
+            set(Arc::make_mut(declaration), &path, another, Origin::Chosen { why: why.into() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether what was seen does not tell that the resource serves. What is unknown is blocked anyway.
+fn is_idle(observed: Option<&Observed>) -> bool {
+    match observed.map(|observed| &observed.observation) {
+        Some(Observation::Present(seen)) => seen.readiness != Readiness::Ready,
+        Some(Observation::Absent | Observation::Unknown(UnknownReason::HostNotServing { .. })) => true,
+        Some(Observation::Unknown(_)) | None => false,
+    }
+}
+
+/// The ports that are tried, in order.
+fn candidates(preferred: &[u16]) -> impl Iterator<Item = u16> {
+    let last = preferred.last().copied().unwrap_or(1024);
+    preferred.iter().copied().chain(last.saturating_add(1)..=last.saturating_add(FURTHER_PORTS))
+}
+
+fn first_free(
+    address: &Address,
+    preferred: &[u16],
+    taken: &BTreeSet<u16>,
+    busy: Option<&BTreeMap<u16, PortInUse>>,
+) -> Result<u16, Error> {
+    let is_free = |port: &u16| !taken.contains(port) && busy.is_none_or(|busy| !busy.contains_key(port));
+    candidates(preferred).find(is_free).ok_or_else(|| {
+        let last = preferred.last().copied().unwrap_or(1024);
+        let message = format!("no port is free for {address}: {FURTHER_PORTS} were tried after {last}");
+        Error::new(codes::PORT_IN_USE, message, "fix one in the file that is free")
+    })
+}
+
+/// Ports that two resources of one outside would have.
+fn shared_ports(graph: &DeclaredGraph) -> Vec<Diagnostic> {
+    let path = Path::key(PORT);
+    let mut first: BTreeMap<(String, u16), &Declaration> = BTreeMap::new();
+    let mut shared = Vec::new();
+    for declaration in graph.declarations.values() {
+        let Some(port) = port_at(&declaration.spec, &path) else { continue };
+        let Some(other) = first.insert((asked(declaration), port), declaration) else { continue };
+        // The one that the file fixes can be changed there.
+        let is_fixed = |declaration: &Declaration| {
+            matches!(declaration.origins.of(&path), Some(Origin::File { .. } | Origin::Overlay { .. }))
+        };
+        let (fixed, other) = if is_fixed(other) { (other, &**declaration) } else { (&**declaration, other) };
+        let message = format!("port {port} of {} is that of {} too", fixed.address, other.address);
+        let diagnostic = Diagnostic::error(codes::PORT_IN_USE, message)
+            .hint("choose another port in the file, or leave it out to have a free one chosen");
+        shared.push(at_port(diagnostic, fixed));
+    }
+    shared
+}
+
+/// A message with the place in the file at which a port is fixed.
+fn at_port(diagnostic: Diagnostic, declaration: &Declaration) -> Diagnostic {
+    match declaration.origins.of(&Path::key(PORT)) {
+        Some(Origin::File { file, span } | Origin::Overlay { file, span }) => {
+            diagnostic.at(Arc::clone(file), *span, "fixed here")
+        }
+        _ => diagnostic,
+    }
+}
+
+/// Refuses a plan that makes or starts something whose port is held already. What exists and is not ours holds its port itself.
 pub(crate) fn refuse_collisions(plan: &Plan, collisions: Vec<Collision>) -> Result<(), Error> {
     let is_made = |address: &Address| {
-        plan.nodes
-            .get(&RecordKey::current(address.clone()))
-            .is_some_and(|node| matches!(node.action, Action::Create | Action::Replace { .. }))
+        plan.nodes.get(&RecordKey::current(address.clone())).is_some_and(|node| match node.action {
+            Action::Create | Action::Replace { .. } | Action::Update | Action::Wait => true,
+            Action::NoOp => node.seen == SeenAt::Deferred,
+            Action::Delete | Action::Forget | Action::Blocked { .. } => false,
+        })
     };
     let errors: Vec<Diagnostic> = collisions
         .into_iter()
@@ -179,26 +304,18 @@ fn new_fixed_ports(
         .collect()
 }
 
-fn collisions(
+/// A port that a declaration fixes, if something holds it.
+fn collision(
     graph: &DeclaredGraph,
-    fixed: &[(Address, u16)],
-    in_use: &BTreeMap<String, BTreeMap<u16, String>>,
-) -> Vec<Collision> {
-    fixed
-        .iter()
-        .filter_map(|(address, port)| {
-            let declaration = &graph.declarations[address];
-            let holder = in_use.get(&asked(declaration))?.get(port)?;
-            let origin = declaration.origins.of(&Path::key(PORT));
-            let mut diagnostic =
-                Diagnostic::error(codes::PORT_IN_USE, format!("port {port} of {address} is in use: {holder}"))
-                    .hint("free it, choose another port in the file, or leave it out to have a free one chosen");
-            if let Some(Origin::File { file, span } | Origin::Overlay { file, span }) = origin {
-                diagnostic = diagnostic.at(std::sync::Arc::clone(file), *span, "fixed here");
-            }
-            Some(Collision { address: address.clone(), diagnostic })
-        })
-        .collect()
+    address: &Address,
+    port: u16,
+    in_use: &BTreeMap<String, BTreeMap<u16, PortInUse>>,
+) -> Option<Collision> {
+    let declaration = &graph.declarations[address];
+    let holder = &in_use.get(&asked(declaration))?.get(&port)?.holder;
+    let diagnostic = Diagnostic::error(codes::PORT_IN_USE, format!("port {port} of {address} is in use: {holder}"))
+        .hint("free it, choose another port in the file, or leave it out to have a free one chosen");
+    Some(Collision { address: address.clone(), diagnostic: at_port(diagnostic, declaration) })
 }
 
 /// Refuses a plan whose ports somebody took since it was made: what bears them would be gone by the time that this came out.
@@ -214,7 +331,7 @@ pub(crate) async fn refuse_taken(
     let path = Path::key(PORT);
     let mut wanted: BTreeMap<String, Vec<(u16, &Declaration)>> = BTreeMap::new();
     for node in plan.nodes.values() {
-        let made = matches!(node.action, Action::Create | Action::Replace { .. });
+        let made = matches!(node.action, Action::Create | Action::Replace { .. } | Action::Update);
         let Some(declaration) = node.declaration.as_ref().filter(|_| made) else { continue };
         let Some(port) = port_at(&declaration.spec, &path) else { continue };
         // What the stack holds is freed, or kept, by the plan itself.
@@ -227,14 +344,31 @@ pub(crate) async fn refuse_taken(
         let ports: Vec<u16> = wanted.iter().map(|(port, _)| *port).collect();
         let held = ports_in_use(&plan.providers, snapshot, connector, &provider, &ports).await;
         for (port, declaration) in wanted {
-            // What a killed call left half made bears the very name.
-            let own = format!("`{}`", declaration.identity.name);
-            if let Some(holder) = held.get(&port).filter(|holder| !holder.contains(&own)) {
-                taken.push(format!("port {port} of {} was taken meanwhile: {holder}", declaration.address));
+            // A killed call may have left it half made.
+            let is_foreign = |held: &&PortInUse| held.lineage.as_deref() != Some(plan.header.lineage.as_str());
+            if let Some(held) = held.get(&port).filter(is_foreign) {
+                taken.push(format!("port {port} of {} was taken meanwhile: {}", declaration.address, held.holder));
             }
         }
     }
     if taken.is_empty() { Ok(()) } else { Err(Error::Apply(ApplyError::Stale(taken))) }
+}
+
+/// Which ports are in use, by the provider that is asked.
+async fn all_in_use(
+    graph: &DeclaredGraph,
+    snapshot: &Snapshot,
+    connector: &Arc<dyn Connector>,
+    asked: BTreeMap<String, Vec<u16>>,
+) -> BTreeMap<String, BTreeMap<u16, PortInUse>> {
+    let mut in_use = BTreeMap::new();
+    for (provider, mut ports) in asked {
+        ports.sort_unstable();
+        ports.dedup();
+        let held = ports_in_use(&graph.providers, snapshot, connector, &provider, &ports).await;
+        in_use.insert(provider, held);
+    }
+    in_use
 }
 
 /// Which ports are in use; none where the engine cannot be asked: then the plan says that it is unreachable anyway.
@@ -244,7 +378,7 @@ async fn ports_in_use(
     connector: &Arc<dyn Connector>,
     provider: &str,
     ports: &[u16],
-) -> BTreeMap<u16, String> {
+) -> BTreeMap<u16, PortInUse> {
     let Some(config) = providers.get(provider).or_else(|| snapshot.providers.get(provider)) else {
         return BTreeMap::new();
     };
@@ -259,5 +393,6 @@ async fn ports_in_use(
         timeout: PORTS_TIMEOUT,
         cancel: CancellationToken::new(),
     };
-    session.ports_in_use(&context, ports).await.unwrap_or_default().into_iter().collect()
+    let in_use = session.ports_in_use(&context, ports).await.unwrap_or_default();
+    in_use.into_iter().map(|held| (held.port, held)).collect()
 }

@@ -7,8 +7,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use ksail_model::{Observation, Preview, Readiness};
 use ksail_provider::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
-    Provider, Target, UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse,
+    PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
 };
 use tracing::{debug, trace};
 
@@ -115,9 +115,9 @@ impl Provider for Logged {
         self.log("list_owned", &"all that carries a mark", self.inner.list_owned(context), told).await
     }
 
-    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
-        let told = |reply: &Vec<(u16, String)>| {
-            let held: Vec<String> = reply.iter().map(|(port, holder)| format!("{port} by {holder}")).collect();
+    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
+        let told = |reply: &Vec<PortInUse>| {
+            let held: Vec<String> = reply.iter().map(|held| format!("{} by {}", held.port, held.holder)).collect();
             if held.is_empty() { "none".to_owned() } else { held.join(", ") }
         };
         let what = format!("{} ports", ports.len());

@@ -12,7 +12,7 @@ use ksail_provider::{CallContext, Connector, HostSession, PreviewRequest, Target
 use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::choices::{choose, refuse_collisions, take_over};
+use crate::choices::{Choices, choose, choose_anew, refuse_collisions, take_over};
 use crate::commit::commit_of;
 use crate::error::Error;
 use crate::names::follow_imports;
@@ -95,6 +95,11 @@ impl Platform {
         options: &PlanOptions,
         mode: Option<(Mode, Option<Snapshot>)>,
     ) -> Result<Planned, Error> {
+        // Asked before the state is read: an operation that ends in between has left nothing open in what is read.
+        let at_work = stack.place.backend.lock_owner().await.ok().flatten().map(|owner| match owner.pid {
+            0 => "another process works on this state".to_owned(),
+            pid => format!("{} of {} is under way (pid {pid})", owner.doing, owner.who),
+        });
         let stored = stack.place.read(&stack.name, stack.environment.as_deref()).await?;
         let mut warnings = std::mem::take(&mut stack.warnings);
         warnings.extend(stored.warnings.iter().map(|text| Diagnostic::warning(crate::codes::DAMAGED, text.clone())));
@@ -108,13 +113,19 @@ impl Platform {
         let begins =
             |state: &ksail_records::State| replaced.as_ref().is_some_and(|new| new.lineage != state.snapshot().lineage);
         let new_state = stored.state.as_ref().is_none_or(begins);
-        let snapshot = replaced
+        let mut snapshot = replaced
             .or_else(|| stored.state.map(ksail_records::State::into_snapshot))
             .unwrap_or_else(|| Snapshot::empty(new_id(), &stack.name, stack.environment.clone()));
+        if new_state {
+            // The history of a lost state may be there still: what comes now is newer, and is to be told apart from it.
+            let newest = stack.place.backend.history(1).await.unwrap_or_default();
+            snapshot.serial = newest.first().map_or(0, |operation| operation.serial);
+        }
         stack.graph.imports.extend(options.imports.iter().cloned());
-        let mut collisions = Vec::new();
-        if mode != Mode::RefreshOnly {
-            collisions = choose(&mut stack.graph, &snapshot, &stack.place.connector).await?;
+        let mut choices = Choices::default();
+        let changes_something = mode != Mode::RefreshOnly;
+        if changes_something {
+            choices = choose(&mut stack.graph, &snapshot, &stack.place.connector).await?;
             stack.place.secrets.fetch(stack.place.backend.as_ref(), &stack.graph).await?;
             stack.place.secrets.fingerprint_graph(&mut stack.graph)?;
         }
@@ -129,9 +140,13 @@ impl Platform {
             commit: commit_of(&self.settings.project),
             source: self.files.base.display().to_string(),
             made_ms: now_ms(),
+            at_work,
         };
         let observations = observe(&stack.graph, &snapshot, &stack.place.connector, options).await;
         take_over(&mut stack.graph, &observations);
+        if changes_something {
+            choose_anew(&mut stack.graph, &snapshot, &observations, &stack.place.connector, &mut choices).await?;
+        }
         follow_imports(&mut stack.graph, &snapshot, &observations);
         let plan_options = Options {
             targets: options.targets.clone(),
@@ -156,15 +171,9 @@ impl Platform {
         }
         let (counts, steps) = (plan.counts(), plan.steps.len());
         tracing::debug!(digest = %plan.digest.short(), serial = plan.header.serial, steps, ?counts, "planned");
-        refuse_collisions(&plan, collisions)?;
-        let mut notes: Vec<String> = simulated(&plan).into_iter().chain(untried(&plan, &previews)).collect();
-        if let Some(owner) = stack.place.backend.lock_owner().await.ok().flatten() {
-            let who = match owner.pid {
-                0 => "another process works on this state".to_owned(),
-                pid => format!("{} of {} is under way (pid {pid})", owner.doing, owner.who),
-            };
-            notes.push(format!("{who}: what this plan shows may be out of date soon"));
-        }
+        refuse_collisions(&plan, choices.collisions)?;
+        let notes: Vec<String> =
+            simulated(&plan).into_iter().chain(untried(&plan, &previews)).chain(choices.notes).collect();
         // The digest of all of it is made anew for them.
         if !notes.is_empty() {
             plan.add_notes(notes);

@@ -174,6 +174,7 @@ impl Platform {
             plan_digest: Digest::of(&(&id, &edits)),
             who: self.settings.who(),
             began_ms: now,
+            begins: false,
             commit: None,
         })];
         entries.extend(edits.into_iter().map(|edit| Entry::Edit(Box::new(edit))));

@@ -36,7 +36,8 @@ impl Platform {
                 "`ksail plan` starts anew",
             ));
         };
-        let history = place.backend.history(HISTORY_LIMIT).await?;
+        let snapshot = state.into_snapshot();
+        let history = since_the_beginning(place.backend.history(HISTORY_LIMIT).await?, &snapshot.lineage);
         let upto = match operation {
             None if history.is_empty() => None,
             None => Some(0),
@@ -51,7 +52,6 @@ impl Platform {
             ));
         };
         let undone: Vec<SealedOperation> = history.into_iter().take(upto + 1).collect();
-        let snapshot = state.into_snapshot();
         if let Some(recovery) = undone.iter().find(|operation| began_a_state(operation)) {
             return Err(Error::new(
                 codes::NOT_FOUND,
@@ -82,7 +82,20 @@ impl Platform {
 
 /// Whether an operation rebuilt a state where there was none.
 fn began_a_state(operation: &SealedOperation) -> bool {
-    operation.header.kind == OperationKind::Recover && operation.header.parent_serial == 0
+    operation.header.kind == OperationKind::Recover && (operation.header.begins || operation.header.parent_serial == 0)
+}
+
+/// The operations of this state, newest first: what is older than its beginning was done to one that was lost.
+fn since_the_beginning(history: Vec<SealedOperation>, lineage: &str) -> Vec<SealedOperation> {
+    let mut own = Vec::with_capacity(history.len());
+    for operation in history.into_iter().filter(|operation| operation.lineage == lineage) {
+        let begins = operation.header.begins;
+        own.push(operation);
+        if begins {
+            break;
+        }
+    }
+    own
 }
 
 /// The declarations as they were before all of the operations, which are the last ones, the newest first.

@@ -55,11 +55,13 @@ fn contested(nodes: &BTreeMap<RecordKey, PlanNode>) -> Vec<String> {
 
 pub(crate) fn notes(inputs: &Inputs<'_>, nodes: &BTreeMap<RecordKey, PlanNode>, left_out: usize) -> Vec<String> {
     let mut notes = Vec::new();
-    if let Some(operation) = &inputs.snapshot.operation {
-        notes.push(format!(
-            "operation {} of {} has not been sealed: it is under way, or was interrupted or killed; the next apply goes on from what is there",
+    match (&inputs.header.at_work, &inputs.snapshot.operation) {
+        (Some(at_work), _) => notes.push(format!("{at_work}: what this plan shows may be out of date soon")),
+        (None, Some(operation)) => notes.push(format!(
+            "operation {} of {} has not been sealed: it was interrupted or killed; the next apply goes on from what is there",
             operation.id, operation.who
-        ));
+        )),
+        (None, None) => {}
     }
     if left_out > 0 {
         let are = if left_out == 1 { "resource is" } else { "resources are" };

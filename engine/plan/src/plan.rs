@@ -54,6 +54,10 @@ pub struct PlanHeader {
     pub source: String,
     /// When it was made, in milliseconds since the epoch; no part of any digest.
     pub made_ms: u64,
+    /// Who held the lock of the state when it was made, as a clause: `apply of joe@laptop is under way (pid 7)`. What it shows of the
+    /// calls of that operation is no more than how far they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_work: Option<String>,
 }
 
 /// What is done to a resource.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ksail_model::{Address, Preview};
 use ksail_provider::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
-    Provider, Target, UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse,
+    PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
 };
 use tokio::time::Instant;
 
@@ -372,7 +372,7 @@ impl Provider for Faulty {
             .await
     }
 
-    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
+    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         self.call(Method::PortsInUse, None, context, |inner, context| {
             let ports = ports.to_vec();
             async move { inner.ports_in_use(&context, &ports).await }

@@ -8,7 +8,7 @@ use ksail_model::{Address, Preview, ProviderConfig, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Applied, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest, Target,
+    Applied, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse, PreviewRequest, Target,
     UpdateRequest, WaitRequest,
 };
 
@@ -89,9 +89,8 @@ pub trait Provider: Send + Sync {
     /// Lists everything that carries a mark, of any lineage. What cannot carry one is left out.
     async fn list_owned(&self, context: &CallContext) -> Result<Vec<Owned>, CallError>;
 
-    /// Of the ports, those that something on the engine's machine holds already, with what holds them where it can be told.
-    /// The default knows of none.
-    async fn ports_in_use(&self, _context: &CallContext, _ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
+    /// Of the ports, those that something on the engine's machine holds already, in their order. The default knows of none.
+    async fn ports_in_use(&self, _context: &CallContext, _ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         Ok(Vec::new())
     }
 }

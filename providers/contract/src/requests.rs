@@ -112,6 +112,17 @@ pub struct Applied {
     pub seen: Seen,
 }
 
+/// A port that is taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortInUse {
+    /// The port of the engine's machine.
+    pub port: u16,
+    /// What holds it, in words; at least that something does.
+    pub holder: String,
+    /// The lineage of what holds it, where that carries a mark.
+    pub lineage: Option<String>,
+}
+
 /// A thing that carries a mark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owned {

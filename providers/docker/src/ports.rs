@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use ksail_provider::CallError;
+use ksail_provider::{CallError, PortInUse};
 use tokio::net::TcpSocket;
 
 use crate::call::Call;
 use crate::container::{inspect, list};
+use crate::labels;
 
 /// How many containers are inspected at once.
 pub(crate) const INSPECTIONS: usize = 8;
 
 /// Of the ports, those that a container publishes (or will publish, once it is started again), and those that something else
 /// on this machine listens on, where the engine is on this machine.
-pub(crate) async fn in_use(call: &Call, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
-    let mut held: BTreeMap<u16, String> = BTreeMap::new();
+pub(crate) async fn in_use(call: &Call, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
+    let mut held: BTreeMap<u16, PortInUse> = BTreeMap::new();
     let mut stopped = Vec::new();
     for container in list(call).await? {
         let name = container.names.iter().flatten().next().map(|name| name.trim_start_matches('/').to_owned());
@@ -24,8 +25,10 @@ pub(crate) async fn in_use(call: &Call, ports: &[u16]) -> Result<Vec<(u16, Strin
         if published.is_empty() {
             stopped.extend(container.id.clone());
         }
+        let lineage = labels::mark(container.labels.as_ref()).map(|mark| mark.lineage);
         for port in published {
-            held.insert(port, format!("container `{}`", name.clone().unwrap_or_default()));
+            let holder = format!("container `{}`", name.clone().unwrap_or_default());
+            held.insert(port, PortInUse { port, holder, lineage: lineage.clone() });
         }
     }
     // The list tells the ports of those that run; the ports of the others stand in their configuration alone.
@@ -36,18 +39,19 @@ pub(crate) async fn in_use(call: &Call, ports: &[u16]) -> Result<Vec<(u16, Strin
             .await?;
     for observed in inspected.into_iter().flatten() {
         for port in observed.ports() {
-            held.entry(port.host).or_insert_with(|| format!("container `{}`, which is stopped", observed.name()));
+            held.entry(port.host).or_insert_with(|| PortInUse {
+                port: port.host,
+                holder: format!("container `{}`, which is stopped", observed.name()),
+                lineage: observed.mark().map(|mark| mark.lineage),
+            });
         }
     }
-    let mut taken = Vec::new();
-    for port in ports {
-        match held.get(port) {
-            Some(holder) => taken.push((*port, holder.clone())),
-            None if call.session.local && listens(*port) => taken.push((*port, "another program".to_owned())),
-            None => {}
-        }
-    }
-    Ok(taken)
+    let another = |port| PortInUse { port, holder: "another program".to_owned(), lineage: None };
+    let taken = ports.iter().filter_map(|port| match held.get(port) {
+        Some(taken) => Some(taken.clone()),
+        None => (call.session.local && listens(*port)).then(|| another(*port)),
+    });
+    Ok(taken.collect())
 }
 
 /// Whether something on this machine listens on the port of the loopback address. The port is bound for a moment and not

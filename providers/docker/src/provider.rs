@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use ksail_model::{Identity, Observation, Ownership, Seen, UnknownReason, Value};
 use ksail_provider::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, Provider, Target,
-    UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse, Provider,
+    Target, UpdateRequest, WaitRequest,
 };
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -263,7 +263,7 @@ impl Provider for DockerProvider {
         Ok(all)
     }
 
-    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
+    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         let call = self.call(context).await?;
         ports::in_use(&call, ports).await
     }

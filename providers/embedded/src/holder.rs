@@ -2,12 +2,31 @@
 //! state, or the program to end.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// What listening sockets are called in the kernel's table.
 const LISTENING: &str = "0A";
 
+/// Who holds a port.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    /// The process in words.
+    pub(crate) name: String,
+    /// The folder, if it is an embedded engine.
+    engine: Option<PathBuf>,
+}
+
+impl Holder {
+    /// Whether it is the embedded engine of a folder.
+    pub(crate) fn runs(&self, folder: &Path) -> bool {
+        let Some(engine) = &self.engine else { return false };
+        engine == folder
+            || matches!((engine.canonicalize(), folder.canonicalize()), (Ok(one), Ok(other)) if one == other)
+    }
+}
+
 /// Who listens on these ports of this machine, as far as the system tells and lets us look. All processes are looked at, once.
-pub(crate) fn of(ports: &[u16]) -> BTreeMap<u16, String> {
+pub(crate) fn of(ports: &[u16]) -> BTreeMap<u16, Holder> {
     if ports.is_empty() {
         return BTreeMap::new();
     }
@@ -30,7 +49,7 @@ pub(crate) fn of(ports: &[u16]) -> BTreeMap<u16, String> {
         for target in descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok()) {
             if let Some(port) = target.to_str().and_then(|target| wanted.remove(target)) {
                 let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-                found.insert(port, name(&line, &pid));
+                found.insert(port, holder(&line, &pid));
             }
         }
     }
@@ -50,32 +69,33 @@ fn listeners(table: &str, ports: &[u16]) -> Vec<(String, u16)> {
 }
 
 /// A process in words, by its command line. Of that only the program is told: the rest may hold what is not for others.
-fn name(line: &[u8], pid: &str) -> String {
+fn holder(line: &[u8], pid: &str) -> Holder {
     let words: Vec<String> =
         line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     let engine = words.get(1).filter(|word| *word == "__engine").and_then(|_| {
         let at = words.iter().position(|word| word == "--folder")?;
         words.get(at + 1)
     });
-    match engine {
+    let name = match engine {
         Some(folder) => format!("the embedded engine in {folder} (pid {pid})"),
         None => {
             let program = words.first().and_then(|word| word.rsplit('/').next()).filter(|program| !program.is_empty());
             format!("{} (pid {pid})", program.unwrap_or("another process"))
         }
-    }
+    };
+    Holder { name, engine: engine.map(PathBuf::from) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{listeners, name, of};
+    use super::{holder, listeners, of};
 
     #[test]
     fn a_listener_is_found_by_its_port() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let said = of(&[port]);
-        assert!(said[&port].ends_with(&format!("(pid {})", std::process::id())), "{said:?}");
+        assert!(said[&port].name.ends_with(&format!("(pid {})", std::process::id())), "{said:?}");
         drop(listener);
         assert!(of(&[port]).is_empty());
     }
@@ -91,12 +111,14 @@ mod tests {
 
     #[test]
     fn an_engine_is_told_by_its_folder_and_others_by_their_program() {
-        let check = |line: &[u8], wanted: &str| assert_eq!(name(line, "7"), wanted);
+        let check = |line: &[u8], wanted: &str| assert_eq!(holder(line, "7").name, wanted);
         check(
             b"/usr/bin/ksail\0__engine\0--folder\0/p/.ksail/dev.prod/engine\0",
             "the embedded engine in /p/.ksail/dev.prod/engine (pid 7)",
         );
         check(b"/usr/sbin/nginx\0-c\0secret\0", "nginx (pid 7)");
         check(b"", "another process (pid 7)");
+        let engine = holder(b"/usr/bin/ksail\0__engine\0--folder\0/p/engine\0", "7");
+        assert!(engine.runs(std::path::Path::new("/p/engine")) && !engine.runs(std::path::Path::new("/q/engine")));
     }
 }

@@ -46,8 +46,8 @@ const ENVIRONMENT: [&str; 17] = [
 /// Why a process did not start or end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProcessError {
-    #[error("port {port} of the embedded engine is held by something else")]
-    PortTaken { port: u16 },
+    #[error("port {port} of the embedded engine is held by {}", holder(*.of_original))]
+    PortTaken { port: u16, of_original: bool },
     #[error("{program} could not be started: {why}")]
     Spawn { program: String, why: String },
     #[error("the embedded engine in {folder} ended at its start: {log}")]
@@ -56,6 +56,11 @@ pub(crate) enum ProcessError {
     NoAnswer { folder: String },
     #[error("the embedded engine in {folder} did not end within {} s", STOP_TIMEOUT.as_secs())]
     NoEnd { folder: String },
+}
+
+/// What holds a port of ours, in words.
+pub(crate) const fn holder(of_original: bool) -> &'static str {
+    if of_original { "the engine of the folder that this one was copied from" } else { "something else" }
 }
 
 /// Whether nobody listens on a loopback port. It is bound for a moment and not listened on, so that two plans that look at the
@@ -71,20 +76,21 @@ pub(crate) fn is_free(port: u16) -> bool {
 /// Sees to it that the engine of a folder answers. One that is on its way up is waited for; there is never a second one,
 /// because the lock in the folder lets one process in.
 pub(crate) async fn start(program: &Path, folder: &Path, file: &EngineFile) -> Result<(), ProcessError> {
-    match talk::ask(file.port, &file.nonce).await {
+    match talk::ask(folder, file.port, &file.nonce).await {
         Answer::Ours { .. } => return Ok(()),
-        Answer::Other => return Err(ProcessError::PortTaken { port: file.port }),
+        Answer::OfOriginal => return Err(ProcessError::PortTaken { port: file.port, of_original: true }),
+        Answer::Other => return Err(ProcessError::PortTaken { port: file.port, of_original: false }),
         Answer::Silent | Answer::Nothing => {}
     }
     let held = folder::is_held(folder);
     if !held && !is_free(file.port) {
-        return Err(ProcessError::PortTaken { port: file.port });
+        return Err(ProcessError::PortTaken { port: file.port, of_original: false });
     }
     let mut child = if held { None } else { Some(spawn(program, folder, file.port)?) };
     let name = folder.display().to_string();
     let answered = async {
         loop {
-            if matches!(talk::ask(file.port, &file.nonce).await, Answer::Ours { .. }) {
+            if matches!(talk::ask(folder, file.port, &file.nonce).await, Answer::Ours { .. }) {
                 return Ok(());
             }
             let ended = match &mut child {

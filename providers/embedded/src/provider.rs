@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use ksail_kinds::{EngineSpec, Spec as _};
 use ksail_model::{Mark, Observation, Ownership, Readiness, Scope, Seen, UnknownReason, Value};
 use ksail_provider::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, Provider, Target,
-    UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse, Provider,
+    Target, UpdateRequest, WaitRequest,
 };
 use tokio::sync::Mutex;
 
@@ -89,7 +89,7 @@ impl EmbeddedProvider {
 
     async fn look(folder: &Path) -> Result<Option<Look>, FolderError> {
         let Some(file) = folder::read(folder)? else { return Ok(None) };
-        let answer = talk::ask(file.port, &file.nonce).await;
+        let answer = talk::ask(folder, file.port, &file.nonce).await;
         // Asked only where it matters: a look at the lock takes it for a moment.
         let held = matches!(answer, Answer::Silent) && folder::is_held(folder);
         Ok(Some(Look { file, answer, held }))
@@ -107,14 +107,19 @@ impl EmbeddedProvider {
             _ if wanted.is_some_and(|wanted| !wanted.running) && !running => Readiness::Ready,
             Answer::Silent if look.held => Readiness::NotReady("it does not answer".to_owned()),
             Answer::Nothing => Readiness::NotReady("it does not run".to_owned()),
-            Answer::Other | Answer::Silent => {
-                Readiness::NotReady(format!("it does not run, and port {} is held by something else", look.file.port))
-            }
+            Answer::OfOriginal | Answer::Other | Answer::Silent => Readiness::NotReady(format!(
+                "it does not run, and port {} is held by {}",
+                look.file.port,
+                process::holder(look.answer == Answer::OfOriginal)
+            )),
         };
         let id = look.file.id.to_string();
         let mut attributes =
             vec![("id", Value::from(id.clone())), ("endpoint", Value::from(EngineSpec::endpoint(look.file.port)))];
-        if let Some(socket) = process::socket(folder) {
+        // In a copied folder there stands the socket of the original's engine.
+        if look.answer != Answer::OfOriginal
+            && let Some(socket) = process::socket(folder)
+        {
             attributes.push(("socket", Value::from(socket.display().to_string())));
         }
         Seen {
@@ -141,17 +146,19 @@ impl EmbeddedProvider {
         wanted: &EngineSpec,
         mark: &Mark,
     ) -> Result<(), CallError> {
-        let answer = talk::ask(file.port, &file.nonce).await;
+        let answer = talk::ask(folder, file.port, &file.nonce).await;
         let as_wanted =
             matches!(&answer, Answer::Ours { version } if *version == wanted.version) && file.port == wanted.port;
         if !(wanted.running && as_wanted) {
             let other_port = file.port != wanted.port || !matches!(answer, Answer::Ours { .. });
+            let taken =
+                |port| ProcessError::PortTaken { port, of_original: answer == Answer::OfOriginal && port == file.port };
             // Before anything is stopped: a port that cannot be had leaves all as it is.
             if wanted.running && other_port && !folder::is_held(folder) && !process::is_free(wanted.port) {
-                return Err(ProcessError::PortTaken { port: wanted.port }.into());
+                return Err(taken(wanted.port).into());
             }
             if wanted.running && file.port != wanted.port && !process::is_free(wanted.port) {
-                return Err(ProcessError::PortTaken { port: wanted.port }.into());
+                return Err(taken(wanted.port).into());
             }
             process::stop(folder).await?;
         }
@@ -166,7 +173,7 @@ impl EmbeddedProvider {
             return Ok(());
         }
         process::start(&self.program, folder, &file).await?;
-        match talk::ask(file.port, &file.nonce).await {
+        match talk::ask(folder, file.port, &file.nonce).await {
             Answer::Ours { version } if version != wanted.version => Err(CallError::refused(format!(
                 "{} runs the engine in version {version}, and version {} is planned",
                 self.program.display(),
@@ -192,7 +199,7 @@ impl EmbeddedProvider {
                     return Err(CallError::not_ours(format!("{} exists and holds something else", folder.display())));
                 }
                 if wanted.running && !process::is_free(wanted.port) {
-                    return Err(ProcessError::PortTaken { port: wanted.port }.into());
+                    return Err(ProcessError::PortTaken { port: wanted.port, of_original: false }.into());
                 }
                 let file = EngineFile {
                     format: FORMAT,
@@ -376,22 +383,37 @@ impl Provider for EmbeddedProvider {
         .await
     }
 
-    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
+    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         bounded(context, false, async {
-            let engines = folder::scan(&self.state);
-            let mut taken = Vec::new();
             let busy: Vec<u16> = ports.iter().copied().filter(|port| !process::is_free(*port)).collect();
+            if busy.is_empty() {
+                return Ok(Vec::new());
+            }
             let asked = busy.clone();
             // Where it cannot be told, it is another process.
             let mut holders = tokio::task::spawn_blocking(move || holder::of(&asked)).await.unwrap_or_default();
+            let engines = folder::scan(&self.state);
+            let mut taken = Vec::with_capacity(busy.len());
             for port in busy {
-                let mut holder = holders.remove(&port).unwrap_or_else(|| "another process".to_owned());
-                if let Some((name, file)) = engines.iter().find(|(_, file)| file.port == port)
-                    && matches!(talk::ask(port, &file.nonce).await, Answer::Ours { .. })
-                {
-                    holder = format!("the embedded engine {name}");
+                let holder = holders.remove(&port);
+                let mut lineage = None;
+                let mut name = None;
+                for (engine, file) in &engines {
+                    let folder = self.state.join(engine);
+                    let serves = holder.as_ref().is_some_and(|holder| holder.runs(&folder));
+                    if serves {
+                        lineage = file.mark.as_ref().map(|mark| mark.lineage.clone());
+                    }
+                    // The system may not tell who holds a port; the engine does, of its own.
+                    if file.port == port
+                        && (serves || matches!(talk::ask(&folder, port, &file.nonce).await, Answer::Ours { .. }))
+                    {
+                        lineage = file.mark.as_ref().map(|mark| mark.lineage.clone());
+                        name = Some(format!("the embedded engine {engine}"));
+                    }
                 }
-                taken.push((port, holder));
+                let holder = name.or(holder.map(|holder| holder.name)).unwrap_or_else(|| "another process".to_owned());
+                taken.push(PortInUse { port, holder, lineage });
             }
             Ok(taken)
         })

@@ -18,6 +18,8 @@ const MAX_REPLY: u64 = 1024 * 1024;
 pub(crate) enum Answer {
     /// Our process, with the version that it states.
     Ours { version: String },
+    /// The process of another folder, of which ours is a copy: it has the same nonce.
+    OfOriginal,
     /// Something else, or a process of ours with another nonce.
     Other,
     /// It accepts connections and does not answer in time.
@@ -30,6 +32,9 @@ pub(crate) enum Answer {
 struct StatusPage {
     version: String,
     nonce_digest: String,
+    /// Of the folder's path without links. Older versions do not tell it.
+    #[serde(default)]
+    folder_digest: Option<String>,
 }
 
 async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> std::io::Result<Vec<u8>> {
@@ -39,14 +44,14 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str
     Ok(reply)
 }
 
-/// Asks a port of this machine who is there.
-pub(crate) async fn ask(port: u16, nonce: &str) -> Answer {
-    let answer = ask_page(port, nonce).await;
+/// Asks a port of this machine whether the process of a folder is there.
+pub(crate) async fn ask(folder: &Path, port: u16, nonce: &str) -> Answer {
+    let answer = ask_page(folder, port, nonce).await;
     tracing::trace!(port, ?answer, "asked who listens");
     answer
 }
 
-async fn ask_page(port: u16, nonce: &str) -> Answer {
+async fn ask_page(folder: &Path, port: u16, nonce: &str) -> Answer {
     let connected = tokio::time::timeout(ANSWER_TIMEOUT, TcpStream::connect(("127.0.0.1", port))).await;
     let stream = match connected {
         Ok(Ok(stream)) => stream,
@@ -60,7 +65,11 @@ async fn ask_page(port: u16, nonce: &str) -> Answer {
         Err(_) => return Answer::Silent,
     };
     match read_page(&reply) {
-        Some(page) if page.nonce_digest == digest(nonce) => Answer::Ours { version: page.version },
+        Some(page) if page.nonce_digest == digest(nonce.as_bytes()) => {
+            let place = folder.canonicalize().map(|folder| digest(folder.as_os_str().as_encoded_bytes()));
+            let is_elsewhere = matches!((page.folder_digest, place), (Some(theirs), Ok(ours)) if theirs != ours);
+            if is_elsewhere { Answer::OfOriginal } else { Answer::Ours { version: page.version } }
+        }
         _ => Answer::Other,
     }
 }
@@ -69,9 +78,9 @@ fn read_page(reply: &[u8]) -> Option<StatusPage> {
     serde_json::from_slice(&read_reply(reply)?.body).ok()
 }
 
-fn digest(nonce: &str) -> String {
+fn digest(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    Sha256::digest(nonce.as_bytes()).iter().fold("sha256:".to_owned(), |mut text, byte| {
+    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })

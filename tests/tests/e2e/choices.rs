@@ -1,5 +1,7 @@
 //! What is chosen on the command line: environments, `--set`, files, folders.
 
+use std::net::TcpListener;
+
 use crate::support::project::{MIRRORS, Project};
 use crate::support::{ChosenPorts, free_port};
 
@@ -77,4 +79,84 @@ fn another_file_and_another_folder_are_taken() {
     project.write("ksail.yaml", &file);
     project.run(&["state", "list"]).code(1).says("KS0408");
     assert_eq!(MIRRORS.len(), 2);
+}
+
+/// An engine with one mirror, whose ports are all chosen by ksail.
+const CHOSEN: &str = "apiVersion: ksail.io/v1alpha1\nkind: Cluster\nmetadata:\n  name: dev\nspec:\n  cluster:\n    provider: Embedded\n    \
+                      distribution: None\n  mirrors:\n    - host: quay.io\n";
+
+fn port_of(project: &Project, address: &str) -> u16 {
+    let shown = project.run(&["state", "show", address, "--format", "json"]).code(0).json();
+    let port = shown["declaration"]["spec"]["port"].as_u64().unwrap_or_else(|| panic!("no port in {shown}"));
+    u16::try_from(port).unwrap()
+}
+
+#[test]
+fn a_port_that_somebody_took_while_the_engine_was_down_is_chosen_anew() {
+    let project = Project::empty(0);
+    project.write("ksail.yaml", CHOSEN);
+    project.apply_first();
+    let _ports = ChosenPorts::lock();
+    let ports = ["engine/main", "mirror/quay.io"].map(|address| port_of(&project, address));
+    project.kill_engine();
+    let holders = ports.map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
+    let plan = project.run(&["plan"]).code(0);
+    for port in ports {
+        let why = format!("port {port}, which was chosen before, is held by");
+        assert!(plan.out.contains(&why), "{plan}");
+    }
+    project.run(&["explain", "mirror/quay.io"]).code(0).says("is held by");
+    project.apply();
+    project.is_settled();
+    drop(holders);
+    // What was chosen stays, though the old one is free again.
+    project.is_settled();
+    assert!(
+        ports
+            .iter()
+            .all(|port| ![port_of(&project, "engine/main"), port_of(&project, "mirror/quay.io")].contains(port))
+    );
+    project.run(&["destroy", "--auto-approve"]).code(0);
+}
+
+#[test]
+fn a_fixed_port_that_somebody_took_while_the_engine_was_down_is_told_by_the_plan() {
+    let project = Project::applied();
+    let _ports = ChosenPorts::lock();
+    project.kill_engine();
+    let _holder = TcpListener::bind(("127.0.0.1", project.registry_port)).unwrap();
+    let registry = format!("port {} of dev/registry/local is in use", project.registry_port);
+    project.run(&["plan"]).code(1).says("KS0205").says(&registry).says("fixed here").says("hint:");
+}
+
+#[test]
+fn a_port_that_another_resource_has_is_refused() {
+    let project = Project::applied();
+    let engine = port_of(&project, "engine/main");
+    let file = project.read("ksail.yaml").replace(&project.registry_port.to_string(), &engine.to_string());
+    project.write("ksail.yaml", &file);
+    let shared = format!("port {engine} of dev/registry/local is that of dev/engine/main too");
+    project.run(&["plan"]).code(1).says("KS0205").says(&shared).says("fixed here");
+}
+
+#[test]
+fn a_copied_folder_gets_an_engine_of_its_own() {
+    let project = Project::empty(0);
+    project.write("ksail.yaml", CHOSEN);
+    project.apply_first();
+    let _ports = ChosenPorts::lock();
+    let copy = Project::empty(0);
+    let copied = std::process::Command::new("cp")
+        .args(["-r", &format!("{}/.", project.path().display()), &copy.path().display().to_string()])
+        .status();
+    assert!(copied.unwrap().success());
+    let original = format!("is held by the embedded engine in {}", project.engine_folder().display());
+    copy.run(&["plan"]).code(0).says(&original);
+    copy.apply();
+    copy.is_settled();
+    project.is_settled();
+    assert_ne!(copy.engine_pid(), project.engine_pid());
+    copy.run(&["destroy", "--auto-approve"]).code(0);
+    assert_eq!(project.engine().addresses("dev").len(), 4, "the original keeps what it has");
+    project.is_settled();
 }

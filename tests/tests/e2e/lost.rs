@@ -34,6 +34,27 @@ fn a_lost_state_is_named_and_recovered() {
 }
 
 #[test]
+fn the_history_of_a_lost_state_stays_apart_from_that_of_the_recovered_one() {
+    let project = Project::applied();
+    project.declare(&["docker.io"], "");
+    project.apply();
+    let before = project.history();
+    lose_state(&project);
+    project.run(&["state", "recover", "--auto-approve"]).code(0);
+    let after = project.history();
+    assert_eq!(after.len(), before.len() + 1);
+    assert_eq!(after[1..], before[..], "the recovery is the newest one");
+    project.run(&["undo"]).code(1).says("rebuilt a lost state");
+    let lost = before[0]["operation"].as_str().unwrap();
+    project.run(&["undo", lost]).code(1).says("is not in the history");
+    // What comes after it can be undone, and nothing more is.
+    project.declare(&[], "");
+    project.apply();
+    project.run(&["undo", "--auto-approve"]).code(0).says("dev/mirror/docker.io");
+    assert!(project.run(&["state", "list"]).code(0).out.contains("dev/mirror/docker.io"));
+}
+
+#[test]
 fn a_lost_state_is_recovered_also_where_the_engine_does_not_run() {
     let project = Project::applied();
     let lineage = project.lineage();

@@ -131,7 +131,11 @@ impl<'a> View<'a> {
             return;
         }
         self.page.gap();
-        self.page.line(&[(Tone::Strong, "A killed operation goes on:")]);
+        let heading = match self.plan.header.at_work {
+            Some(_) => "Calls of the operation under way, as they are now:",
+            None => "A killed operation goes on:",
+        };
+        self.page.line(&[(Tone::Strong, heading)]);
         for resolution in &self.plan.resolutions {
             let text = format!("{} (operation {})", words::resolution(resolution), resolution.operation);
             self.page.prose("  - ", Tone::Plain, &text);

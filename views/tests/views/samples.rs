@@ -141,6 +141,7 @@ pub(crate) fn empty_plan() -> Plan {
             commit: Some("0123abc".to_owned()),
             source: "ksail.yaml".to_owned(),
             made_ms: 1_700_000_000_000,
+            at_work: None,
         },
         content_digest: Digest::of_bytes(b"content"),
         digest: Digest::of_bytes(b"plan"),

@@ -224,6 +224,7 @@ impl Bench {
                 commit: None,
                 source: "ksail.yaml".to_owned(),
                 made_ms: self.now,
+                at_work: None,
             },
         })
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use ksail_model::Preview;
 use ksail_provider::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
-    Provider, Target, UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse,
+    PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
 };
 use serde::Serialize;
 
@@ -111,7 +111,7 @@ impl Provider for Listening {
         self.ear.hear("list_owned", self.inner.list_owned(context).await)
     }
 
-    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
+    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         self.ear.hear("ports_in_use", self.inner.ports_in_use(context, ports).await)
     }
 }

@@ -1,13 +1,14 @@
 //! The provider on a simulated outside. It takes any kind: fields are the spec as given, secrets by fingerprint.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use ksail_model::{Address, Observation, Preview, Readiness, Scope, UnknownReason, Value};
 use ksail_provider::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
-    Provider, Target, UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse,
+    PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
 };
 use tokio::time::Instant;
 
@@ -338,16 +339,22 @@ impl Provider for SimulatedProvider {
         self.look(Method::ListOwned, Vec::new(), context, look).await
     }
 
-    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
+    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         let look = || {
-            let mut taken = self.world.ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let occupied = self.world.ports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let mut taken: BTreeMap<u16, PortInUse> =
+                occupied.into_iter().map(|(port, holder)| (port, PortInUse { port, holder, lineage: None })).collect();
             for thing in self.world.things.list().map_err(|error| CallError::unreachable(error.to_string()))? {
                 let port = thing.fields.field("port").and_then(Value::as_i64).and_then(|port| u16::try_from(port).ok());
                 if let Some(port) = port {
-                    taken.entry(port).or_insert_with(|| format!("{} {}", thing.kind, thing.name));
+                    taken.entry(port).or_insert_with(|| PortInUse {
+                        port,
+                        holder: format!("{} {}", thing.kind, thing.name),
+                        lineage: thing.marks.first().map(|mark| mark.lineage.clone()),
+                    });
                 }
             }
-            Ok(ports.iter().filter_map(|port| taken.get(port).map(|by| (*port, by.clone()))).collect())
+            Ok(ports.iter().filter_map(|port| taken.get(port).cloned()).collect())
         };
         self.look(Method::PortsInUse, Vec::new(), context, look).await
     }

@@ -11,8 +11,8 @@ use ksail_conformance::suite::{Breakage, Case, Change, Gap, Limits, Outside, Set
 use ksail_kinds::{ContainerSpec, ImageSource, MirrorSpec, NetworkSpec, RegistrySpec, Restart, Spec as _};
 use ksail_model::{Fingerprint, Identity, Mark, Path, Preview, Secret, Value};
 use ksail_provider::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PreviewRequest,
-    Provider, Target, UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse,
+    PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
 };
 use ksail_provider_docker::{DockerProvider, Endpoint};
 use tokio::sync::Semaphore;
@@ -239,7 +239,7 @@ impl Provider for Apart {
         Ok(owned)
     }
 
-    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<(u16, String)>, CallError> {
+    async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         self.inner.ports_in_use(context, ports).await
     }
 }

@@ -7,7 +7,7 @@ use bollard::models::NetworkCreateRequest;
 use bollard::query_parameters::{RemoveContainerOptions, StopContainerOptions};
 use ksail_kinds::{ContainerSpec, HealthCheck, Mount, NetworkSpec, Port, Protocol, Restart, Spec as _};
 use ksail_model::{Fingerprint, Mark, Observation, Readiness, Secret, Value};
-use ksail_provider::{CallErrorKind, CreateRequest, Deleted, Provider as _, Target};
+use ksail_provider::{CallErrorKind, CreateRequest, Deleted, PortInUse, Provider as _, Target};
 
 use crate::engine::{Engine, free_port, mark_labels, network_spec, on_both_engines, texts, volume_spec};
 
@@ -201,10 +201,13 @@ async fn ports_are_told_with_what_holds_them(engine: Engine) {
     let ports = [port, other, free_port()];
     let name = &registry.identity.name;
     let held = engine.provider.ports_in_use(&engine.context(), &ports).await.unwrap();
-    assert_eq!(held, [(port, format!("container `{name}`")), (other, "another program".to_owned())]);
+    let told = |held: Vec<PortInUse>| held.into_iter().map(|taken| (taken.port, taken.holder)).collect::<Vec<_>>();
+    assert!(held[0].lineage.is_some() && held[1].lineage.is_none(), "{held:?}");
+    assert_eq!(told(held), [(port, format!("container `{name}`")), (other, "another program".to_owned())]);
     engine.docker.stop_container(name, None::<StopContainerOptions>).await.unwrap();
     let held = engine.provider.ports_in_use(&engine.context(), &[port]).await.unwrap();
-    assert_eq!(held, [(port, format!("container `{name}`, which is stopped"))]);
+    assert!(held[0].lineage.is_some(), "{held:?}");
+    assert_eq!(told(held), [(port, format!("container `{name}`, which is stopped"))]);
     engine.clean().await;
 }
 

@@ -221,7 +221,8 @@ async fn a_taken_port_is_refused_and_leaves_nothing() {
     assert!(error.message.contains(&port.to_string()), "{error}");
     assert_eq!(world.observe(&target).await, Observation::Absent);
     let in_use = world.provider.ports_in_use(&context(), &[port]).await.unwrap();
-    assert!(in_use[0].0 == port && in_use[0].1.contains(&format!("pid {}", std::process::id())), "{in_use:?}");
+    assert!(in_use[0].port == port && in_use[0].lineage.is_none(), "{in_use:?}");
+    assert!(in_use[0].holder.contains(&format!("pid {}", std::process::id())), "{in_use:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
