@@ -145,6 +145,7 @@ fn a_copied_folder_gets_an_engine_of_its_own() {
     project.write("ksail.yaml", CHOSEN);
     project.apply_first();
     let _ports = ChosenPorts::lock();
+    let before = project.engine().addresses("dev");
     let copy = Project::empty(0);
     let copied = std::process::Command::new("cp")
         .args(["-r", &format!("{}/.", project.path().display()), &copy.path().display().to_string()])
@@ -153,10 +154,12 @@ fn a_copied_folder_gets_an_engine_of_its_own() {
     let original = format!("is held by the embedded engine in {}", project.engine_folder().display());
     copy.run(&["plan"]).code(0).says(&original);
     copy.apply();
+    // Where the volume lies now is seen once the engine of the copy runs.
+    copy.apply();
     copy.is_settled();
     project.is_settled();
     assert_ne!(copy.engine_pid(), project.engine_pid());
     copy.run(&["destroy", "--auto-approve"]).code(0);
-    assert_eq!(project.engine().addresses("dev").len(), 4, "the original keeps what it has");
+    assert_eq!(project.engine().addresses("dev"), before, "the original keeps what it has");
     project.is_settled();
 }
