@@ -1,42 +1,10 @@
 //! What becomes of objects.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use ksail_embedded_kubernetes::{Settings, Stage};
 use serde_json::{Value, json};
 
 use crate::harness::Served;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
-
-fn pod(name: &str, labels: Value) -> Value {
-    json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": [{"name": "a", "image": "x"}]}})
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stage_says_what_becomes_of_a_pod() {
-    let folder = tempfile::tempdir().unwrap();
-    let stage = Stage {
-        name: "broken".to_owned(),
-        resource: "pods".to_owned(),
-        labels: BTreeMap::from([("broken".to_owned(), "true".to_owned())]),
-        namespace: None,
-        matches: vec![("/status/phase".to_owned(), "Pending".into())],
-        delay: Duration::from_millis(50),
-        status: json!({"phase": "Failed", "reason": "Evicted"}),
-    };
-    let served = Served::with(folder.path(), Settings { stages: vec![stage], ..Settings::default() }).await;
-    let client = &served.client;
-    client.post("/api/v1/nodes", &json!({"metadata": {"name": "n"}})).await;
-    client.post(PODS, &pod("good", json!({}))).await;
-    client.post(PODS, &pod("bad", json!({"broken": "true"}))).await;
-    let phase = |wanted: &'static str| move |answer: &crate::harness::Answer| answer.body["status"]["phase"] == wanted;
-    client.until(&format!("{PODS}/good"), phase("Running")).await;
-    let bad = client.until(&format!("{PODS}/bad"), phase("Failed")).await;
-    assert_eq!(bad.body["status"]["reason"], "Evicted");
-    served.stop().await;
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_goes_with_its_owner_and_stays_when_it_is_orphaned() {
