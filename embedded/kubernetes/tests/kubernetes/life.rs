@@ -72,6 +72,30 @@ async fn a_definition_is_served_pruned_defaulted_and_judged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_definition_that_keeps_what_it_does_not_know_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::open(folder.path()).await;
+    let client = &served.client;
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = json!({"metadata": {"name": "things.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+        "names": {"plural": "things", "kind": "Thing"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}});
+    client.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await;
+    let things = "/apis/example.com/v1/namespaces/default/things";
+    let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"size": [2]}});
+    let made = client.post(things, &thing).await;
+    assert_eq!(made.body["spec"], json!({"size": [2]}), "{made:?}");
+    // All fields of a type, as clients of typed languages send them.
+    let mut update = made.body.clone();
+    update["metadata"]["uid"] = "".into();
+    update["metadata"]["resourceVersion"] = "".into();
+    update["spec"]["size"] = 3.into();
+    let updated = client.ask("PUT", &format!("{things}/t"), "application/json", Some(&update)).await;
+    assert_eq!((updated.code, &updated.body["metadata"]["uid"]), (200, &made.body["metadata"]["uid"]), "{updated:?}");
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_in_pages_is_of_one_moment() {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::open(folder.path()).await;
