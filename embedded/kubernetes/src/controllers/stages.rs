@@ -25,6 +25,8 @@ fn matches(stage: &Stage, kind: StageKind, key: &Key, object: &Value) -> bool {
         && stage.namespace.as_deref().is_none_or(|namespace| namespace == &*key.1.0)
         && stage.match_labels.iter().all(|(name, value)| object["metadata"]["labels"][name] == value.as_str())
         && stage.match_expressions.iter().all(|requirement| requirement.holds(object))
+        // There is nothing left to delay of what has come to life by itself.
+        && (stage.status.is_some() || !has_begun(kind, object))
 }
 
 /// What tells a stage from another one of its name.
@@ -41,7 +43,7 @@ fn taken(object: &Value) -> Option<&Value> {
     conditions(&object["status"]).find(|condition| condition["type"] == TAKEN)
 }
 
-/// Whether an object has come to life by itself, so that there is nothing left to delay.
+/// Whether an object has come to life.
 fn has_begun(kind: StageKind, object: &Value) -> bool {
     match kind {
         StageKind::Node => conditions(&object["status"]).next().is_some(),
@@ -71,10 +73,6 @@ impl Controllers {
             self.stages.0.remove(key);
             return Ok(taken(object).map(|_| None));
         };
-        if stage.status.is_none() && has_begun(kind, object) {
-            self.stages.0.remove(key);
-            return Ok(None);
-        }
         let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
         let now = Instant::now();
         let due = match self.stages.0.get(key) {

@@ -82,7 +82,8 @@ async fn a_definition_that_keeps_what_it_does_not_know_keeps_it() {
         "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}});
     client.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await;
     let things = "/apis/example.com/v1/namespaces/default/things";
-    let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"size": [2]}});
+    let thing =
+        json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"size": [2]}});
     let made = client.post(things, &thing).await;
     assert_eq!(made.body["spec"], json!({"size": [2]}), "{made:?}");
     // All fields of a type, as clients of typed languages send them.

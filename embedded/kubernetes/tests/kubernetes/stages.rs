@@ -58,6 +58,8 @@ async fn a_stage_without_a_status_only_delays() {
     let folder = tempfile::tempdir().unwrap();
     let slow = json!([
         {"name": "slow", "kind": "Pod", "matchLabels": {"speed": "slow"}, "delayMilliseconds": 50},
+        {"name": "fades", "kind": "Pod", "matchLabels": {"then": "fades"}, "matchExpressions": [{"pointer": "/status/phase", "operator": "In", "values": ["Running"]}],
+         "status": {"phase": "Failed"}},
         {"name": "stopped", "kind": "Pod", "matchLabels": {"speed": "none"}, "delayMilliseconds": NEVER_MILLISECONDS},
     ]);
     let served = Served::with(folder.path(), stages(slow)).await;
@@ -67,6 +69,9 @@ async fn a_stage_without_a_status_only_delays() {
     client.post(PODS, &pod("slow", json!({"speed": "slow"}))).await;
     let slow = client.until(&format!("{PODS}/slow"), is("Ready", "True")).await;
     assert!(find(&slow, "embedded.ksail.io/stage").is_null(), "it lives by itself: {:?}", slow.body);
+    client.post(PODS, &pod("fades", json!({"speed": "slow", "then": "fades"}))).await;
+    let faded = client.until(&format!("{PODS}/fades"), phase("Failed")).await;
+    assert!(faded.body["status"]["podIP"].is_string(), "it ran before: {:?}", faded.body);
     let stopped = client.get(&format!("{PODS}/stopped")).await;
     assert_eq!((&stopped.body["status"]["phase"], &stopped.body["spec"]["nodeName"]), (&"Pending".into(), &"n".into()));
     served.stop().await;
