@@ -2,6 +2,8 @@
 
 mod crash;
 mod harness;
+mod helm;
+mod informers;
 mod kubectl;
 mod life;
 mod same;
