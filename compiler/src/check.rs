@@ -79,6 +79,8 @@ impl Checker<'_> {
             Shape::Text { .. } | Shape::Word { .. } | Shape::Integer { .. } | Shape::Boolean => {
                 self.scalar(node, shape, path)
             }
+            Shape::Open if !matches!(node.data, Data::Map(_)) => self.wrong_type(&node, "a map", path, None),
+            Shape::Open => Some(self.open(node)),
             Shape::Unknown => Some(node),
         }
     }
@@ -125,6 +127,28 @@ impl Checker<'_> {
             kept.extend(value.map(|value| Entry { value, ..entry }));
         }
         Some(Node { data: Data::Map(kept), ..node })
+    }
+
+    /// What the format says nothing of: its variables are expanded, and what is null stays, because it may mean something.
+    fn open(&mut self, node: Node) -> Node {
+        let (data, env) = match node.data {
+            Data::Scalar { text, plain } => {
+                let expanded = self.expand(&text, plain, node.place);
+                (Data::Scalar { text: expanded.text, plain: expanded.plain }, expanded.env)
+            }
+            Data::List(list) => (Data::List(list.into_iter().map(|node| self.open(node)).collect()), None),
+            Data::Map(entries) => {
+                let mut kept: Vec<Entry> = Vec::new();
+                for entry in entries {
+                    // One that stands twice was reported when it was read.
+                    if kept.iter().all(|other| other.key != entry.key) {
+                        kept.push(Entry { value: self.open(entry.value), ..entry });
+                    }
+                }
+                (Data::Map(kept), None)
+            }
+        };
+        Node { data, env, ..node }
     }
 
     fn list(&mut self, node: Node, element: &Shape, path: &Path) -> Option<Node> {

@@ -21,6 +21,7 @@ mod reference_page;
 mod rules;
 mod shape;
 mod sources;
+mod stages;
 mod standing;
 mod template;
 mod tree;

@@ -11,8 +11,8 @@ const INTRODUCTION: &str = "\
 <!-- Generated from the types. Regenerate: UPDATE_GENERATED=1 cargo test -p ksail-compiler -->
 
 One file describes one cluster and what belongs to it. The format is `ksail.io/v1alpha1`, kind `Cluster`: files that KSail's users have
-are read as they are, and the sections `mirrors`, `images`, `state`, `requiredVersion`, `lifecycle`, `moved`, `removed` and `imports` stand
-beside them. `schema/ksail.schema.json` is the same as a JSON Schema for editors.
+are read as they are, and the sections `mirrors`, `images`, `manifests`, `nodes`, `state`, `requiredVersion`, `lifecycle`, `moved`, `removed` and `imports` stand
+beside them, as does `provider.embedded`. `schema/ksail.schema.json` is the same as a JSON Schema for editors.
 
 ```yaml
 apiVersion: ksail.io/v1alpha1
@@ -137,7 +137,7 @@ fn built(path: &str, shape: &Shape) -> String {
 
 fn type_text(shape: &Shape) -> String {
     match shape {
-        Shape::Map(_) => "map".to_owned(),
+        Shape::Map(_) | Shape::Open => "map".to_owned(),
         Shape::TextOrMap(_) => "text, or map".to_owned(),
         Shape::Table(values) => format!("map of {}", type_text(values)),
         Shape::List(element) => format!(

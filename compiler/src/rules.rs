@@ -8,7 +8,7 @@ use crate::endpoints::{self, RegistryPlace};
 use crate::format::{Distribution, Provider};
 use crate::loaded::Loaded;
 use crate::nodes::{self, Node};
-use crate::{standing, versions};
+use crate::{stages, standing, versions};
 
 /// All that is wrong with a configuration by itself, errors and warnings: what was found on reading, contradictions, and a
 /// warning for each field whose effect is not built yet.
@@ -42,6 +42,7 @@ pub(crate) fn judge(loaded: &Loaded) -> Vec<Diagnostic> {
     judge.images();
     judge.required_version();
     judge.nodes();
+    judge.found.extend(stages::judge(loaded));
     judge.lifecycle();
     judge.addresses();
     judge.found
@@ -184,6 +185,7 @@ impl Judge<'_> {
             ("spec.cluster.eks", Distribution::Eks),
         ];
         let of_provider = [
+            ("spec.provider.embedded", Provider::Embedded),
             ("spec.provider.hetzner", Provider::Hetzner),
             ("spec.provider.omni", Provider::Omni),
             ("spec.provider.aws", Provider::Aws),

@@ -39,6 +39,8 @@ pub(crate) enum Shape {
     Integer { min: Option<i64>, max: Option<i64> },
     /// A boolean.
     Boolean,
+    /// A map that the format says no more of.
+    Open,
     /// What the types cannot be; a test sees to it.
     Unknown,
 }
@@ -123,6 +125,7 @@ fn shape(schema: &Value) -> Shape {
         Some("object") => match (map.get("properties"), map.get("additionalProperties")) {
             (Some(Value::Object(fields)), _) => Shape::Map(fields_of(map, fields)),
             (_, Some(values @ Value::Object(_))) => Shape::Table(Box::new(shape(values))),
+            (_, Some(Value::Bool(true))) => Shape::Open,
             _ => Shape::Unknown,
         },
         Some("array") => Shape::List(Box::new(map.get("items").map_or(Shape::Unknown, shape))),
@@ -216,7 +219,7 @@ impl Shape {
     /// What a person would call it.
     pub(crate) fn type_name(&self) -> &'static str {
         match self {
-            Self::Map(_) | Self::Table(_) => "a map",
+            Self::Map(_) | Self::Table(_) | Self::Open => "a map",
             Self::List(_) => "a list",
             Self::OneOrMany(_) => "a word or a list of words",
             Self::TextOrMap(_) => "a text or a map",

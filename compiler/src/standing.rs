@@ -31,6 +31,7 @@ const STANDINGS: &[(&str, Standing)] = &[
     ("spec.chat", Standing::NoEffect),
     ("spec.workload", Standing::NoEffect),
     ("spec.provider", Standing::NoEffect),
+    ("spec.provider.embedded", Standing::Built),
     ("spec.cluster", Standing::NoEffect),
     ("spec.cluster.distribution", Standing::Partly("None, and Vanilla on Embedded")),
     ("spec.cluster.provider", Standing::Partly("Docker, Embedded, Kubernetes")),

@@ -47,7 +47,7 @@ impl KubernetesCluster {
         };
         json!({
             "Name": self.name, "Id": self.id, "Version": self.version, "Port": self.port, "Labels": self.labels,
-            "Created": self.created, "Serving": error.is_none(), "Error": error.unwrap_or_default(),
+            "Stages": self.stages, "Created": self.created, "Serving": error.is_none(), "Error": error.unwrap_or_default(),
             "Kubeconfig": world.cluster_data(&self.id).join(KUBECONFIG).display().to_string(),
         })
     }
@@ -96,7 +96,8 @@ impl Engine {
             _ => format!("{address} cannot be listened on: {error}"),
         })?;
         let folder = world.cluster_data(&cluster.id);
-        let settings = Settings { version: cluster.version.clone(), ..Settings::default() };
+        let settings =
+            Settings { version: cluster.version.clone(), stages: cluster.stages.clone(), ..Settings::default() };
         let name = cluster.name.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let opened = Cluster::open(&folder, settings).map_err(|error| causes(&error))?;

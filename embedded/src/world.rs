@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use ksail_embedded_kubernetes::Stage;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -128,6 +129,9 @@ pub(crate) struct KubernetesCluster {
     pub(crate) version: String,
     /// The loopback port of its API.
     pub(crate) port: u16,
+    /// By which its nodes and pods come to life. Records of before have none.
+    #[serde(default)]
+    pub(crate) stages: Vec<Stage>,
     pub(crate) labels: BTreeMap<String, String>,
 }
 

@@ -3,6 +3,8 @@
 //! An expression is checked when it is read ([`Expression::parse`]) and evaluated over objects as they are seen
 //! ([`Expression::holds`]). No text of an object stands in an error.
 
+mod rules;
+
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -10,6 +12,8 @@ use kube_cel::KubeCelExt as _;
 use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use kube_cel::cel::{Context, ExecutionError, Program, Value};
 use serde_json::Value as Json;
+
+pub use rules::{Answer, RuleExpression};
 
 /// The names that an expression has for the object.
 pub const NAMES: [&str; 2] = ["self", "object"];

@@ -1,5 +1,7 @@
 //! A cluster, and its nodes.
 
+use std::collections::BTreeMap;
+
 use ksail_model::Value;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,46 @@ pub struct ClusterSpec {
     pub port: u16,
     /// Whether it shall be served. One whose port was taken when the engine started is not; the next plan serves it.
     pub running: bool,
+    /// By which its nodes and pods come to life; the first that matches one is taken. Records of before have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
+}
+
+/// A step in the life of nodes or pods of a simulated cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// `Node` or `Pod`.
+    pub kind: String,
+    /// The namespace; any if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The labels that an object must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+    /// What must hold of its fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<StageRequirement>,
+    /// How long after the object's last change it is taken.
+    pub delay_milliseconds: u64,
+    /// What is merged into the object's status; nothing, so that it lives on by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Value>,
+}
+
+/// What must hold of a field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StageRequirement {
+    /// The field, as a JSON pointer: `/status/phase`.
+    pub pointer: String,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    pub operator: String,
+    /// What it is compared with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
 }
 
 impl Spec for ClusterSpec {

@@ -12,7 +12,7 @@ mod registry;
 mod volume;
 
 pub use catalogue::{BuiltinKinds, KINDS};
-pub use cluster::{ClusterSpec, KUBELET_VERSION, NODE};
+pub use cluster::{ClusterSpec, KUBELET_VERSION, NODE, Stage, StageRequirement};
 pub use container::{ContainerSpec, HealthCheck, Mount, Port, Protocol, Restart};
 pub use engine::EngineSpec;
 pub use image::{ImageSource, ImageSpec};

@@ -41,7 +41,8 @@ impl Types {
     pub fn add_schema(&mut self, schema: &Value) -> TypeId {
         let mut node = self.read(schema, "", true);
         if matches!(node.shape, Shape::Any | Shape::Map { .. }) {
-            let open = matches!(node.shape, Shape::Any);
+            // One without fields that keeps what it does not know reads as a map of anything.
+            let open = matches!(node.shape, Shape::Any | Shape::Map { values: TypeId::ANY, .. });
             node.shape = Shape::Object(Box::new(Object { open, ..Object::default() }));
         }
         if let Shape::Object(object) = &mut node.shape {

@@ -29,7 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ksail-expressions", &[]),
     ("ksail-embedded", &["ksail-embedded-kubernetes"]),
     ("ksail-kubernetes-schema", &[]),
-    ("ksail-embedded-kubernetes", &["ksail-kubernetes-schema"]),
+    ("ksail-embedded-kubernetes", &["ksail-kubernetes-schema", "ksail-expressions"]),
     ("ksail-secrets", &["ksail-model"]),
     ("ksail-views", &["ksail-model", "ksail-plan", "ksail-execute", "ksail-records"]),
 ];

@@ -10,7 +10,7 @@ use super::resources::{Builder, EMBEDDED, KUBERNETES, choose_port, derived};
 use crate::catalogue::EMBEDDED_KUBERNETES;
 use crate::format::{NodeRole, Taint};
 use crate::nodes::{self, Node};
-use crate::{manifests, versions};
+use crate::{manifests, stages, versions};
 
 /// Ports that are tried first for the API.
 const API_PORTS: std::ops::RangeInclusive<u16> = 6443..=6459;
@@ -53,7 +53,12 @@ impl Builder<'_> {
         let mut origins = Origins::all(self.origin("spec.cluster.distribution"));
         origins.set(Path::key("version"), version_origin.clone());
         origins.set(Path::key("running"), derived("what it holds needs it running"));
-        let spec = ClusterSpec { version: version.to_owned(), port: 0, running: true };
+        let stages = stages::of(self.loaded);
+        for index in 0..stages.len() {
+            let origin = self.loaded.origin(&stages::path(index));
+            origins.set(Path::key("stages").child(Step::Index(index)), origin);
+        }
+        let spec = ClusterSpec { version: version.to_owned(), port: 0, running: true, stages };
         let mut cluster = self.declaration("main", self.cluster.to_owned(), &spec, origins);
         cluster.provider = EMBEDDED.to_owned();
         choose_port(&mut cluster, API_PORTS.collect());

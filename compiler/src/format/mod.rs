@@ -18,12 +18,13 @@ pub use cluster::{
     Vanilla,
 };
 pub use provider::{
-    AwsSettings, AzureSettings, GcpSettings, HetznerSettings, KubernetesPersistence, KubernetesSettings, OmniSettings,
-    Providers,
+    AwsSettings, AzureSettings, EmbeddedSettings, GcpSettings, HetznerSettings, KubernetesPersistence,
+    KubernetesSettings, OmniSettings, Providers, Stage, StageRequirement,
 };
 pub use words::{
     ApiVersion, Cni, Component, Distribution, DocumentKind, Expander, Expanders, GitOpsEngine, NodeRole,
-    PlacementStrategy, PolicyEngine, Provider, ReasoningEffort, StateBackend, TaintEffect, Toggle, Transport, Verifier,
+    PlacementStrategy, PolicyEngine, Provider, ReasoningEffort, SelectorOperator, StageKind, StateBackend, TaintEffect,
+    Toggle, Transport, Verifier,
 };
 pub use workload::{Chat, Flux, FluxVerify, OidcIdentity, Scan, SecretReference, Validation, Watch, Workload};
 

@@ -3,12 +3,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::words::{PlacementStrategy, Toggle};
+use std::collections::BTreeMap;
+
+use super::words::{PlacementStrategy, SelectorOperator, StageKind, Toggle};
 
 /// Settings of each provider.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Providers {
+    /// The engine that ksail brings along.
+    pub embedded: EmbeddedSettings,
     /// Hetzner Cloud.
     pub hetzner: HetznerSettings,
     /// Sidero Omni.
@@ -21,6 +25,56 @@ pub struct Providers {
     pub azure: AzureSettings,
     /// Another Kubernetes cluster.
     pub kubernetes: KubernetesSettings,
+}
+
+/// Settings of the engine that ksail brings along.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct EmbeddedSettings {
+    /// What becomes of nodes and pods of its cluster, in the manner of KWOK; the first that matches one is taken. What none matches
+    /// becomes ready at once.
+    pub stages: Vec<Stage>,
+}
+
+/// A step in the life of simulated nodes or pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Stage {
+    /// Its name, which what it has taken tells in a condition.
+    #[schemars(regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"), extend("x-ksail-form" = "lower-case letters, digits and `-`"))]
+    pub name: String,
+    /// What it is about.
+    pub kind: StageKind,
+    /// The namespace of the pods; any if none.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// Labels that they must have.
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
+    /// What must hold of their fields.
+    #[serde(default)]
+    pub match_expressions: Vec<StageRequirement>,
+    /// How long after its last change one is taken.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-9]+(ms|s|m|h)$"), extend("x-ksail-form" = "a duration such as `500ms` or `5s`", "x-ksail-default" = "0s"))]
+    pub delay: Option<String>,
+    /// What is merged into the status of one, as a strategic merge patch: conditions by their types, other lists as a whole, `null` removes. Left
+    /// out, it becomes ready by itself after the delay.
+    #[serde(default)]
+    pub status: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// What must hold of a field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StageRequirement {
+    /// The field, as a path such as `status.phase` or `metadata.annotations."example.com/slow"`.
+    pub key: String,
+    /// What it must be.
+    pub operator: SelectorOperator,
+    /// The texts that `In` and `NotIn` compare with.
+    #[serde(default)]
+    pub values: Vec<String>,
 }
 
 /// Settings of Hetzner Cloud.

@@ -92,6 +92,30 @@ words! {
 }
 
 words! {
+    /// What a stage is about.
+    StageKind {
+        /// Nodes.
+        Node = "Node",
+        /// Pods.
+        Pod = "Pod",
+    }
+}
+
+words! {
+    /// What a field must be.
+    SelectorOperator {
+        /// One of the values.
+        In = "In",
+        /// None of the values.
+        NotIn = "NotIn",
+        /// There.
+        Exists = "Exists",
+        /// Not there.
+        DoesNotExist = "DoesNotExist",
+    }
+}
+
+words! {
     /// What a node is for.
     NodeRole {
         /// It runs the control plane.

@@ -26,6 +26,7 @@ use crate::yaml;
 use after::Afters;
 use edges::Edges;
 use object::{AFTER, Object, READY};
+pub(crate) use schema::judge_status;
 pub(crate) use scopes::Scopes;
 
 /// The kind of resource that an object is.

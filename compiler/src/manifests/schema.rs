@@ -8,10 +8,10 @@ use crate::check::nearest;
 use crate::tree::{Data, Entry, Node, Place};
 
 /// What is wrong with an object. Nothing of its values stands here: they may be secret.
-pub(super) struct Wrong {
-    pub(super) message: String,
-    pub(super) hint: Option<String>,
-    pub(super) place: Place,
+pub(crate) struct Wrong {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    pub(crate) place: Place,
 }
 
 /// Judges an object by the schema of its kind. Kinds of groups that are not built in have none here.
@@ -40,6 +40,15 @@ pub(super) fn judge(object: &Node) -> Vec<Wrong> {
     };
     let mut judge = Judge { types: &catalog.types, kind, found: Vec::new() };
     judge.value(of, object, "");
+    judge.found
+}
+
+/// Judges what is written into the status of a kind of the core group.
+pub(crate) fn judge_status(kind: &str, status: &Node) -> Vec<Wrong> {
+    let catalog = builtin();
+    let of = catalog.kind("", "v1", kind).map_or(TypeId::ANY, |of| catalog.types.field(of, "status"));
+    let mut judge = Judge { types: &catalog.types, kind, found: Vec::new() };
+    judge.value(of, status, "status");
     judge.found
 }
 

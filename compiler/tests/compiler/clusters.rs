@@ -140,3 +140,64 @@ stringData: {a: 12345}
     insta::assert_snapshot!(told.join("\n"));
     assert!(!told.join("").contains("12345"), "values of Secrets are told nowhere");
 }
+
+const STAGES: &str = "  provider:
+    embedded:
+      stages:
+        - name: slow
+          kind: pod
+          namespace: shop
+          matchLabels: {app: web}
+          matchExpressions: [{key: .status.phase, operator: In, values: [Pending]}]
+          delay: 2s
+        - name: broken
+          kind: Node
+          status: {conditions: [{type: Ready, status: \"False\", reason: \"${WHY}\", message: null}]}
+";
+
+#[test]
+fn stages_become_a_part_of_the_cluster() {
+    let compiled = compiled(&format!("{HEAD}{STAGES}"), &World::with_env(&[("WHY", "NoNetwork")]));
+    let cluster = get(&compiled, "dev/cluster/main");
+    insta::assert_snapshot!(cluster.spec.to_string());
+    let origin = |path: &str| cluster.origins.of(&Path::parse(path).unwrap()).unwrap().to_string();
+    assert_eq!(origin("stages[0].delayMilliseconds"), "ksail.yaml:11:11");
+    assert_eq!(origin("stages[1]"), "ksail.yaml:17:11");
+}
+
+#[test]
+fn stages_are_judged() {
+    let stages = "  provider:
+    embedded:
+      stages:
+        - name: Broken
+          kind: Pod
+        - name: a
+          kind: Service
+        - name: b
+          kind: Node
+          namespace: shop
+          delay: 25h
+        - name: b
+          kind: Pod
+          matchExpressions:
+            - {key: status.phas, operator: In}
+            - {key: \"status..phase\", operator: Exists, values: [x]}
+          status:
+            phas: Running
+            conditions:
+              - {type: Ready, status: False}
+              - {status: \"True\"}
+            containerStatuses: {}
+        - name: c
+          kind: Pod
+          status: ready
+";
+    insta::assert_snapshot!(judged(&with_spec(&format!("{HEAD}{stages}"))));
+    let nowhere = "  cluster:\n    provider: Embedded\n    distribution: None\n";
+    let said = judged(&with_spec(&format!("{nowhere}{STAGES}")));
+    assert!(said.contains("`spec.provider.embedded.stages` needs a cluster"), "{said}");
+    let elsewhere = "  cluster:\n    provider: Docker\n    distribution: None\n";
+    let said = judged(&with_spec(&format!("{elsewhere}{STAGES}")));
+    assert!(said.contains("`spec.provider.embedded` is for provider Embedded and has no effect"), "{said}");
+}

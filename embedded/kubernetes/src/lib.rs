@@ -39,4 +39,4 @@ mod types;
 mod write;
 
 pub use cluster::{Cluster, OpenError, ServeError};
-pub use settings::{Settings, Stage};
+pub use settings::{Operator, Requirement, Settings, Stage, StageKind};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::body::Body;
 use axum::http::StatusCode;
+use ksail_embedded_kubernetes::Stage;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -19,6 +20,7 @@ struct CreateCluster {
     name: String,
     version: String,
     port: u16,
+    stages: Vec<Stage>,
     #[serde(deserialize_with = "texts")]
     labels: BTreeMap<String, String>,
 }
@@ -28,6 +30,7 @@ struct CreateCluster {
 struct UpdateCluster {
     version: String,
     port: u16,
+    stages: Vec<Stage>,
     #[serde(deserialize_with = "texts")]
     labels: BTreeMap<String, String>,
 }
@@ -77,6 +80,7 @@ impl Engine {
             created: now(),
             version: version(&wanted.version)?,
             port: wanted.port,
+            stages: wanted.stages,
             labels: wanted.labels,
         };
         let made = match self.serve_cluster(&mut world, &cluster).await {
@@ -94,7 +98,7 @@ impl Engine {
         json_reply(StatusCode::CREATED, &cluster.shown(&world))
     }
 
-    /// Serves a cluster in another version or on another port, or again. A port that cannot be had leaves it as it was.
+    /// Serves a cluster in another version, on another port or with other stages, or again. A port that cannot be had leaves it as it was.
     pub(super) async fn update_cluster(&self, name: &str, body: Body) -> Reply {
         let wanted: UpdateCluster = read_json(body).await?;
         let mut world = self.world.lock().await;
@@ -102,6 +106,7 @@ impl Engine {
         let new = KubernetesCluster {
             version: version(&wanted.version)?,
             port: wanted.port,
+            stages: wanted.stages,
             labels: wanted.labels,
             ..old.clone()
         };

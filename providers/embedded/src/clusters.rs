@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use ksail_kinds::{ClusterSpec, Spec as _};
+use ksail_kinds::{ClusterSpec, Spec as _, Stage};
 use ksail_model::{Identity, Mark, Observation, Ownership, Readiness, Scope, Seen, Value};
 use ksail_provider::{
     Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, Provider, Target,
@@ -37,6 +37,9 @@ struct Shown {
     id: String,
     version: String,
     port: u16,
+    /// An engine of an older version tells none.
+    #[serde(default)]
+    stages: Vec<Stage>,
     labels: std::collections::BTreeMap<String, String>,
     serving: bool,
     error: String,
@@ -49,7 +52,12 @@ impl Shown {
     }
 
     fn seen(&self) -> Seen {
-        let spec = ClusterSpec { version: self.version.clone(), port: self.port, running: self.serving };
+        let spec = ClusterSpec {
+            version: self.version.clone(),
+            port: self.port,
+            running: self.serving,
+            stages: self.stages.clone(),
+        };
         let readiness = if self.serving {
             Readiness::Ready
         } else {
@@ -201,7 +209,7 @@ impl Provider for ClusterProvider {
             };
         }
         let body = json!({
-            "Name": name, "Version": spec.version, "Port": spec.port, "Labels": labels(&request.mark)?,
+            "Name": name, "Version": spec.version, "Port": spec.port, "Stages": spec.stages, "Labels": labels(&request.mark)?,
         });
         let reply = call.ask(&what, true, "POST", "/ksail/clusters/create", Some(&body)).await?;
         if reply.status == 409
@@ -220,7 +228,9 @@ impl Provider for ClusterProvider {
         if call.ours(target, &request.mark).await?.is_none() {
             return Err(CallError::refused(format!("{what}: it is not there")).hint("plan again"));
         }
-        let body = json!({"Version": spec.version, "Port": spec.port, "Labels": labels(&request.mark)?});
+        let body = json!({
+            "Version": spec.version, "Port": spec.port, "Stages": spec.stages, "Labels": labels(&request.mark)?,
+        });
         let reply = call.ask(&what, true, "POST", &format!("{}/update", path_of(name)), Some(&body)).await?;
         read(&what, &reply).map(|found| self.applied(&found))
     }

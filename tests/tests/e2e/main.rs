@@ -21,6 +21,7 @@ mod plans;
 mod scripts;
 mod secrets;
 mod shared;
+mod stages;
 mod state;
 mod tls;
 mod undo;

@@ -47,7 +47,7 @@ pub(crate) fn begin(api: &Api) -> Result<(), Status> {
         });
         api.make("storage.k8s.io/storageclasses", "", class)?;
     }
-    Ok(())
+    super::stages::take_back(api)
 }
 
 /// Makes what every namespace has.

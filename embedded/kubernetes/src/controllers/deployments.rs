@@ -1,5 +1,7 @@
 //! Deployments: a replica set a revision, rolled out as the strategy says.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Again, Controllers, condition, controller_reference, hash, is_deleted, name_of};
@@ -76,9 +78,9 @@ impl Controllers {
             }
             self.roll(namespace, deployment, &mut sets, index)?;
         }
-        self.deployment_status(namespace, name, &sets, current)?;
+        let again = self.deployment_status(namespace, name, &sets, current)?;
         self.forget_revisions(namespace, deployment, &sets, current)?;
-        Ok(None)
+        Ok(again)
     }
 
     fn new_set(&mut self, namespace: &str, deployment: &Value, revision: i64) -> Result<Option<Value>, Status> {
@@ -172,8 +174,8 @@ impl Controllers {
         name: &str,
         sets: &[Value],
         current: Option<usize>,
-    ) -> Result<(), Status> {
-        let Some(deployment) = self.api.object("apps/deployments", namespace, name) else { return Ok(()) };
+    ) -> Result<Again, Status> {
+        let Some(deployment) = self.api.object("apps/deployments", namespace, name) else { return Ok(None) };
         let wanted = count(&deployment["spec"]["replicas"]);
         let sum = |field: &str| -> i64 { sets.iter().map(|set| count(&set["status"][field])).sum() };
         let (replicas, ready, available) = (sum("replicas"), sum("readyReplicas"), sum("availableReplicas"));
@@ -215,19 +217,15 @@ impl Controllers {
             )
         };
         let set = current.map_or("", |index| name_of(&sets[index]));
-        let done = updated == wanted && available == wanted && replicas == wanted;
-        let progress = if done {
-            ("NewReplicaSetAvailable", format!("ReplicaSet \"{set}\" has successfully progressed."))
-        } else {
-            ("ReplicaSetUpdated", format!("ReplicaSet \"{set}\" is progressing."))
-        };
-        let mut conditions = vec![enough, condition(before, "Progressing", "True", progress.0, &progress.1, &time)];
+        let new = Counts { replicas, updated, ready, available };
+        let (progress, again) = progress(&deployment, set, &new, wanted);
+        let mut conditions = vec![enough, progress];
         let refused = current.and_then(|index| {
             let known = sets[index]["status"]["conditions"].as_array()?;
             known.iter().find(|condition| condition["type"] == "ReplicaFailure").cloned()
         });
         conditions.extend(refused);
-        for one in &mut conditions {
+        for one in conditions.iter_mut().filter(|one| one["lastUpdateTime"].is_null()) {
             let had = before["conditions"].as_array().into_iter().flatten().find(|had| had["type"] == one["type"]);
             let same = had.filter(|had| had["reason"] == one["reason"] && had["message"] == one["message"]);
             one["lastUpdateTime"] = same.map_or_else(|| time.as_str().into(), |had| had["lastUpdateTime"].clone());
@@ -237,7 +235,7 @@ impl Controllers {
             let place = self.place("apps/deployments", namespace, name)?;
             self.api.set_status(&place, super::MANAGER, &status)?;
         }
-        Ok(())
+        Ok(again)
     }
 
     /// Deletes old replica sets beyond the limit.
@@ -267,4 +265,61 @@ impl Controllers {
         }
         Ok(())
     }
+}
+
+/// The numbers of a Deployment's pods.
+struct Counts {
+    replicas: i64,
+    updated: i64,
+    ready: i64,
+    available: i64,
+}
+
+impl Counts {
+    fn of(status: &Value) -> Self {
+        Self {
+            replicas: count(&status["replicas"]),
+            updated: count(&status["updatedReplicas"]),
+            ready: count(&status["readyReplicas"]),
+            available: count(&status["availableReplicas"]),
+        }
+    }
+
+    /// Whether a rollout has come further.
+    fn is_after(&self, before: &Self) -> bool {
+        self.updated > before.updated
+            || self.replicas - self.updated < before.replicas - before.updated
+            || self.ready > before.ready
+            || self.available > before.available
+    }
+}
+
+/// How the rollout to a replica set goes, and when its deadline passes. One that was done stays so, whatever becomes of its pods.
+fn progress(deployment: &Value, set: &str, new: &Counts, wanted: i64) -> (Value, Again) {
+    let before = &deployment["status"];
+    let time = api::now();
+    let had = before["conditions"].as_array().into_iter().flatten().find(|had| had["type"] == "Progressing");
+    let had = had.filter(|had| had["message"].as_str().is_some_and(|text| text.contains(&format!("\"{set}\""))));
+    let was = |reason: &str| had.is_some_and(|had| had["reason"] == reason);
+    let is_done = new.updated == wanted && new.available == wanted && new.replicas == wanted;
+    if is_done || was("NewReplicaSetAvailable") && new.replicas == new.updated {
+        let message = format!("ReplicaSet \"{set}\" has successfully progressed.");
+        return (condition(before, "Progressing", "True", "NewReplicaSetAvailable", &message, &time), None);
+    }
+    let message = format!("ReplicaSet \"{set}\" is progressing.");
+    let mut progressing = condition(before, "Progressing", "True", "ReplicaSetUpdated", &message, &time);
+    let deadline = deployment["spec"]["progressDeadlineSeconds"].as_u64().map(Duration::from_secs);
+    let Some(deadline) = deadline.filter(|_| deployment["spec"]["paused"] != true) else { return (progressing, None) };
+    let since = had.and_then(|had| had["lastUpdateTime"].as_str()?.parse::<jiff::Timestamp>().ok());
+    let Some(since) = since.filter(|_| !new.is_after(&Counts::of(before))) else {
+        progressing["lastUpdateTime"] = time.as_str().into();
+        return (progressing, Some(deadline));
+    };
+    let now = jiff::Timestamp::now();
+    let left = deadline.saturating_sub(now.duration_since(since).unsigned_abs());
+    if left > Duration::ZERO && !was("ProgressDeadlineExceeded") {
+        return (progressing, Some(left));
+    }
+    let message = format!("ReplicaSet \"{set}\" has timed out progressing.");
+    (condition(before, "Progressing", "False", "ProgressDeadlineExceeded", &message, &time), None)
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Again, Controllers, KUBELET, condition, is_deleted};
 use crate::api;
+use crate::settings::StageKind;
 use crate::status::Status;
 
 /// The annotation that says which version the kubelet of a node states; else it is the cluster's.
@@ -33,7 +34,7 @@ impl Controllers {
         }
         let key = ("/nodes".into(), ("".into(), Arc::clone(name)));
         let place = self.place("/nodes", "", name)?;
-        let staged = self.stage("nodes", &key, node)?;
+        let staged = self.stage(StageKind::Node, &key, node)?;
         if staged.is_none() && !is_ready(node) && node["status"]["conditions"].as_array().is_none_or(Vec::is_empty) {
             let status = ready_status(node, &self.api.settings.version);
             self.api.set_status(&place, KUBELET, &status)?;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Again, Controllers, KUBELET, Key, condition, is_deleted};
 use crate::api;
+use crate::settings::StageKind;
 use crate::status::Status;
 
 impl Controllers {
@@ -22,7 +23,7 @@ impl Controllers {
             self.api.finish(&place)?;
             return Ok(None);
         }
-        if let Some(again) = self.stage("pods", key, pod)? {
+        if let Some(again) = self.stage(StageKind::Pod, key, pod)? {
             return Ok(again);
         }
         let host = host.unwrap_or_default();

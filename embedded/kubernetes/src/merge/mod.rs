@@ -2,6 +2,8 @@
 
 pub(crate) mod fields;
 pub(crate) mod json;
+#[cfg(test)]
+mod laws;
 pub(crate) mod managers;
 pub(crate) mod strategic;
 pub(crate) mod typed;

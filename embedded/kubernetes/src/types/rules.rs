@@ -1,13 +1,6 @@
-//! Rules in CEL (`x-kubernetes-validations`) of custom resources.
-//!
-//! The language is that of the crate: a rule that uses functions which only Kubernetes has cannot be evaluated, and does not refuse
-//! anything.
+//! Rules in CEL (`x-kubernetes-validations`) of custom resources. One that cannot be evaluated refuses nothing.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use cel::objects::{Key, Map};
-use cel::{Context, Program};
+use ksail_expressions::{Answer, RuleExpression};
 use ksail_kubernetes_schema::{Rule, Shape, TypeId, Types};
 use serde_json::Value;
 
@@ -16,44 +9,62 @@ use crate::status::Cause;
 
 /// The variable of what a value was; rules that name it are asked of changes only.
 const OLD: &str = "oldSelf";
+/// Words of the language, which cannot be names of fields.
+const RESERVED: [&str; 18] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+];
 
-/// A value as the language has it: whole numbers are signed, as literals are.
-fn convert(value: &Value) -> cel::Value {
-    match value {
-        Value::Null => cel::Value::Null,
-        Value::Bool(yes) => cel::Value::Bool(*yes),
-        Value::Number(number) => match number.as_i64() {
-            Some(whole) => cel::Value::Int(whole),
-            None => cel::Value::Float(number.as_f64().unwrap_or_default()),
-        },
-        Value::String(text) => cel::Value::String(Arc::new(text.clone())),
-        Value::Array(list) => cel::Value::List(Arc::new(list.iter().map(convert).collect())),
-        Value::Object(map) => {
-            let entry = |(key, value): (&String, &Value)| (Key::String(Arc::new(key.clone())), convert(value));
-            let map: HashMap<Key, cel::Value> = map.iter().map(entry).collect();
-            cel::Value::Map(Map { map: Arc::new(map) })
+/// The name that a field has in expressions.
+fn escaped_name(name: &str) -> String {
+    if RESERVED.contains(&name) {
+        return format!("__{name}__");
+    }
+    let name = name.replace("__", "__underscores__");
+    name.replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__")
+}
+
+/// A value with the names that its fields have in expressions. Keys of maps are values, and stay.
+fn escaped(types: &Types, of: TypeId, value: &Value) -> Value {
+    match (types.shape(of), value) {
+        (Shape::List { items, .. }, Value::Array(list)) => {
+            Value::Array(list.iter().map(|item| escaped(types, *items, item)).collect())
         }
+        (shape @ (Shape::Map { .. } | Shape::Object(_)), Value::Object(map)) => {
+            let is_object = matches!(shape, Shape::Object(_));
+            let of = |(key, item): (&String, &Value)| {
+                let name = if is_object { escaped_name(key) } else { key.clone() };
+                (name, escaped(types, types.field(of, key), item))
+            };
+            Value::Object(map.iter().map(of).collect())
+        }
+        (_, value) => value.clone(),
     }
 }
 
-/// What an expression says of a value; `None` if it cannot be evaluated.
-fn evaluate(expression: &str, value: &Value, old: Option<&Value>) -> Option<cel::Value> {
-    let program = Program::compile(expression).ok()?;
-    let mut context = Context::default();
-    context.add_variable_from_value("self", convert(value));
-    if let Some(old) = old {
-        context.add_variable_from_value(OLD, convert(old));
-    }
-    program.execute(&context).ok()
-}
-
-/// Is given rules, a value, what it was, and its path.
-type Take<'t, 'a> = dyn FnMut(&[Rule], &'a Value, Option<&'a Value>, &str) + 't;
+/// Is given rules, a type, a value of it, what that was, and its path.
+type Take<'t, 'a> = dyn FnMut(&[Rule], TypeId, &'a Value, Option<&'a Value>, &str) + 't;
 
 /// Calls `take` with each value that has rules, what it was, and its path.
 fn walk<'a>(types: &Types, of: TypeId, value: &'a Value, old: Option<&'a Value>, path: &str, take: &mut Take<'_, 'a>) {
     if let Some(checks) = types.node(of).checks.as_ref().filter(|checks| !checks.rules.is_empty()) {
-        take(&checks.rules, value, old, path);
+        take(&checks.rules, of, value, old, path);
     }
     match (types.shape(of), value) {
         (Shape::List { items, .. }, Value::Array(list)) => {
@@ -74,7 +85,7 @@ fn walk<'a>(types: &Types, of: TypeId, value: &'a Value, old: Option<&'a Value>,
 /// Whether any rule would be asked of a value.
 pub(crate) fn any(types: &Types, of: TypeId, value: &Value) -> bool {
     let mut found = false;
-    walk(types, of, value, None, "", &mut |_, _, _, _| found = true);
+    walk(types, of, value, None, "", &mut |_, _, _, _, _| found = true);
     found
 }
 
@@ -87,7 +98,10 @@ pub(crate) fn check(
     path: &str,
     causes: &mut Vec<Cause>,
 ) {
-    walk(types, of, value, old, path, &mut |rules, value, old, path| judge(rules, value, old, path, causes));
+    walk(types, of, value, old, path, &mut |rules, of, value, old, path| {
+        let old = old.map(|old| escaped(types, of, old));
+        judge(rules, &escaped(types, of, value), old.as_ref(), path, causes);
+    });
 }
 
 /// Checks a value by rules.
@@ -96,12 +110,13 @@ fn judge(rules: &[Rule], value: &Value, old: Option<&Value>, path: &str, causes:
         if rule.expression.contains(OLD) && old.is_none() {
             continue;
         }
-        if !matches!(evaluate(&rule.expression, value, old), Some(cel::Value::Bool(false))) {
+        let answer = |expression: &str| RuleExpression::parse(expression)?.answer(value, old);
+        if answer(&rule.expression) != Some(Answer::Bool(false)) {
             continue;
         }
-        let computed = rule.message_expression.as_deref().and_then(|expression| evaluate(expression, value, old));
+        let computed = rule.message_expression.as_deref().and_then(answer);
         let said = match (computed, &rule.message) {
-            (Some(cel::Value::String(text)), _) => text.to_string(),
+            (Some(Answer::Text(text)), _) => text,
             (_, Some(message)) => message.to_string(),
             _ => format!("failed rule: {}", rule.expression),
         };
@@ -136,7 +151,7 @@ mod tests {
 
     #[test]
     fn rules_judge_values_and_changes() {
-        let value = json!({"min": 3, "max": 2, "names": ["a", "b"]});
+        let value = json!({"min": 3, "max": 2, "names": ["a", "b"], "size": "1Gi", "host": "10.0.0.1"});
         let old = json!({"min": 3, "max": 1});
         for (expression, old, refused) in [
             ("self.min <= self.max", None, true),
@@ -147,10 +162,25 @@ mod tests {
             ("self.max == oldSelf.max", Some(&old), true),
             ("self.min == oldSelf.min", Some(&old), false),
             ("self.min.unknownFunction()", None, false),
+            ("quantity(self.size).compareTo(quantity('1Gi')) > 0", None, true),
+            ("isIP(self.host)", None, false),
+            ("self.names.isSorted() && sets.contains(self.names, ['c'])", None, true),
         ] {
             let mut causes = Vec::new();
             judge(&[rule(expression)], &value, old, "spec", &mut causes);
             assert_eq!(!causes.is_empty(), refused, "{expression}");
         }
+    }
+
+    #[test]
+    fn fields_have_names_that_expressions_can_write() {
+        let mut types = ksail_kubernetes_schema::custom_types();
+        let of = types.add_schema(&json!({"type": "object", "properties": {
+            "max-size": {"type": "integer"}, "a.b/c": {"type": "string"}, "x__y": {"type": "string"}, "namespace": {"type": "string"},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+        }}));
+        let value = json!({"max-size": 1, "a.b/c": "d", "x__y": "z", "namespace": "n", "labels": {"a-b": "c"}});
+        let wanted = json!({"max__dash__size": 1, "a__dot__b__slash__c": "d", "x__underscores__y": "z", "__namespace__": "n", "labels": {"a-b": "c"}});
+        assert_eq!(escaped(&types, of, &value), wanted);
     }
 }

@@ -151,7 +151,7 @@ impl Api {
         if applied.is_none() && version_of(&object)?.is_some() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
-        if let Some(uid) = object["metadata"]["uid"].as_str().filter(|_| applied.is_some()) {
+        if let Some(uid) = object["metadata"]["uid"].as_str().filter(|uid| applied.is_some() && !uid.is_empty()) {
             let detail =
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(Status::conflict(kind.group(), kind.plural(), &place.name, &detail));
@@ -257,7 +257,9 @@ impl Api {
                 (managers.apply(&kind.types, kind.of(), &before, &applied, &writer, options.force)?, true)
             }
         };
-        if object["metadata"]["uid"].is_string() && object["metadata"]["uid"] != live["metadata"]["uid"] {
+        // Clients that send all fields of a type send an empty one.
+        let uid = object["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty());
+        if uid.is_some_and(|uid| live["metadata"]["uid"] != uid) {
             let cause = Cause::invalid("metadata.uid", &object["metadata"]["uid"], "field is immutable");
             return Err(Status::invalid(kind.group(), kind.kind(), &place.name, &[cause]));
         }

@@ -1,5 +1,6 @@
 //! Clusters that are served for a test, and a client.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -119,6 +120,7 @@ impl Client {
 pub(crate) struct Served {
     pub(crate) client: Client,
     pub(crate) kubeconfig: String,
+    pub(crate) address: SocketAddr,
     _cancel: DropGuard,
     served: tokio::task::JoinHandle<()>,
 }
@@ -129,15 +131,20 @@ impl Served {
     }
 
     pub(crate) async fn with(folder: &Path, settings: Settings) -> Self {
+        Self::at(folder, settings, SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    pub(crate) async fn at(folder: &Path, settings: Settings, address: SocketAddr) -> Self {
         let cluster = Cluster::open(folder, settings).unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let kubeconfig = cluster.kubeconfig(listener.local_addr().unwrap(), "test");
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let kubeconfig = cluster.kubeconfig(address, "test");
         let cancel = CancellationToken::new();
         let served = tokio::spawn({
             let cancel = cancel.clone();
             async move { cluster.serve(listener, cancel).await.unwrap() }
         });
-        Self { client: Client::of(&kubeconfig), kubeconfig, _cancel: cancel.drop_guard(), served }
+        Self { client: Client::of(&kubeconfig), kubeconfig, address, _cancel: cancel.drop_guard(), served }
     }
 
     /// Stops serving, and waits for the end.

@@ -50,6 +50,16 @@ impl Kubectl<'_> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_verb_of_kubectl() {
     let Some(program) = variable("KSAIL_TEST_KUBECTL", "`testbed/kubernetes.sh env` sets it") else { return };
+    each_verb(program).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_verb_of_an_older_kubectl() {
+    let Some(program) = variable("KSAIL_TEST_KUBECTL_OLDER", "`testbed/clients.sh env` sets it") else { return };
+    each_verb(program).await;
+}
+
+async fn each_verb(program: String) {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::open(&folder.path().join("cluster")).await;
     let work = folder.path().join("work");

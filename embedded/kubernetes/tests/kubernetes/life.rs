@@ -1,42 +1,10 @@
 //! What becomes of objects.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use ksail_embedded_kubernetes::{Settings, Stage};
 use serde_json::{Value, json};
 
 use crate::harness::Served;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
-
-fn pod(name: &str, labels: Value) -> Value {
-    json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": [{"name": "a", "image": "x"}]}})
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stage_says_what_becomes_of_a_pod() {
-    let folder = tempfile::tempdir().unwrap();
-    let stage = Stage {
-        name: "broken".to_owned(),
-        resource: "pods".to_owned(),
-        labels: BTreeMap::from([("broken".to_owned(), "true".to_owned())]),
-        namespace: None,
-        matches: vec![("/status/phase".to_owned(), "Pending".into())],
-        delay: Duration::from_millis(50),
-        status: json!({"phase": "Failed", "reason": "Evicted"}),
-    };
-    let served = Served::with(folder.path(), Settings { stages: vec![stage], ..Settings::default() }).await;
-    let client = &served.client;
-    client.post("/api/v1/nodes", &json!({"metadata": {"name": "n"}})).await;
-    client.post(PODS, &pod("good", json!({}))).await;
-    client.post(PODS, &pod("bad", json!({"broken": "true"}))).await;
-    let phase = |wanted: &'static str| move |answer: &crate::harness::Answer| answer.body["status"]["phase"] == wanted;
-    client.until(&format!("{PODS}/good"), phase("Running")).await;
-    let bad = client.until(&format!("{PODS}/bad"), phase("Failed")).await;
-    assert_eq!(bad.body["status"]["reason"], "Evicted");
-    served.stop().await;
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_goes_with_its_owner_and_stays_when_it_is_orphaned() {
@@ -100,6 +68,31 @@ async fn a_definition_is_served_pruned_defaulted_and_judged() {
     assert_eq!(served.client.get(&format!("{things}/t")).await.code, 200);
     served.client.delete("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.example.com").await;
     served.client.until(&format!("{things}/t"), |answer| answer.code == 404).await;
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_definition_that_keeps_what_it_does_not_know_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::open(folder.path()).await;
+    let client = &served.client;
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = json!({"metadata": {"name": "things.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+        "names": {"plural": "things", "kind": "Thing"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}});
+    client.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await;
+    let things = "/apis/example.com/v1/namespaces/default/things";
+    let thing =
+        json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"size": [2]}});
+    let made = client.post(things, &thing).await;
+    assert_eq!(made.body["spec"], json!({"size": [2]}), "{made:?}");
+    // All fields of a type, as clients of typed languages send them.
+    let mut update = made.body.clone();
+    update["metadata"]["uid"] = "".into();
+    update["metadata"]["resourceVersion"] = "".into();
+    update["spec"]["size"] = 3.into();
+    let updated = client.ask("PUT", &format!("{things}/t"), "application/json", Some(&update)).await;
+    assert_eq!((updated.code, &updated.body["metadata"]["uid"]), (200, &made.body["metadata"]["uid"]), "{updated:?}");
     served.stop().await;
 }
 

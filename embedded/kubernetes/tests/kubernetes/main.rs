@@ -2,6 +2,9 @@
 
 mod crash;
 mod harness;
+mod helm;
+mod informers;
 mod kubectl;
 mod life;
 mod same;
+mod stages;
