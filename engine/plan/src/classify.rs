@@ -283,7 +283,8 @@ impl Situation<'_> {
             Some(mark) => mark.lineage == self.lineage,
             None => record.adopted,
         };
-        if is_ours || record.declaration.ownership != Ownership::Owned {
+        let is_known_by_mark = matches!(record.declaration.ownership, Ownership::Owned | Ownership::Fields);
+        if is_ours || !is_known_by_mark {
             return None;
         }
         let name = record.declaration.identity.name.clone();

@@ -12,6 +12,7 @@ mod drift;
 mod engines;
 mod interrupts;
 mod kills;
+mod kubeconfig;
 mod kubernetes;
 mod lifecycle;
 mod lost;
