@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::names::follow_imports;
 use crate::platform::{Platform, Stack};
 use crate::settings::{VERSION, new_id, now_ms};
+use crate::versions::refuse_versions;
 
 /// Whether the outside is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -115,6 +116,7 @@ impl Platform {
         let mut collisions = Vec::new();
         if mode != Mode::RefreshOnly {
             collisions = choose(&mut stack.graph, &snapshot, &stack.place.connector).await?;
+            refuse_versions(&stack.graph, &snapshot, &options.replace)?;
             stack.place.secrets.fetch(stack.place.backend.as_ref(), &stack.graph).await?;
             stack.place.secrets.fingerprint_graph(&mut stack.graph)?;
         }

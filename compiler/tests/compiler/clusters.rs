@@ -163,3 +163,10 @@ stringData: {a: 12345}
     insta::assert_snapshot!(told.join("\n"));
     assert!(!told.join("").contains("12345"), "values of Secrets are told nowhere");
 }
+
+#[test]
+fn no_control_plane_is_one() {
+    let zero = judged(&with_spec(&format!("{HEAD}    controlPlanes: 0\n")));
+    assert!(zero.contains("warning") && zero.contains("`spec.cluster.controlPlanes: 0` makes one"), "{zero}");
+    assert!(!judged(&with_spec(&format!("{HEAD}    controlPlanes: 1\n"))).contains("makes one"));
+}
