@@ -140,6 +140,7 @@ pub(crate) fn untouched(key: &RecordKey, record: &Arc<Record>, moved_from: Optio
         moved_from,
         with_host: false,
         loses: None,
+        forecast: Vec::new(),
         others: Vec::new(),
         refreshed: None,
     }
@@ -185,6 +186,7 @@ impl Situation<'_> {
             moved_from: self.moved_from.clone(),
             with_host: false,
             loses: None,
+            forecast: Vec::new(),
             others: match self.sight() {
                 Sight::Present(seen) => seen.others.clone(),
                 _ => Vec::new(),

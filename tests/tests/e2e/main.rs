@@ -6,6 +6,7 @@ mod support;
 
 mod choices;
 mod cluster;
+mod cluster_faults;
 mod commands;
 mod docker;
 mod drift;
