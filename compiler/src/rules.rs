@@ -43,6 +43,7 @@ pub(crate) fn judge(loaded: &Loaded) -> Vec<Diagnostic> {
     judge.required_version();
     judge.nodes();
     judge.found.extend(stages::judge(loaded));
+    judge.control_planes();
     judge.lifecycle();
     judge.addresses();
     judge.found
@@ -174,6 +175,19 @@ impl Judge<'_> {
                 self.between(error, (&path, "needs an engine"), (&provider, "this provider"));
             }
         }
+    }
+
+    /// The format takes 0, and a cluster without a control plane is none.
+    fn control_planes(&mut self) {
+        let path = at("spec.cluster.controlPlanes");
+        if self.loaded.scalar(&path) != Some("0") || self.loaded.config.distribution() == Distribution::None {
+            return;
+        }
+        let warning = Diagnostic::warning(
+            codes::NO_EFFECT,
+            format!("`{path}: 0` makes one: a cluster has at least one control plane"),
+        );
+        self.push(warning.hint("write 1, or leave it out"), &path, "");
     }
 
     fn sections_without_effect(&mut self) {

@@ -68,6 +68,9 @@ pub trait Project {
     /// What is wrong with it.
     fn expression(&self, text: &str) -> Result<(), BadExpression>;
 
+    /// The kubeconfig that kubectl would write new entries to: below the home folder (`~/…`) or absolute.
+    fn kubeconfig(&self) -> String;
+
     /// Whether a file or folder exists. The path is relative to the project's folder.
     fn exists(&self, path: &str) -> bool;
 }

@@ -32,6 +32,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
         repeat_safe: true,
         normalises: false,
         estimate: Duration::from_millis(800),
+        keeps: &[],
         follows: None,
     };
     vec![
@@ -108,9 +109,14 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
             is_host: true,
             estimate: Duration::from_millis(500),
             holds_data: Some("all that lives in it"),
+            keeps: &["kubeconfig"],
             follows: Some(crate::cluster::follows),
             may_coexist: Err(FIXED_PORT),
             ..kind("cluster", vec![])
+        },
+        KindSchema {
+            estimate: Duration::from_millis(20),
+            ..kind("kubeconfig", vec![FieldSchema::new("file").forces_replacement()])
         },
         KindSchema { normalises: true, estimate: Duration::from_millis(500), ..kind(crate::NODE, vec![]) },
         KindSchema { normalises: true, estimate: Duration::from_millis(100), ..kind("object", vec![]) },

@@ -75,7 +75,13 @@ async fn choose_ports(
             continue;
         }
         for choice in std::mem::take(&mut declaration.choices) {
-            let Choice::Port { path, preferred } = choice;
+            let (path, preferred) = match choice {
+                Choice::Port { path, preferred } => (path, preferred),
+                Choice::Text { path, proposed } => {
+                    choose_text(snapshot, declaration, &path, proposed);
+                    continue;
+                }
+            };
             match recorded(snapshot, declaration, &path) {
                 Some(port) => {
                     taken.insert(port);
@@ -246,9 +252,22 @@ pub(crate) fn take_over(graph: &mut DeclaredGraph, observations: &BTreeMap<Recor
         let key = RecordKey::current(declaration.address.clone());
         let seen = observations.get(&key).and_then(|observed| observed.observation.seen());
         for choice in std::mem::take(&mut declaration.choices) {
-            let Choice::Port { path, .. } = choice;
-            if let Some(port) = seen.and_then(|seen| port_at(&seen.fields, &path)) {
-                set(declaration, &path, port, Origin::Chosen { why: "the port that the imported thing has".into() });
+            match choice {
+                Choice::Port { path, .. } => {
+                    if let Some(port) = seen.and_then(|seen| port_at(&seen.fields, &path)) {
+                        let why = "the port that the imported thing has".into();
+                        set(declaration, &path, port, Origin::Chosen { why });
+                    }
+                }
+                Choice::Text { path, proposed } => {
+                    let has = seen.and_then(|seen| seen.fields.get(&path)?.as_str().map(str::to_owned));
+                    set_text(
+                        declaration,
+                        &path,
+                        has.unwrap_or(proposed),
+                        Origin::Chosen { why: "what the imported thing has".into() },
+                    );
+                }
             }
         }
     }
@@ -257,6 +276,22 @@ pub(crate) fn take_over(graph: &mut DeclaredGraph, observations: &BTreeMap<Recor
 /// The declarations with something to choose.
 fn undecided(graph: &mut DeclaredGraph) -> impl Iterator<Item = &mut Declaration> {
     graph.declarations.values_mut().filter(|declaration| !declaration.choices.is_empty()).map(Arc::make_mut)
+}
+
+/// A text is what it was when it was planned first, whoever plans now, and wherever.
+fn choose_text(snapshot: &Snapshot, declaration: &mut Declaration, path: &Path, proposed: String) {
+    let record = snapshot.records.get(&RecordKey::current(declaration.address.clone()));
+    match record.and_then(|record| record.declaration.spec.get(path)?.as_str().map(str::to_owned)) {
+        Some(kept) => {
+            set_text(declaration, path, kept, Origin::State { what: "chosen when it was planned first".into() })
+        }
+        None => set_text(declaration, path, proposed, Origin::Chosen { why: "the surroundings of this plan".into() }),
+    }
+}
+
+fn set_text(declaration: &mut Declaration, path: &Path, text: String, origin: Origin) {
+    declaration.spec.set(path, Value::from(text));
+    declaration.origins.set(path.clone(), origin);
 }
 
 fn set(declaration: &mut Declaration, path: &Path, port: u16, origin: Origin) {

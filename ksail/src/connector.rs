@@ -8,6 +8,7 @@ use ksail_model::{Path, ProviderConfig};
 use ksail_provider::{CallError, Connector, HostSession, Provider};
 use ksail_provider_docker::{DockerProvider, Endpoint};
 use ksail_provider_embedded::{ClusterProvider, EmbeddedProvider};
+use ksail_provider_kubeconfig::{KubeconfigProvider, Places};
 use ksail_provider_kubernetes::{Connection, KubernetesProvider};
 
 use crate::logged::Logged;
@@ -75,6 +76,12 @@ impl Connector for Connectors {
                 Some(engine) => Arc::new(ClusterProvider::new(told(engine, "socket")?.into(), told(engine, "id")?)),
                 None => Arc::new(EmbeddedProvider::new(self.settings.program.clone(), self.state_folder.clone())),
             },
+            "kubeconfig" => Arc::new(KubeconfigProvider::new(Places {
+                home: self.settings.home(),
+                project: std::path::absolute(&self.settings.project).unwrap_or_else(|_| self.settings.project.clone()),
+                kubeconfig: (self.settings.env)("KUBECONFIG"),
+                named: config.settings.get("kubeconfig").cloned(),
+            })),
             "kubernetes" => Arc::new(match host {
                 Some(cluster) => {
                     let kubeconfig = vec![told(cluster, "kubeconfig")?.into()];

@@ -25,6 +25,8 @@ pub mod codes {
     pub const GRAPH: Code = Code(206);
     /// A plan file cannot be read.
     pub const PLAN_FILE: Code = Code(207);
+    /// A cluster cannot be taken to a version.
+    pub const VERSION: Code = Code(208);
     /// The plan is stale.
     pub const STALE: Code = Code(301);
     /// The plan was applied before.
@@ -81,6 +83,7 @@ pub mod codes {
         PORT_IN_USE,
         GRAPH,
         PLAN_FILE,
+        VERSION,
         STALE,
         USED,
         JOURNAL,

@@ -25,6 +25,7 @@ mod settings;
 mod state;
 mod state_place;
 mod undo;
+mod versions;
 
 pub use apply::{Applied, ApplyOptions};
 pub use connector::Connectors;

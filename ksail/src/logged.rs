@@ -115,6 +115,17 @@ impl Provider for Logged {
         self.log("list_owned", &"all that carries a mark", self.inner.list_owned(context), told).await
     }
 
+    async fn forecast(&self, context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
+        let told = |reply: &Vec<Vec<String>>| format!("{} lines", reply.iter().map(Vec::len).sum::<usize>());
+        let what = format!("{} resources", targets.len());
+        self.log("forecast", &what, self.inner.forecast(context, targets), told).await
+    }
+
+    async fn waits_for(&self, context: &CallContext, target: &Target) -> Result<Option<String>, CallError> {
+        // Asked again and again: it would drown all else.
+        self.inner.waits_for(context, target).await
+    }
+
     async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         let told = |reply: &Vec<PortInUse>| {
             let held: Vec<String> = reply.iter().map(|held| format!("{} by {}", held.port, held.holder)).collect();

@@ -8,7 +8,8 @@ use ksail_execute::Looker;
 use ksail_kinds::{BuiltinKinds, ClusterSpec, Spec as _};
 use ksail_model::{Declaration, DeclaredGraph, Diagnostic, Import, Origin, Preview, RecordKey, Schemas as _, Selector};
 use ksail_plan::{Action, Inputs, Mode, Observed, Options, Plan, PlanHeader, joined, look_list, plan as make_plan};
-use ksail_provider::{CallContext, Connector, HostSession, PreviewRequest, Target};
+use ksail_provider::{CallContext, Connector, HostSession, PreviewRequest, Provider, Target};
+use ksail_provider_kubernetes::preview_in_new;
 use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::names::follow_imports;
 use crate::platform::{Platform, Stack};
 use crate::settings::{VERSION, new_id, now_ms};
+use crate::versions::refuse_versions;
 
 /// Whether the outside is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -126,6 +128,7 @@ impl Platform {
         let changes_something = mode != Mode::RefreshOnly;
         if changes_something {
             choices = choose(&mut stack.graph, &snapshot, &stack.place.connector).await?;
+            refuse_versions(&stack.graph, &snapshot, &options.replace)?;
             stack.place.secrets.fetch(stack.place.backend.as_ref(), &stack.graph).await?;
             stack.place.secrets.fingerprint_graph(&mut stack.graph)?;
         }
@@ -168,6 +171,10 @@ impl Platform {
         if previews.values().any(|preview| *preview != Preview::Unavailable) {
             inputs.previews = &previews;
             plan = make_plan(&inputs)?;
+        }
+        let forecasts = forecasts(&plan, &observations, &stack.place.connector, options).await;
+        if !forecasts.is_empty() {
+            plan.add_forecasts(forecasts);
         }
         let (counts, steps) = (plan.counts(), plan.steps.len());
         tracing::debug!(digest = %plan.digest.short(), serial = plan.header.serial, steps, ?counts, "planned");
@@ -218,9 +225,10 @@ async fn preview(
     options: &PlanOptions,
 ) -> BTreeMap<RecordKey, Preview> {
     let mut batches: BTreeMap<Session, Vec<(RecordKey, PreviewRequest)>> = BTreeMap::new();
+    let mut previews = BTreeMap::new();
     for node in plan.nodes.values() {
         let Some(declaration) = &node.declaration else { continue };
-        if !matches!(node.action, Action::Create | Action::Update | Action::Replace { .. }) || node.with_host {
+        if !matches!(node.action, Action::Create | Action::Update | Action::Replace { .. }) {
             continue;
         }
         let seen = observations.get(&node.key).and_then(|observed| observed.observation.seen());
@@ -232,31 +240,99 @@ async fn preview(
             spec: Some(declaration.spec.clone()),
             ownership: declaration.ownership,
         };
-        let request = PreviewRequest { target, current: seen.map(|seen| seen.fields.clone()) };
+        let comes_after = declaration.edges.iter().filter_map(|edge| {
+            let needed = plan.nodes.get(&RecordKey::current(edge.to.clone()))?;
+            Some(needed.declaration.as_ref()?.identity.clone())
+        });
+        let comes_after = comes_after.collect();
+        let request = PreviewRequest { target, current: seen.map(|seen| seen.fields.clone()), comes_after };
+        if is_in_new_cluster(plan, declaration) {
+            previews.insert(node.key.clone(), preview_in_new(&request));
+            continue;
+        }
+        if node.with_host {
+            continue;
+        }
         let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
         batches.entry(session).or_default().push((node.key.clone(), request));
     }
     let context = context(&plan.header.lineage, options);
-    let mut previews = BTreeMap::new();
-    for ((provider, host), requests) in batches {
-        let Some(config) = plan.providers.get(&provider) else { continue };
-        let host = match host {
-            None => None,
-            // A host that does not serve cannot preview.
-            Some(host) => match observations.get(&host).and_then(|observed| observed.observation.seen()) {
-                Some(seen) if seen.readiness.is_ready() => {
-                    Some(HostSession { address: host.address, attributes: joined(&seen.fields, &seen.attributes) })
-                }
-                _ => continue,
-            },
-        };
-        let Ok(session) = connector.connect(&provider, config, host.as_ref()).await else { continue };
+    for (session, requests) in batches {
+        let Some(session) = open(plan, observations, connector, &session).await else { continue };
         let (keys, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
         if let Ok(replies) = session.preview(&context, &requests).await {
             previews.extend(keys.into_iter().zip(replies));
         }
     }
     previews
+}
+
+/// Whether an object is to be in a cluster that the plan makes, or makes anew, so that nothing is in it yet.
+fn is_in_new_cluster(plan: &Plan, declaration: &Declaration) -> bool {
+    let Some(host) = &declaration.host else { return false };
+    let is_object = BuiltinKinds.schema(declaration.address.kind()).is_some_and(|schema| schema.normalises);
+    let host = plan.nodes.get(&RecordKey::current(host.clone()));
+    is_object && host.is_some_and(|host| matches!(host.action, Action::Create | Action::Replace { .. }))
+}
+
+/// Opens a session; `None` where it cannot be, or where its host does not serve and can tell nothing.
+async fn open(
+    plan: &Plan,
+    observations: &BTreeMap<RecordKey, Observed>,
+    connector: &Arc<dyn Connector>,
+    (provider, host): &Session,
+) -> Option<Arc<dyn Provider>> {
+    let config = plan.providers.get(provider)?;
+    let host = match host {
+        None => None,
+        Some(host) => {
+            let seen = observations.get(host).and_then(|observed| observed.observation.seen())?;
+            if !seen.readiness.is_ready() {
+                return None;
+            }
+            let attributes = joined(&seen.fields, &seen.attributes);
+            Some(HostSession { address: host.address.clone(), attributes })
+        }
+    };
+    connector.connect(provider, config, host.as_ref()).await.ok()
+}
+
+/// Asks the outside what else the deletions of a plan do. What cannot be asked is left out.
+async fn forecasts(
+    plan: &Plan,
+    observations: &BTreeMap<RecordKey, Observed>,
+    connector: &Arc<dyn Connector>,
+    options: &PlanOptions,
+) -> Vec<(RecordKey, Vec<String>)> {
+    let mut batches: BTreeMap<Session, Vec<(RecordKey, Target)>> = BTreeMap::new();
+    for node in plan.nodes.values().filter(|node| !node.with_host) {
+        let Some(record) =
+            node.record.as_ref().filter(|_| matches!(node.action, Action::Delete | Action::Replace { .. }))
+        else {
+            continue;
+        };
+        let declaration = &record.declaration;
+        let target = Target {
+            address: node.key.address.clone(),
+            kind_version: declaration.kind_version,
+            identity: declaration.identity.clone(),
+            id: record.id.clone(),
+            spec: Some(declaration.spec.clone()),
+            ownership: declaration.ownership,
+        };
+        let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
+        batches.entry(session).or_default().push((node.key.clone(), target));
+    }
+    let context = context(&plan.header.lineage, options);
+    let mut told = Vec::new();
+    for (session, targets) in batches {
+        let Some(session) = open(plan, observations, connector, &session).await else { continue };
+        let (keys, targets): (Vec<_>, Vec<_>) = targets.into_iter().unzip();
+        if let Ok(forecasts) = session.forecast(&context, &targets).await {
+            told.extend(keys.into_iter().zip(forecasts).filter(|(_, forecast)| !forecast.is_empty()));
+        }
+    }
+    told
 }
 
 /// Says that a cluster is none.

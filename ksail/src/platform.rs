@@ -26,6 +26,15 @@ const LIFECYCLE_CODES: [Code; 5] = [
     compiler_codes::STILL_DECLARED,
 ];
 
+/// What is wrong within the manifests themselves, whatever else of the project is there.
+const MANIFEST_CODES: [Code; 5] = [
+    compiler_codes::SYNTAX,
+    compiler_codes::DUPLICATE_KEY,
+    compiler_codes::NOT_AN_OBJECT,
+    compiler_codes::BAD_EXPRESSION,
+    compiler_codes::NOT_OF_ITS_KIND,
+];
+
 /// One project with one configuration.
 pub struct Platform {
     pub(crate) settings: Settings,
@@ -110,8 +119,8 @@ impl Platform {
         &self.loaded.texts
     }
 
-    /// Judges the file alone, with the place that it names for the state, and with what its rules for the life of resources
-    /// come to.
+    /// Judges the file, with the place that it names for the state, with what its rules for the life of resources come to, and
+    /// with the manifests that are there.
     pub fn validate(&self) -> Vec<Diagnostic> {
         let mut found = validate(&self.loaded);
         if let Err(error) = StateHome::check_spec(&self.settings, &self.loaded.config.spec.state) {
@@ -130,7 +139,9 @@ impl Platform {
             // What other files of the project must be there is for a plan to say.
             Err(errors) => errors,
         };
-        found.extend(of_graph.into_iter().filter(|diagnostic| LIFECYCLE_CODES.contains(&diagnostic.code)));
+        let is_told =
+            |code: &Code, is_error: bool| LIFECYCLE_CODES.contains(code) || (is_error && MANIFEST_CODES.contains(code));
+        found.extend(of_graph.into_iter().filter(|diagnostic| is_told(&diagnostic.code, diagnostic.is_error())));
         found
     }
 

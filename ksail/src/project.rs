@@ -107,6 +107,15 @@ impl Project for ProjectView<'_> {
         checked.map_err(|error| BadExpression { message: error.to_string(), hint: error.hint() })
     }
 
+    fn kubeconfig(&self) -> String {
+        let (settings, here) = (self.0, std::path::absolute(".").unwrap_or_default());
+        ksail_provider_kubeconfig::default_file(
+            (settings.env)("KUBECONFIG").as_deref(),
+            settings.home().as_deref(),
+            &here,
+        )
+    }
+
     fn exists(&self, path: &str) -> bool {
         self.0.project.join(path).exists()
     }

@@ -293,7 +293,8 @@ async fn list(stack: &Stack, provider: &str, host: Option<&HostSession>) -> Resu
 fn leave_others_out(declared: &DeclaredGraph, found: &mut Vec<Found>, kept: Option<&str>) -> usize {
     let lineages = |found: &[Found]| found.iter().map(|found| found.mark.lineage.clone()).collect::<BTreeSet<_>>();
     let of_the_file: Vec<&Found> = (found.iter())
-        .filter(|found| found.owned.ownership != Ownership::Shared)
+        // What lies in a place of the user's is there for all clusters of theirs.
+        .filter(|found| found.owned.ownership == Ownership::Owned)
         .filter(|found| declared.declarations.contains_key(&found.mark.address))
         .collect();
     let mut meant: BTreeSet<String> = of_the_file.into_iter().map(|found| found.mark.lineage.clone()).collect();

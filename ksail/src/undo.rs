@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ksail_kinds::BuiltinKinds;
+use ksail_kinds::{BuiltinKinds, ClusterSpec, KubeconfigSpec, Spec as _};
 use ksail_model::{Address, Declaration, DeclaredGraph, Move, Origin, Record, Removal, Schemas as _, Secret, Value};
 use ksail_plan::{Action, Mode, Plan};
 use ksail_records::{Change, OperationKind, SealedOperation, Snapshot};
@@ -188,6 +188,11 @@ fn declaration_again(record: &Record) -> Arc<Declaration> {
         Value::Secret(secret) => Some(Value::Secret(Secret::reference(secret))),
         _ => None,
     });
+    // The cluster of before may be another one by now.
+    let cluster = declaration.edges.iter().map(|edge| &edge.to).find(|to| to.kind() == ClusterSpec::KIND);
+    if let Some(cluster) = cluster.filter(|_| declaration.address.kind() == KubeconfigSpec::KIND) {
+        KubeconfigSpec::lead_to(&mut declaration.spec, cluster);
+    }
     Arc::new(declaration)
 }
 

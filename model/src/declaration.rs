@@ -93,7 +93,8 @@ pub enum Ownership {
     Owned,
     /// Ensured by several stacks; released only when no other lineage's mark remains.
     Shared,
-    /// Some fields of something that is not ours; given back on destroy.
+    /// Some fields of something that is not ours; given back on destroy. They carry our mark: fields of these names without it are
+    /// not ours.
     Fields,
     /// Looked at only.
     Read,
@@ -141,6 +142,22 @@ pub enum Choice {
         /// Ports to try first, in order.
         preferred: Vec<u16>,
     },
+    /// A text that follows from the surroundings of whoever plans first.
+    Text {
+        /// Where in the spec the text stands.
+        path: Path,
+        /// What it is here and now.
+        proposed: String,
+    },
+}
+
+impl Choice {
+    /// Where in the spec it stands.
+    pub const fn path(&self) -> &Path {
+        match self {
+            Self::Port { path, .. } | Self::Text { path, .. } => path,
+        }
+    }
 }
 
 /// What the user wants of one resource.

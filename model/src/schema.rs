@@ -112,6 +112,8 @@ pub struct KindSchema {
     pub normalises: bool,
     /// How long a create takes where no duration was recorded.
     pub estimate: Duration,
+    /// Attributes that a change in place leaves as they are, beside the id.
+    pub keeps: &'static [&'static str],
     /// Attributes that follow from what is declared, so that a plan can tell them before the outside does.
     pub follows: Option<Follows>,
 }

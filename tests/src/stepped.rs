@@ -279,7 +279,7 @@ async fn previews(
         };
         let config = plan.providers.get(&declaration.provider).ok_or("a provider of the plan")?;
         let session = stack.connector.connect(&declaration.provider, config, None).await?;
-        let request = PreviewRequest { target, current: seen.map(|seen| seen.fields.clone()) };
+        let request = PreviewRequest { target, current: seen.map(|seen| seen.fields.clone()), comes_after: Vec::new() };
         let reply = session.preview(context, &[request]).await?;
         found.extend(reply.into_iter().map(|preview| (node.key.clone(), preview)));
     }

@@ -25,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ksail-conformance", &["ksail-model", "ksail-kinds", "ksail-provider"]),
     ("ksail-provider-docker", &["ksail-model", "ksail-kinds", "ksail-provider"]),
     ("ksail-provider-embedded", &["ksail-model", "ksail-kinds", "ksail-provider"]),
+    ("ksail-provider-kubeconfig", &["ksail-model", "ksail-kinds", "ksail-provider"]),
     ("ksail-provider-kubernetes", &["ksail-model", "ksail-kinds", "ksail-provider", "ksail-expressions"]),
     ("ksail-expressions", &[]),
     ("ksail-embedded", &["ksail-embedded-kubernetes"]),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ksail::{BuiltinKinds, Error, Exit, Plan, RecordKey, Selector, codes, explain, read_plan};
+use ksail::{Address, BuiltinKinds, Error, Exit, Plan, RecordKey, Selector, codes, explain, read_plan};
 use ksail_views::{json, text};
 
 use super::{Outcome, run_plan};
@@ -68,7 +68,42 @@ fn find(plan: &Plan, text: &str) -> Result<RecordKey, Failure> {
     }
 }
 
+/// How many addresses are named where none is near.
+const MOST_NAMED: usize = 20;
+
 fn unknown(plan: &Plan, text: &str) -> Failure {
     let known: Vec<&str> = plan.nodes.keys().map(|key| key.address.without_cluster()).collect();
-    Error::new(codes::NOT_FOUND, format!("{text} is not in the plan"), format!("it has {}", known.join(", "))).into()
+    let hint = match near(plan, text) {
+        Some(near) => format!("did you mean `{near}`? `ksail graph` shows all addresses"),
+        None => {
+            let more = match known.len().saturating_sub(MOST_NAMED) {
+                0 => String::new(),
+                more => format!(", and {more} more, which `ksail graph` shows"),
+            };
+            format!("it has {}{more}", known.iter().take(MOST_NAMED).copied().collect::<Vec<_>>().join(", "))
+        }
+    };
+    Error::new(codes::NOT_FOUND, format!("{text} is not in the plan"), hint).into()
+}
+
+/// The address that a text was most likely meant for. The cluster and the kind may be left out, and of an object its namespace.
+fn near<'a>(plan: &'a Plan, text: &str) -> Option<&'a str> {
+    let text = text.trim_matches('/').to_lowercase();
+    let bound = (text.chars().count() / 4).clamp(1, 6);
+    let distance = |address: &Address| {
+        let whole = address.without_cluster();
+        let name = address.name();
+        let parts: Vec<&str> = name.split('/').collect();
+        let mut forms = vec![address.as_str().to_owned(), whole.to_owned(), name.to_owned()];
+        if let [kind, namespace, object] = parts.as_slice() {
+            forms.extend([format!("{kind}/{object}"), format!("{}/{kind}/{object}", address.kind())]);
+            // `Deployment/web` is `apps.Deployment/…/web`.
+            if let Some((_, short)) = kind.rsplit_once('.') {
+                forms.extend([format!("{short}/{namespace}/{object}"), format!("{short}/{object}")]);
+            }
+        }
+        forms.iter().map(|form| strsim::damerau_levenshtein(&text, &form.to_lowercase())).min()
+    };
+    let nearest = plan.nodes.keys().filter_map(|key| Some((distance(&key.address)?, key.address.without_cluster())));
+    nearest.filter(|(distance, _)| *distance <= bound).min().map(|(_, address)| address)
 }

@@ -24,6 +24,7 @@ impl Builder<'_> {
         self.provider(KUBERNETES);
         let (version, version_origin) = self.kubernetes_version();
         let cluster = self.api(&version, &version_origin);
+        self.kubeconfig(&cluster);
         let nodes = nodes::of(&self.loaded.config.spec.cluster);
         let is_alone = !nodes.iter().any(|node| node.role == NodeRole::Worker);
         let mut control_planes = Vec::new();

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use ksail_kinds::BuiltinKinds;
 use ksail_model::{
-    Address, Choice, DeclaredGraph, Diagnostic, Import, Move, Origin, Path, Removal, Schemas as _, Selector, Severity,
-    Step,
+    Address, DeclaredGraph, Diagnostic, Import, Move, Origin, Path, Removal, Schemas as _, Selector, Severity, Step,
 };
 
 use super::addresses;
@@ -118,7 +117,7 @@ impl Work<'_> {
         let mut known: Vec<String> = Vec::new();
         for declaration in matching.iter().filter_map(|address| self.graph.declarations.get(address)) {
             known.extend(declaration.spec.as_map().into_iter().flat_map(|fields| fields.keys().cloned()));
-            known.extend(declaration.choices.iter().map(|Choice::Port { path, .. }| path.to_string()));
+            known.extend(declaration.choices.iter().map(|choice| choice.path().to_string()));
             // What the declaration leaves to the provider can be ignored too.
             let schema = BuiltinKinds.schema(declaration.address.kind());
             known.extend(schema.into_iter().flat_map(|schema| &schema.fields).map(|field| field.path.to_string()));

@@ -2,6 +2,7 @@
 
 pub(crate) mod addresses;
 mod cluster;
+mod kubeconfig;
 mod lifecycle;
 mod resources;
 

@@ -78,10 +78,11 @@ pub struct Cluster {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Connection {
-    /// The kubeconfig that is read and written.
-    #[schemars(extend("x-ksail-default" = "~/.kube/config"))]
+    /// The kubeconfig that is read, or that the entries of a cluster that is made here are merged into; relative to the project's folder.
+    #[schemars(extend("x-ksail-default-note" = "as kubectl: `KUBECONFIG`, else `~/.kube/config`"))]
     pub kubeconfig: Option<String>,
     /// The context in the kubeconfig.
+    #[schemars(extend("x-ksail-default-note" = "of a cluster that is made here `ksail-<name>`, else the current one"))]
     pub context: Option<String>,
     /// How long to wait for the cluster, such as `5m`.
     #[schemars(regex(pattern = r"^[0-9]+(ns|us|µs|ms|s|m|h)$"), extend("x-ksail-form" = "a duration such as `5m`"))]

@@ -150,6 +150,15 @@ impl Reader<'_> {
                     };
                     self.problems.push(self.texts.label(error, wrong.place, ""));
                 }
+                for (key, place) in &object.not_base64 {
+                    let message = format!("{}: the value of `{key}` is not base64", object.kind);
+                    let hint = match object.kind.as_str() {
+                        "Secret" => "write the text itself under `stringData`, or encode it: `base64 -w0 FILE`",
+                        _ => "write the text itself under `data`, or encode it: `base64 -w0 FILE`",
+                    };
+                    let error = Diagnostic::error(codes::NOT_OF_ITS_KIND, message).hint(hint);
+                    self.problems.push(self.texts.label(error, *place, ""));
+                }
                 for (part, place) in &object.sources {
                     self.source(part, *place);
                 }

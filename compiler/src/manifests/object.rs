@@ -1,9 +1,11 @@
 //! One object of a manifest.
 
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine as _, alphabet};
 use ksail_model::{Address, Path, Secret, SecretPart, Step, Value};
 
 use super::{KIND, Scopes, namespace_path, scalar, secret_value};
-use crate::tree::{Data, Node, Place};
+use crate::tree::{Data, Entry, Node, Place};
 
 /// The namespace of what names none and needs one.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -39,6 +41,8 @@ pub(crate) struct Object {
     said: Vec<(String, String, Place)>,
     /// What the values of a Secret are taken from, and where that stands.
     pub(super) sources: Vec<(SecretPart, Place)>,
+    /// Keys whose values are not base64 where that must stand, with the values' places.
+    pub(super) not_base64: Vec<(String, Place)>,
 }
 
 /// Why a document is no object.
@@ -84,6 +88,26 @@ fn text_of<'a>(node: &'a Node, path: &[&str]) -> Option<&'a str> {
     }
 }
 
+/// Base64 as the server reads it: with padding, and without regard to bits that count for nothing.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+
+/// The entries of a map within an object.
+fn map_of<'a>(node: &'a Node, key: &str) -> &'a [Entry] {
+    match node.entry(key).map(|entry| &entry.value.data) {
+        Some(Data::Map(entries)) => entries,
+        _ => &[],
+    }
+}
+
+/// A value that is no base64: its key, and where it stands. The server reads it as Go does, for which line breaks do not count.
+fn not_base64(part: &str, entry: &Entry) -> Option<(String, Place)> {
+    let Data::Scalar { text, .. } = &entry.value.data else { return None };
+    let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    let is_wrong = !entry.value.is_null() && BASE64.decode(&text).is_err();
+    is_wrong.then(|| (format!("{part}.{}", entry.key), entry.value.place))
+}
+
 impl Object {
     /// Reads an object from a document, or from a list within one.
     pub(crate) fn read(node: &Node, file: &str, document: usize, at: &Path) -> Result<Self, Problem> {
@@ -121,12 +145,18 @@ impl Object {
             places: Vec::new(),
             said: said(node)?,
             sources: Vec::new(),
+            not_base64: Vec::new(),
         };
         object.collect_places(node, &Path::root());
         let spec = value(node);
         object.spec = cleaned(spec);
         if is_secret {
             object.hide_data(node, file, document, at)?;
+        }
+        if group.is_empty() && kind == "ConfigMap" {
+            for entry in map_of(node, "binaryData") {
+                object.not_base64.extend(not_base64("binaryData", entry));
+            }
         }
         Ok(object)
     }
@@ -156,6 +186,9 @@ impl Object {
                 })?;
                 if let Some(Value::Secret(secret)) = &named {
                     self.sources.extend(secret.parts.iter().map(|part| (part.clone(), place)));
+                }
+                if named.is_none() && part == "data" {
+                    self.not_base64.extend(not_base64(part, entry));
                 }
                 let value = named.unwrap_or_else(|| {
                     let path = at.child_key(part).child_key(entry.key.clone());

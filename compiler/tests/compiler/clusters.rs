@@ -1,7 +1,7 @@
 //! The cluster of the embedded engine: its nodes, and the objects in it.
 
 use ksail_compiler::Compiled;
-use ksail_model::{Address, Declaration, Path};
+use ksail_model::{Address, Choice, Declaration, Ownership, Path, Value};
 
 use crate::world::{World, built, judged, render, sources, with_spec};
 
@@ -36,6 +36,7 @@ fn a_cluster_with_nodes_lives_in_the_engine_and_its_objects_in_it() {
         [
             ("cluster/main", engine),
             ("engine/main", None),
+            ("kubeconfig/main", None),
             ("network/main", engine),
             ("node/control-plane-0", cluster),
             ("node/worker-0", cluster),
@@ -55,7 +56,29 @@ fn a_cluster_with_nodes_lives_in_the_engine_and_its_objects_in_it() {
         control_plane.contains("taints: [{effect: \"NoSchedule\", key: \"node-role.kubernetes.io/control-plane\"}]")
     );
     let outputs: Vec<&String> = compiled.graph.outputs.keys().collect();
-    assert_eq!(outputs, ["kubeconfig", "kubernetes"]);
+    assert_eq!(outputs, ["context", "kubeconfig", "kubernetes"]);
+}
+
+#[test]
+fn entries_in_the_kubeconfig_are_named_by_the_connection_or_by_the_cluster() {
+    let check = |connection: &str, context: &str, file: Option<&str>, proposed: &[&str]| {
+        let compiled = compiled(&format!("{HEAD}{connection}"), &World::default());
+        let found = get(&compiled, "dev/kubeconfig/main");
+        assert_eq!((found.identity.name.as_str(), found.ownership), (context, Ownership::Fields));
+        assert_eq!(found.edges[0].to.without_cluster(), "cluster/main");
+        let text = |field: &str| found.spec.field(field).and_then(Value::as_str);
+        assert_eq!((text("context"), text("user"), text("file")), (Some(context), Some(context), file));
+        let choices = found.choices.iter().map(|choice| match choice {
+            Choice::Text { proposed, .. } => proposed.as_str(),
+            Choice::Port { .. } => "a port",
+        });
+        assert_eq!(choices.collect::<Vec<_>>(), proposed);
+        let told: Vec<&str> =
+            found.spec.references().iter().map(|reference| reference.address.without_cluster()).collect();
+        assert_eq!(told, ["cluster/main", "cluster/main"]);
+    };
+    check("", "ksail-dev", None, &["~/.kube/config"]);
+    check("    connection: {kubeconfig: a.yaml, context: b}\n", "b", Some("a.yaml"), &[]);
 }
 
 #[test]
@@ -200,4 +223,11 @@ fn stages_are_judged() {
     let elsewhere = "  cluster:\n    provider: Docker\n    distribution: None\n";
     let said = judged(&with_spec(&format!("{elsewhere}{STAGES}")));
     assert!(said.contains("`spec.provider.embedded` is for provider Embedded and has no effect"), "{said}");
+}
+
+#[test]
+fn no_control_plane_is_one() {
+    let zero = judged(&with_spec(&format!("{HEAD}    controlPlanes: 0\n")));
+    assert!(zero.contains("warning") && zero.contains("`spec.cluster.controlPlanes: 0` makes one"), "{zero}");
+    assert!(!judged(&with_spec(&format!("{HEAD}    controlPlanes: 1\n"))).contains("makes one"));
 }

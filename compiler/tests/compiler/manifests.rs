@@ -296,3 +296,27 @@ fn annotations_say_what_there_is_to_say() {
     let spec = marked.graph.declarations.values().next().unwrap().spec.to_string();
     assert!(!spec.contains("ksail.io") && spec.contains("mine"), "{spec}");
 }
+
+#[test]
+fn what_is_no_base64_is_told_where_it_stands_and_not_shown() {
+    let secret = |value: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: a, namespace: b}}\ndata:\n  key: {value}\nstringData: {{c: not base64}}\n"
+        )
+    };
+    for wrong in ["hunter2-x", "aGk", "aGk=x", "'aG k='"] {
+        let errors = errors(&secret(wrong));
+        assert!(errors.contains("app.yaml:5:8"), "{errors}");
+        assert!(errors.contains("Secret: the value of `data.key` is not base64"), "{errors}");
+        assert!(!errors.contains("hunter2"), "{errors}");
+    }
+    for right in ["aGk=", "|\n    aGkg\n    aGk=", "\"\"", "aGl=", "${file:token.txt}"] {
+        compiled(&secret(right)).unwrap_or_else(|errors| panic!("{right}: {errors:?}"));
+    }
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: b}\nbinaryData: {x: '?'}\n";
+    assert!(
+        errors(map).contains("app.yaml:4:17: ConfigMap: the value of `binaryData.x` is not base64"),
+        "{}",
+        errors(map)
+    );
+}

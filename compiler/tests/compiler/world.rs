@@ -48,6 +48,10 @@ impl Project for World {
         Err(BadExpression { message: "it is not about self".to_owned(), hint: Some("begin with self".to_owned()) })
     }
 
+    fn kubeconfig(&self) -> String {
+        "~/.kube/config".to_owned()
+    }
+
     fn exists(&self, path: &str) -> bool {
         self.archives.contains_key(path) || path == "torn.tar" || path == "token.txt"
     }

@@ -129,7 +129,7 @@ async fn run(mut request: Apply, writer: Box<dyn Writer>, state: State, is_new: 
     });
     let context = CallContext {
         lineage: request.plan.header.lineage.clone(),
-        operation: None,
+        operation: Some(request.operation.clone()),
         timeout: request.limits.observe_timeout,
         cancel: request.abort.clone(),
     };

@@ -78,6 +78,17 @@ pub enum Event {
         /// When.
         at_ms: u64,
     },
+    /// A step's call is under way and waits for something.
+    StepHeld {
+        /// Whose.
+        key: RecordKey,
+        /// What.
+        step: StepDo,
+        /// For what, as a fragment.
+        why: String,
+        /// When.
+        at_ms: u64,
+    },
     /// A step is over.
     StepDone {
         /// Whose.

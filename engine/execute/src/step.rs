@@ -1,22 +1,20 @@
 //! One step: intent, call, outcome; then the wait until ready.
 
+mod wait;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ksail_model::{
-    Declaration, Mark, Observation, Path, Readiness, Record, RecordKey, Reference, Schemas, Status, Value,
-};
+use ksail_model::{Declaration, Mark, Observation, Path, Record, RecordKey, Reference, Schemas, Status, Value};
 use ksail_plan::{
     Action, LookItem, Observed, Plan, PlanNode, SeenAt, StepDo, diff, joined, resolve_open_intents, resolve_references,
 };
 use ksail_provider::{
     Applied, CallContext, CallError, CallErrorKind, CreateRequest, DeleteRequest, Provider, Target, UpdateRequest,
-    WaitRequest,
 };
 use ksail_records::{Call, Edit, Entry, Intent, Outcome, OutcomeKind, Snapshot};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Event, EventSink};
@@ -31,6 +29,11 @@ const LATE: Duration = Duration::from_secs(5);
 
 /// How long an announced call waits for its turn before its intent is taken back.
 const TURN: Duration = Duration::from_secs(60);
+
+/// After which time of a call it is asked what it waits for, how often after that, and how long the answer may take.
+const ASKED_FIRST: Duration = Duration::from_millis(250);
+const ASKED_EVERY: Duration = Duration::from_millis(500);
+const ASKED_FOR: Duration = Duration::from_secs(5);
 
 /// What a step's call came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -392,7 +395,7 @@ impl StepRunner {
                 let current = record.map(|record| record.fields.clone()).unwrap_or_default();
                 let changed: Vec<Path> = node.changes.iter().map(|change| change.path.clone()).collect();
                 let request = UpdateRequest { target, mark, current, changed, secrets };
-                self.attempts(index, |context| {
+                self.attempts(index, (provider.as_ref(), &request.target), |context| {
                     let (provider, request) = (Arc::clone(&provider), request.clone());
                     async move { provider.update(&context, &request).await }
                 })
@@ -400,7 +403,7 @@ impl StepRunner {
             }
             _ => {
                 let request = CreateRequest { target, mark, secrets };
-                self.attempts(index, |context| {
+                self.attempts(index, (provider.as_ref(), &request.target), |context| {
                     let (provider, request) = (Arc::clone(&provider), request.clone());
                     async move { provider.create(&context, &request).await }
                 })
@@ -458,7 +461,7 @@ impl StepRunner {
         self.turn_after(index, ahead).await?;
         let started = self.step_started(index);
         let result = self
-            .attempts(index, |context| {
+            .attempts(index, (provider.as_ref(), &request.target), |context| {
                 let (provider, request) = (Arc::clone(&provider), request.clone());
                 async move { provider.delete(&context, &request).await }
             })
@@ -615,8 +618,48 @@ impl StepRunner {
         }
     }
 
+    /// Awaits a call; where that takes a while, what it waits for is asked and told, at once and as it changes.
+    async fn telling<T>(
+        &self,
+        index: usize,
+        (provider, target): (&dyn Provider, &Target),
+        call: impl Future<Output = T>,
+    ) -> T {
+        tokio::pin!(call);
+        let mut told: Option<String> = None;
+        let mut pause = ASKED_FIRST;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut call => return result,
+                () = tokio::time::sleep(pause) => pause = ASKED_EVERY,
+            }
+            let context = self.context(ASKED_FOR);
+            let asked = tokio::time::timeout(ASKED_FOR, provider.waits_for(&context, target));
+            let answer = tokio::select! {
+                biased;
+                result = &mut call => return result,
+                answer = asked => answer,
+            };
+            if let Ok(Ok(Some(why))) = answer
+                && told.as_ref() != Some(&why)
+            {
+                let step = &self.plan.steps[index];
+                let held =
+                    Event::StepHeld { key: step.key.clone(), step: step.what, why: why.clone(), at_ms: self.at_ms() };
+                self.event(held);
+                told = Some(why);
+            }
+        }
+    }
+
     /// Makes a call, and makes it again where that is safe and may help.
-    async fn attempts<T, F>(&self, index: usize, make: impl Fn(CallContext) -> F) -> Result<T, CallError>
+    async fn attempts<T, F>(
+        &self,
+        index: usize,
+        about: (&dyn Provider, &Target),
+        make: impl Fn(CallContext) -> F,
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,
     {
@@ -634,7 +677,8 @@ impl StepRunner {
             if !self.journal.may_call() {
                 return Err(told(CallError::cancelled(), unknown));
             }
-            let result = match tokio::time::timeout(late, make(self.context(timeout))).await {
+            let call = tokio::time::timeout(late, make(self.context(timeout)));
+            let result = match self.telling(index, about, call).await {
                 Ok(result) => result,
                 Err(_) => Err(CallError::indeterminate(format!("no answer within {} s", late.as_secs()))),
             };
@@ -668,123 +712,6 @@ impl StepRunner {
             }
         }
         Err(CallError::refused("no attempt was made"))
-    }
-
-    /// The second half of a step: the wait until ready. It holds no call slot.
-    pub(crate) async fn wait(&self, index: usize) -> Result<(), StepError> {
-        let (key, step_kind) = (&self.plan.steps[index].key, self.plan.steps[index].what);
-        let (started, began) = (self.at_ms(), Instant::now());
-        let Some(record) = self.journal.read(|snapshot| snapshot.records.get(key).cloned()) else {
-            return Err(self.failure(index, "its record is gone".to_owned(), None, false));
-        };
-        // A wait is all that a changed edge leads to, too.
-        let refreshed = self.node(key).filter(|_| step_kind == StepDo::Wait).and_then(|node| node.refreshed.as_ref());
-        let record = match refreshed {
-            Some(refreshed) => {
-                Arc::new(Record { declaration: refreshed.declaration.clone(), ..Arc::unwrap_or_clone(record) })
-            }
-            None => record,
-        };
-        let declaration = &record.declaration;
-        let session = session_of(declaration);
-        let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
-        let request = WaitRequest { target: target_of(key, declaration, Some(&record)) };
-        let applied = match self.attempts_of_wait(&request, provider.as_ref()).await {
-            Ok(applied) => applied,
-            // It goes on being not ready, and is waited for again.
-            Err(_) if self.abort.is_cancelled() => return Err(StepError::NotBegun),
-            Err(error) => return Err(self.call_failure(index, error)),
-        };
-        let took = self.at_ms().saturating_sub(started);
-        let failed = match &applied.seen.readiness {
-            Readiness::Ready => None,
-            Readiness::NotReady(why) => Some(why.clone()),
-        };
-        self.record_wait(step_kind, key, record, applied, took).await?;
-        match failed {
-            None => {
-                self.step_done(index, started);
-                Ok(())
-            }
-            Some(why) => {
-                let (message, hint) = self.not_ready(&why, began.elapsed());
-                Err(self.failure(index, message, Some(hint), false))
-            }
-        }
-    }
-
-    /// What is said of one that did not become ready. More time is advised only where time ran out: a provider also gives up
-    /// what can no longer become ready.
-    fn not_ready(&self, why: &str, waited: Duration) -> (String, String) {
-        let mend = "mend what keeps it from being ready and run `ksail apply` again: it is waited for, not replaced";
-        if waited < self.limits.wait_timeout / 2 {
-            return (format!("it does not become ready: {why}"), mend.to_owned());
-        }
-        let seconds = self.limits.wait_timeout.as_secs();
-        (format!("not ready after {seconds} s: {why}"), format!("{mend}; or give it more time with --timeout"))
-    }
-
-    async fn attempts_of_wait(&self, request: &WaitRequest, provider: &dyn Provider) -> Result<Applied, CallError> {
-        let late = self.limits.wait_timeout.saturating_add(LATE);
-        for attempt in 1.. {
-            let context = self.context(self.limits.wait_timeout);
-            let waited = tokio::time::timeout(late, provider.wait(&context, request))
-                .await
-                .unwrap_or_else(|_| Err(CallError::indeterminate(format!("no answer within {} s", late.as_secs()))));
-            match waited {
-                Err(error)
-                    if attempt < self.limits.attempts
-                        && !self.abort.is_cancelled()
-                        && matches!(
-                            error.kind,
-                            CallErrorKind::Transient
-                                | CallErrorKind::Unreachable
-                                | CallErrorKind::Indeterminate
-                                | CallErrorKind::Cancelled
-                        ) =>
-                {
-                    tokio::select! {
-                        () = tokio::time::sleep(self.limits.backoff(attempt + 1, error.retry_after_ms)) => {}
-                        () = self.abort.cancelled() => return Err(error),
-                    }
-                }
-                result => return result,
-            }
-        }
-        Err(CallError::refused("no attempt was made"))
-    }
-
-    async fn record_wait(
-        &self,
-        step: StepDo,
-        key: &RecordKey,
-        record: Arc<Record>,
-        applied: Applied,
-        took: u64,
-    ) -> Result<(), JournalError> {
-        let mut durations = record.durations;
-        let status = match applied.seen.readiness {
-            Readiness::Ready => {
-                match step {
-                    StepDo::Update => durations.update_ms = Some(took),
-                    _ => durations.create_ms = Some(took),
-                }
-                Status::Present
-            }
-            // What stands below the first line are a program's own words: they are shown, and not kept.
-            Readiness::NotReady(why) => Status::NotReady { why: why.lines().next().unwrap_or_default().to_owned() },
-        };
-        let record = Record {
-            id: applied.seen.id,
-            fields: applied.seen.fields,
-            attributes: applied.seen.attributes,
-            scope: Some(applied.scope),
-            status,
-            durations,
-            operation: self.operation.clone(),
-            ..Arc::unwrap_or_clone(record)
-        };
-        self.journal.commit(vec![Entry::Edit(Box::new(Edit::Put { key: key.clone(), record: Arc::new(record) }))]).await
     }
 }
 

@@ -140,6 +140,7 @@ pub(crate) fn untouched(key: &RecordKey, record: &Arc<Record>, moved_from: Optio
         moved_from,
         with_host: false,
         loses: None,
+        forecast: Vec::new(),
         others: Vec::new(),
         refreshed: None,
     }
@@ -185,6 +186,7 @@ impl Situation<'_> {
             moved_from: self.moved_from.clone(),
             with_host: false,
             loses: None,
+            forecast: Vec::new(),
             others: match self.sight() {
                 Sight::Present(seen) => seen.others.clone(),
                 _ => Vec::new(),
@@ -283,7 +285,8 @@ impl Situation<'_> {
             Some(mark) => mark.lineage == self.lineage,
             None => record.adopted,
         };
-        if is_ours || record.declaration.ownership != Ownership::Owned {
+        let is_known_by_mark = matches!(record.declaration.ownership, Ownership::Owned | Ownership::Fields);
+        if is_ours || !is_known_by_mark {
             return None;
         }
         let name = record.declaration.identity.name.clone();

@@ -205,6 +205,7 @@ mod tests {
             repeat_safe: true,
             normalises: false,
             estimate: Duration::ZERO,
+            keeps: &[],
             follows: None,
         }
     }

@@ -47,6 +47,9 @@ pub struct Explanation {
     pub disturbs: Vec<RecordKey>,
     /// What is lost.
     pub loses: Option<String>,
+    /// What else its deletion does, in fragments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<String>,
     /// What others have of it.
     pub others: Vec<Others>,
 }
@@ -109,6 +112,7 @@ pub fn explain(plan: &Plan, key: &RecordKey) -> Option<Explanation> {
         forces: forced(plan, key),
         disturbs: if interrupts { standing_on(plan, key) } else { Vec::new() },
         loses: node.loses.clone(),
+        forecast: node.forecast.clone(),
         others: node.others.clone(),
     })
 }

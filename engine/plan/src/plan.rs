@@ -295,6 +295,9 @@ pub struct PlanNode {
     /// What is lost with it, as a fragment, if it is deleted or replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loses: Option<String>,
+    /// What else its deletion does, as the outside foretells it, in fragments. Nothing is done by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<String>,
     /// What others have of it, as it was seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Others>,
@@ -480,6 +483,16 @@ impl Plan {
     /// Adds what a reader should know, and takes it into the digest.
     pub fn add_notes(&mut self, notes: impl IntoIterator<Item = String>) {
         self.notes.extend(notes);
+        self.digest = crate::digest_of(self);
+    }
+
+    /// Adds what the outside foretells of deletions, and takes it into the digest.
+    pub fn add_forecasts(&mut self, forecasts: impl IntoIterator<Item = (RecordKey, Vec<String>)>) {
+        for (key, forecast) in forecasts {
+            if let Some(node) = self.nodes.get_mut(&key) {
+                node.forecast = forecast;
+            }
+        }
         self.digest = crate::digest_of(self);
     }
 

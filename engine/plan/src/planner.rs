@@ -398,9 +398,18 @@ impl Planner<'_, '_> {
             value.and_then(|value| value.get(&reference.path)).filter(|value| !value.is_null()).cloned()
         };
         let declared = node.declaration.as_ref().map(|declaration| &declaration.spec);
+        let schema = self.inputs.schemas.schema(reference.address.kind());
+        let attribute = reference.path.to_string();
+        let follows = || {
+            let (follows, declaration) = (schema?.follows?, node.declaration.as_ref()?);
+            let told = follows(&declaration.identity.name, &declaration.spec);
+            told.into_iter().find(|(name, _)| *name == attribute).map(|(_, value)| value)
+        };
+        let is_kept = || attribute == "id" || schema.is_some_and(|schema| schema.keeps.contains(&attribute.as_str()));
         known(declared).or_else(|| match node.action {
             Action::NoOp | Action::Wait => known(node.after.as_ref()),
-            Action::Update => known(node.before.as_ref()).filter(|_| reference.path.to_string() == "id"),
+            Action::Update => follows().or_else(|| known(node.before.as_ref()).filter(|_| is_kept())),
+            Action::Create | Action::Replace { .. } => follows(),
             _ => None,
         })
     }
@@ -433,8 +442,13 @@ fn begin_nothing_beside_another_state(inputs: &Inputs<'_>, nodes: &mut BTreeMap<
         let seen = inputs.observations.get(key).and_then(|observed| observed.observation.seen());
         seen.and_then(|seen| seen.mark.as_ref()).is_some_and(|mark| mark.address.cluster() == key.address.cluster())
     };
+    // What is in a place of the user's own is there for each of their clusters, and is no sign of a lost state.
+    let is_apart =
+        |node: &PlanNode| node.declaration.as_ref().is_some_and(|wanted| wanted.ownership == Ownership::Fields);
     let met = nodes.values().find(|node| {
-        matches!(node.action, Action::Blocked { why: Blocked::NotOurs { .. } }) && is_of_this_cluster(&node.key)
+        matches!(node.action, Action::Blocked { why: Blocked::NotOurs { .. } })
+            && is_of_this_cluster(&node.key)
+            && !is_apart(node)
     });
     let Some(of) = met.map(|node| node.key.clone()) else { return };
     for node in nodes.values_mut().filter(|node| node.action.is_change() || node.import.is_some()) {

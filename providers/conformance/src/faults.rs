@@ -372,6 +372,19 @@ impl Provider for Faulty {
             .await
     }
 
+    async fn forecast(&self, context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
+        self.call(Method::Forecast, None, context, |inner, context| {
+            let targets = targets.to_vec();
+            async move { inner.forecast(&context, &targets).await }
+        })
+        .await
+    }
+
+    async fn waits_for(&self, context: &CallContext, target: &Target) -> Result<Option<String>, CallError> {
+        // It depends on time how often that is asked, and faults are not to.
+        self.inner.waits_for(context, target).await
+    }
+
     async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         self.call(Method::PortsInUse, None, context, |inner, context| {
             let ports = ports.to_vec();

@@ -19,6 +19,8 @@ pub enum Method {
     Wait,
     /// List of everything marked.
     ListOwned,
+    /// What a deletion does besides.
+    Forecast,
     /// Ports that are taken.
     PortsInUse,
 }
@@ -33,6 +35,7 @@ impl fmt::Display for Method {
             Self::Delete => "delete",
             Self::Wait => "wait",
             Self::ListOwned => "list_owned",
+            Self::Forecast => "forecast",
             Self::PortsInUse => "ports_in_use",
         })
     }

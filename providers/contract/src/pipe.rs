@@ -49,6 +49,8 @@ enum Call {
     Delete(Box<DeleteRequest>),
     Wait(Box<WaitRequest>),
     ListOwned,
+    Forecast(Vec<Target>),
+    WaitsFor(Box<Target>),
     PortsInUse(Vec<u16>),
 }
 
@@ -216,6 +218,14 @@ impl Provider for PipeProvider {
         self.call(context, Call::ListOwned).await
     }
 
+    async fn forecast(&self, context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
+        self.call(context, Call::Forecast(targets.to_vec())).await
+    }
+
+    async fn waits_for(&self, context: &CallContext, target: &Target) -> Result<Option<String>, CallError> {
+        self.call(context, Call::WaitsFor(Box::new(target.clone()))).await
+    }
+
     async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         self.call(context, Call::PortsInUse(ports.to_vec())).await
     }
@@ -287,6 +297,8 @@ async fn answer(provider: &dyn Provider, context: &CallContext, call: Call) -> R
         Call::Delete(request) => json(&provider.delete(context, &request).await?),
         Call::Wait(request) => json(&provider.wait(context, &request).await?),
         Call::ListOwned => json(&provider.list_owned(context).await?),
+        Call::Forecast(targets) => json(&provider.forecast(context, &targets).await?),
+        Call::WaitsFor(target) => json(&provider.waits_for(context, &target).await?),
         Call::PortsInUse(ports) => json(&provider.ports_in_use(context, &ports).await?),
     }
 }

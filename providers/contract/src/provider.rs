@@ -89,6 +89,18 @@ pub trait Provider: Send + Sync {
     /// Lists everything that carries a mark, of any lineage. What cannot carry one is left out.
     async fn list_owned(&self, context: &CallContext) -> Result<Vec<Owned>, CallError>;
 
+    /// What else the deletion of each target does in what it lives in, one fragment a line; in order. For a person only. The default
+    /// knows of nothing.
+    async fn forecast(&self, _context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
+        Ok(targets.iter().map(|_| Vec::new()).collect())
+    }
+
+    /// What a call of this session about a target, that is under way, waits for; asked while that has not returned. For a person
+    /// only. The default tells nothing.
+    async fn waits_for(&self, _context: &CallContext, _target: &Target) -> Result<Option<String>, CallError> {
+        Ok(None)
+    }
+
     /// Of the ports, those that something on the engine's machine holds already, in their order. The default knows of none.
     async fn ports_in_use(&self, _context: &CallContext, _ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         Ok(Vec::new())

@@ -40,6 +40,9 @@ pub struct PreviewRequest {
     pub target: Target,
     /// Its fields now; `None` if it would be created.
     pub current: Option<Value>,
+    /// What it needs of what the same plan makes before it.
+    #[serde(default)]
+    pub comes_after: Vec<Identity>,
 }
 
 /// A creation. The mark is written onto the thing, in the same call that makes it.

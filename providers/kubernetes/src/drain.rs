@@ -23,6 +23,8 @@ const LAST_LOOK: Duration = Duration::from_secs(2);
 /// The first and the longest pause between two looks.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// What is said of a pod that was told to end.
+const ENDING: &str = "it takes its time to end";
 /// How many pods a message names.
 const MOST_NAMED: usize = 5;
 
@@ -41,7 +43,14 @@ pub(crate) async fn give_back(call: &Call, what: &str, node: &str) -> Result<(),
 }
 
 /// Takes all pods off a node that can be elsewhere.
-pub(crate) async fn drain(call: &Call, what: &str, node: &str) -> Result<(), CallError> {
+///
+/// `tell` is given what it waits for, whenever that may have changed.
+pub(crate) async fn drain(
+    call: &Call,
+    what: &str,
+    node: &str,
+    tell: &(dyn Fn(String) + Sync),
+) -> Result<(), CallError> {
     cordon(call, what, node, true).await?;
     let last_look = call.deadline - LAST_LOOK.min(call.context.timeout / 4);
     let mut pause = FIRST_PAUSE;
@@ -53,7 +62,7 @@ pub(crate) async fn drain(call: &Call, what: &str, node: &str) -> Result<(), Cal
         for pod in &pods {
             let name = name_of(pod);
             if text(pod, &["metadata", "deletionTimestamp"]).is_some() {
-                held.insert(name, "it takes its time to end".to_owned());
+                held.insert(name, ENDING.to_owned());
             } else if let Some(why) = evict(call, what, pod).await? {
                 held.insert(name, why);
             }
@@ -61,6 +70,7 @@ pub(crate) async fn drain(call: &Call, what: &str, node: &str) -> Result<(), Cal
         if pods.is_empty() {
             return Ok(());
         }
+        tell(waited_for(&pods, &held));
         if Instant::now() >= last_look {
             break;
         }
@@ -68,14 +78,97 @@ pub(crate) async fn drain(call: &Call, what: &str, node: &str) -> Result<(), Cal
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     cordon(call, what, node, false).await?;
-    let named: Vec<String> = held.iter().take(MOST_NAMED).map(|(pod, why)| format!("{pod}: {why}")).collect();
-    let more = match held.len().saturating_sub(MOST_NAMED) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
+    let named = named(held.iter().map(|(pod, why)| format!("{pod}: {why}")), held.len());
     Err(call
-        .refused(what, &format!("pods did not leave it in time, and it takes pods again ({}{more})", named.join("; ")))
+        .refused(what, &format!("pods did not leave it in time, and it takes pods again ({named})"))
         .hint("let its PodDisruptionBudget allow it, or add a node for the pods first"))
+}
+
+/// The first of some texts, and how many more there are.
+fn named(texts: impl Iterator<Item = String>, count: usize) -> String {
+    let first: Vec<String> = texts.take(MOST_NAMED).collect();
+    match count.saturating_sub(MOST_NAMED) {
+        0 => first.join("; "),
+        more => format!("{}; and {more} more", first.join("; ")),
+    }
+}
+
+/// What a drain waits for. What is held comes before what only takes its time.
+fn waited_for(pods: &[Json], held: &BTreeMap<String, String>) -> String {
+    let mut waits: Vec<(bool, String)> = pods
+        .iter()
+        .map(name_of)
+        .map(|pod| match held.get(&pod) {
+            Some(why) => (why == ENDING, format!("{pod}: {why}")),
+            None => (true, format!("{pod}: its eviction has begun")),
+        })
+        .collect();
+    waits.sort();
+    let count = waits.len();
+    let plural = if count == 1 { "pod" } else { "pods" };
+    format!("{count} {plural} must leave it: {}", named(waits.into_iter().map(|(_, text)| text), count))
+}
+
+/// What the deletion of a node does to pods, and which budgets may hold it.
+pub(crate) async fn forecast(call: &Call, what: &str, node: &str) -> Result<Vec<String>, CallError> {
+    let pods = leaving(call, what, node).await?;
+    if pods.is_empty() {
+        return Ok(Vec::new());
+    }
+    let plural = if pods.len() == 1 { "pod" } else { "pods" };
+    let names = named(pods.iter().map(name_of), pods.len());
+    let mut told = vec![format!("evicts {} {plural}: {names}", pods.len())];
+    // Without the right to list them, that is for the drain to find out.
+    let budgets = call.read(what, "/apis/policy/v1/poddisruptionbudgets").await;
+    let Ok(Some(mut budgets)) = budgets else { return Ok(told) };
+    let budgets = match budgets["items"].take() {
+        Json::Array(budgets) => budgets,
+        _ => Vec::new(),
+    };
+    told.extend(budgets.iter().filter_map(|budget| may_hold(budget, &pods)));
+    Ok(told)
+}
+
+/// What is said of a budget that is about some of the pods and allows fewer disruptions than there are.
+fn may_hold(budget: &Json, pods: &[Json]) -> Option<String> {
+    let namespace = text(budget, &["metadata", "namespace"]);
+    let selector = at(budget, &["spec", "selector"])?;
+    let is_about = |pod: &&Json| text(pod, &["metadata", "namespace"]) == namespace && selects(selector, pod);
+    let count = pods.iter().filter(is_about).count() as u64;
+    let allowed = at(budget, &["status", "disruptionsAllowed"]).and_then(Json::as_u64).unwrap_or(0);
+    if count <= allowed {
+        return None;
+    }
+    let healthy = |key| at(budget, &["status", key]).and_then(Json::as_u64).unwrap_or(0);
+    let which = if count == 1 { "one of them".to_owned() } else { format!("{count} of them") };
+    let may = if allowed == 0 { "holds" } else { "may hold" };
+    Some(format!(
+        "PodDisruptionBudget {} {may} {which}: {} of its pods must be healthy, {} are, so that {allowed} may go now",
+        name_of(budget),
+        healthy("desiredHealthy"),
+        healthy("currentHealthy"),
+    ))
+}
+
+/// Whether a label selector is about a pod.
+fn selects(selector: &Json, pod: &Json) -> bool {
+    let label = |key: &str| text(pod, &["metadata", "labels", key]);
+    let labels = at(selector, &["matchLabels"]).and_then(Json::as_object);
+    let expressions = at(selector, &["matchExpressions"]).and_then(Json::as_array);
+    let holds = |expression: &Json| {
+        let found = label(text(expression, &["key"]).unwrap_or_default());
+        let values = at(expression, &["values"]).and_then(Json::as_array);
+        let is_one = |found: &str| values.is_some_and(|values| values.iter().any(|value| value == found));
+        match text(expression, &["operator"]) {
+            Some("In") => found.is_some_and(is_one),
+            Some("NotIn") => !found.is_some_and(is_one),
+            Some("Exists") => found.is_some(),
+            Some("DoesNotExist") => found.is_none(),
+            _ => false,
+        }
+    };
+    labels.into_iter().flatten().all(|(key, value)| label(key) == value.as_str())
+        && expressions.into_iter().flatten().all(holds)
 }
 
 fn name_of(pod: &Json) -> String {
@@ -147,7 +240,53 @@ async fn evict(call: &Call, what: &str, pod: &Json) -> Result<Option<String>, Ca
 mod tests {
     use serde_json::json;
 
-    use super::{must_leave, was_cut_off};
+    use super::{may_hold, must_leave, selects, waited_for, was_cut_off};
+
+    fn pod(name: &str, app: &str) -> serde_json::Value {
+        json!({"metadata": {"namespace": "shop", "name": name, "labels": {"app": app}}})
+    }
+
+    #[test]
+    fn what_a_drain_waits_for_names_pods_and_what_holds_them() {
+        let held = [("shop/b".to_owned(), "its budget".to_owned()), ("shop/a".to_owned(), super::ENDING.to_owned())];
+        let told = waited_for(&[pod("a", "x"), pod("b", "x"), pod("c", "x")], &held.into());
+        assert_eq!(
+            told,
+            "3 pods must leave it: shop/b: its budget; shop/a: it takes its time to end; shop/c: its eviction has begun"
+        );
+    }
+
+    #[test]
+    fn budgets_that_allow_less_are_told() {
+        let budget = |allowed: u64| {
+            json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {"selector": {"matchLabels": {"app": "web"}}},
+                   "status": {"disruptionsAllowed": allowed, "desiredHealthy": 2, "currentHealthy": 2 + allowed}})
+        };
+        let pods = [pod("a", "web"), pod("b", "web"), pod("c", "other")];
+        assert_eq!(
+            may_hold(&budget(0), &pods).as_deref(),
+            Some(
+                "PodDisruptionBudget shop/web holds 2 of them: 2 of its pods must be healthy, 2 are, so that 0 may go now"
+            )
+        );
+        assert!(may_hold(&budget(1), &pods).unwrap().contains("may hold 2 of them"));
+        assert_eq!(may_hold(&budget(2), &pods), None);
+        assert_eq!(may_hold(&budget(0), &pods[2..]), None);
+    }
+
+    #[test]
+    fn selectors_are_about_labels() {
+        let check = |expression: serde_json::Value, wanted: bool| {
+            assert_eq!(selects(&json!({"matchExpressions": [expression]}), &pod("a", "web")), wanted, "{expression}");
+        };
+        check(json!({"key": "app", "operator": "In", "values": ["web", "b"]}), true);
+        check(json!({"key": "app", "operator": "NotIn", "values": ["web"]}), false);
+        check(json!({"key": "app", "operator": "Exists"}), true);
+        check(json!({"key": "tier", "operator": "DoesNotExist"}), true);
+        check(json!({"key": "tier", "operator": "NotIn", "values": ["x"]}), true);
+        check(json!({"key": "tier", "operator": "In", "values": ["x"]}), false);
+        assert!(selects(&json!({}), &pod("a", "web")));
+    }
 
     #[test]
     fn a_node_that_a_drain_left_cordoned_is_told_from_one_that_a_person_cordoned() {

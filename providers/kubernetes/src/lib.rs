@@ -21,6 +21,7 @@ mod mark;
 mod name;
 mod observe;
 mod others;
+mod preview;
 mod provider;
 mod readiness;
 mod refusal;
@@ -32,6 +33,7 @@ mod wire;
 
 pub use connection::{Connection, ConnectionError};
 pub use name::ObjectName;
+pub use preview::preview_in_new;
 pub use provider::KubernetesProvider;
 
 /// Our field manager.

@@ -1,13 +1,13 @@
 //! The provider: the calls of the contract.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::Method;
-use ksail_model::{Identity, Mark, Ownership, Path, Preview, Readiness, Secret, Value};
+use ksail_model::{Address, Identity, Mark, Ownership, Path, Preview, Readiness, Value};
 use ksail_provider::{
     Applied, CallContext, CallError, CallErrorKind, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned,
     PreviewRequest, Provider, SecretText, Target, UpdateRequest, WaitRequest,
@@ -19,11 +19,12 @@ use tokio::time::Instant;
 use crate::call::Call;
 use crate::connection::{Connection, Session};
 use crate::controllers::Controllers;
-use crate::discovery::{Api, Discovery};
+use crate::discovery::Api;
 use crate::drain;
 use crate::explain::explain;
 use crate::name::ObjectName;
 use crate::observe::{self, AT_ONCE, no_answer, seen, wanted_version};
+use crate::preview::{absent_namespaces, preview_one};
 use crate::readiness::{finalizers, hopeless, readiness};
 use crate::watch::Watched;
 use crate::wire::{self, MANAGER_FIELD, text};
@@ -42,11 +43,6 @@ const LONGEST_LOOK: Duration = Duration::from_secs(15);
 /// What is kept of a deletion's deadline for its answer, and of a wait's, which also tells what it waited for.
 const LAST_LOOK: Duration = Duration::from_millis(500);
 const LAST_LOOK_OF_WAIT: Duration = Duration::from_secs(3);
-/// The operation in the mark of a dry run.
-const PREVIEW: &str = "preview";
-/// What a secret is in a dry run where its text is not known. The types of Secrets that hold JSON have a placeholder that is some.
-const PLACEHOLDER: &str = "x";
-const JSON_PLACEHOLDER: &str = "{\"auths\":{}}";
 
 /// Objects of one cluster.
 ///
@@ -55,25 +51,27 @@ const JSON_PLACEHOLDER: &str = "{\"auths\":{}}";
 pub struct KubernetesProvider {
     connection: Connection,
     session: Mutex<Option<Arc<Session>>>,
+    /// By address, what a deletion that is under way waits for.
+    waits: std::sync::Mutex<BTreeMap<Address, String>>,
 }
 
 /// What an apply is made of.
-struct Apply<'a> {
-    what: &'a str,
-    api: &'a Api,
-    name: &'a ObjectName,
-    spec: &'a Value,
-    mark: &'a Mark,
-    existing: Existing<'a>,
-    secrets: &'a BTreeMap<Path, SecretText>,
-    left_alone: &'a [Path],
-    force: bool,
-    dry_run: bool,
+pub(crate) struct Apply<'a> {
+    pub(crate) what: &'a str,
+    pub(crate) api: &'a Api,
+    pub(crate) name: &'a ObjectName,
+    pub(crate) spec: &'a Value,
+    pub(crate) mark: &'a Mark,
+    pub(crate) existing: Existing<'a>,
+    pub(crate) secrets: &'a BTreeMap<Path, SecretText>,
+    pub(crate) left_alone: &'a [Path],
+    pub(crate) force: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// What may be there before an apply.
 #[derive(Clone, Copy)]
-enum Existing<'a> {
+pub(crate) enum Existing<'a> {
     /// Anything: it is asked only what would be.
     Any,
     /// Nothing of this name.
@@ -85,7 +83,25 @@ enum Existing<'a> {
 impl KubernetesProvider {
     /// A provider for the cluster of a connection. Nothing is connected to before the first call.
     pub fn new(connection: Connection) -> Self {
-        Self { connection, session: Mutex::new(None) }
+        Self { connection, session: Mutex::new(None), waits: std::sync::Mutex::default() }
+    }
+
+    fn waits(&self) -> std::sync::MutexGuard<'_, BTreeMap<Address, String>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Empties a node, and lets be known what that waits for.
+    async fn empty(&self, call: &Call, what: &str, address: &Address, node: &str) -> Result<(), CallError> {
+        /// Takes the word back, however the drain ends.
+        struct Told<'a>(&'a KubernetesProvider, &'a Address);
+        impl Drop for Told<'_> {
+            fn drop(&mut self) {
+                self.0.waits().remove(self.1);
+            }
+        }
+        let _told = Told(self, address);
+        let tell = |why: String| drop(self.waits().insert(address.clone(), why));
+        drain::drain(call, what, node, &tell).await
     }
 
     async fn call(&self, context: &CallContext) -> Result<Call, CallError> {
@@ -118,7 +134,7 @@ fn spec_of<'a>(call: &Call, target: &'a Target) -> Result<&'a Value, CallError> 
 }
 
 /// Whether fields are taken from their owners.
-fn takes_conflicts(spec: &Value) -> bool {
+pub(crate) fn takes_conflicts(spec: &Value) -> bool {
     let annotations = spec.field("metadata").and_then(|metadata| metadata.field("annotations"));
     annotations.and_then(|annotations| annotations.field(CONFLICTS)).and_then(Value::as_str) == Some("take")
 }
@@ -129,7 +145,7 @@ fn uid(target: &Target) -> Option<&str> {
 }
 
 /// Whether what bears an address is a node, which is emptied before it goes.
-fn is_node(address: &ksail_model::Address) -> bool {
+fn is_node(address: &Address) -> bool {
     address.kind() == ksail_kinds::NODE
 }
 
@@ -174,13 +190,13 @@ async fn api_of(call: &Call, what: &str, name: &ObjectName, spec: Option<&Value>
     Ok(api)
 }
 
-fn other_version(api: &Api, wanted: &str) -> (String, String) {
+pub(crate) fn other_version(api: &Api, wanted: &str) -> (String, String) {
     let served = api.api_version();
     (format!("the server serves {} in {served}, not in {wanted}", api.kind), format!("write apiVersion: {served}"))
 }
 
 /// Whether a CustomResourceDefinition may make the kind. Where that cannot be told, it may.
-async fn is_defined(call: &Call, api: &Api) -> bool {
+pub(crate) async fn is_defined(call: &Call, api: &Api) -> bool {
     if !api.group.contains('.') {
         return false;
     }
@@ -188,7 +204,7 @@ async fn is_defined(call: &Call, api: &Api) -> bool {
     !matches!(call.read("look at its definition", &path).await, Ok(None))
 }
 
-fn scope_of(call: &Call, what: &str, name: &ObjectName, api: &Api) -> Result<(), CallError> {
+pub(crate) fn scope_of(call: &Call, what: &str, name: &ObjectName, api: &Api) -> Result<(), CallError> {
     match (&name.namespace, api.namespaced) {
         (None, true) => {
             Err(call.refused(what, &format!("{} lives in a namespace", api.kind)).hint("give it `metadata.namespace`"))
@@ -217,7 +233,7 @@ fn body(apply: &Apply<'_>) -> Result<Json, String> {
     Ok(object)
 }
 
-async fn apply(call: &Call, apply: &Apply<'_>) -> Result<crate::call::Reply, CallError> {
+pub(crate) async fn apply(call: &Call, apply: &Apply<'_>) -> Result<crate::call::Reply, CallError> {
     let body = body(apply).map_err(|why| call.refused(apply.what, &why))?;
     let bytes = serde_json::to_vec(&body).map_err(|error| call.refused(apply.what, &error.to_string()))?;
     let path = format!(
@@ -272,139 +288,6 @@ fn left_alone(request: &UpdateRequest, spec: &Value) -> Vec<Path> {
         })
         .map(|(path, _)| path)
         .collect()
-}
-
-/// Namespaces of what would be made that are not there: nothing in them can be tried.
-async fn absent_namespaces(call: &Call, requests: &[PreviewRequest]) -> Result<BTreeSet<String>, CallError> {
-    let names: BTreeSet<String> = requests
-        .iter()
-        .filter(|request| request.current.is_none())
-        .filter_map(|request| ObjectName::of(&request.target.identity).ok()?.namespace)
-        .collect();
-    let mut absent = BTreeSet::new();
-    for namespace in names {
-        let name = ObjectName { group: String::new(), kind: "Namespace".to_owned(), namespace: None, name: namespace };
-        let what = format!("look at {name}");
-        if let Some(api) = call.api(&what, &name, None).await?
-            // Without the right to look it is tried.
-            && matches!(call.read(&what, &api.object(&name)).await, Ok(None))
-        {
-            absent.insert(name.name);
-        }
-    }
-    Ok(absent)
-}
-
-async fn preview_one(call: &Call, request: &PreviewRequest, absent: &BTreeSet<String>) -> Preview {
-    let target = &request.target;
-    let Ok(name) = ObjectName::of(&target.identity) else { return Preview::Unavailable };
-    if name.namespace.as_ref().is_some_and(|namespace| absent.contains(namespace)) {
-        return Preview::Unavailable;
-    }
-    let Some(spec) = &target.spec else { return Preview::Unavailable };
-    if spec.any_leaf(&|leaf| matches!(leaf, Value::Ref(_) | Value::Unknown)) {
-        return Preview::Unavailable;
-    }
-    let what = format!("preview {name}");
-    let api = match call.api(&what, &name, wanted_version(Some(spec))).await {
-        Ok(Some(api)) => api,
-        // To a group of Kubernetes itself nobody adds a kind.
-        Ok(None) if !name.group.contains('.') => {
-            let kinds = call.kinds().await.ok();
-            return no_such_kind(kinds.as_deref(), &name);
-        }
-        // Its kind may be part of the same plan.
-        _ => return Preview::Unavailable,
-    };
-    if let Err(error) = scope_of(call, &what, &name, &api) {
-        return Preview::Refused { message: error.message, hint: error.hint };
-    }
-    if let Some(wanted) = wanted_version(Some(spec)).filter(|version| *version != api.version) {
-        if is_defined(call, &api).await {
-            // The definition may come to have the version by the same plan.
-            return Preview::Unavailable;
-        }
-        let (message, hint) = other_version(&api, wanted);
-        return Preview::Refused { message, hint: Some(hint) };
-    }
-    let manager = request.current.as_ref().and_then(|current| current.field(MANAGER_FIELD)).and_then(Value::as_str);
-    let becomes_ours = manager.is_some_and(|manager| manager != FIELD_MANAGER);
-    let Ok(texts) = stand_ins(call, request, &what, &api, &name, becomes_ours).await else {
-        return Preview::Unavailable;
-    };
-    // A mark is part of what is sent: labels that only it brings are labels to the server's defaults.
-    let mark = Mark {
-        lineage: call.context.lineage.clone(),
-        address: target.address.clone(),
-        operation: PREVIEW.to_owned(),
-        generation: 1,
-    };
-    let request_of = Apply {
-        what: &what,
-        api: &api,
-        name: &name,
-        spec,
-        mark: &mark,
-        existing: Existing::Any,
-        secrets: &texts,
-        left_alone: &[],
-        force: becomes_ours || takes_conflicts(spec),
-        dry_run: true,
-    };
-    match apply(call, &request_of).await {
-        Ok(mut reply) if reply.status.is_success() => {
-            let mut fields = seen(&api, &name, Some(spec), &mut reply.body).fields;
-            for (path, secret) in spec.secrets() {
-                fields.set(&path, Value::Secret(secret.clone()));
-            }
-            Preview::Accepted { fields }
-        }
-        Ok(reply) => refusal::preview(&reply, request.current.is_some()),
-        Err(_) => Preview::Unavailable,
-    }
-}
-
-/// What stands for the secrets in a dry run. Where one does not change, that is its text on the server: another would be
-/// refused in an object that may not change. Of an import it is not known whether they do.
-async fn stand_ins(
-    call: &Call,
-    request: &PreviewRequest,
-    what: &str,
-    api: &Api,
-    name: &ObjectName,
-    becomes_ours: bool,
-) -> Result<BTreeMap<Path, SecretText>, CallError> {
-    let secrets = request.target.spec.as_ref().map(Value::secrets).unwrap_or_default();
-    let live = match &request.current {
-        Some(_) if !secrets.is_empty() => call.read(what, &api.object(name)).await?,
-        _ => None,
-    };
-    let text = |path: &Path, declared: &Secret| {
-        let seen = request.current.as_ref().and_then(|current| current.get(path));
-        let is_same = matches!(seen, Some(Value::Secret(seen)) if seen.fingerprint == declared.fingerprint);
-        let live = live.as_ref().filter(|_| is_same || becomes_ours);
-        live.and_then(|live| secrets::text_of(live, name, path)).unwrap_or_else(|| placeholder(name, path))
-    };
-    Ok(secrets.into_iter().map(|(path, secret)| (path.clone(), SecretText::new(text(&path, secret)))).collect())
-}
-
-/// What is said of a kind that the server does not serve and that no definition can bring.
-fn no_such_kind(kinds: Option<&Discovery>, name: &ObjectName) -> Preview {
-    let near = kinds.and_then(|kinds| kinds.nearest(&name.group, &name.kind));
-    Preview::Refused {
-        message: format!("the server serves no kind {}", name.group_kind()),
-        hint: near.map(|near| format!("did you mean `{near}`?")),
-    }
-}
-
-fn placeholder(name: &ObjectName, path: &Path) -> String {
-    use base64::Engine as _;
-    let text = path.to_string();
-    let plain = if text.contains(".dockerc") { JSON_PLACEHOLDER } else { PLACEHOLDER };
-    if secrets::is_secret(name) && text.starts_with("data.") {
-        return base64::engine::general_purpose::STANDARD.encode(plain);
-    }
-    plain.to_owned()
 }
 
 #[async_trait]
@@ -535,7 +418,7 @@ impl Provider for KubernetesProvider {
         }
         let uid = text(&live, &["metadata", "uid"]).unwrap_or_default().to_owned();
         if is_node(&target.address) && text(&live, &["metadata", "deletionTimestamp"]).is_none() {
-            drain::drain(&call, &what, &name.name).await?;
+            self.empty(&call, &what, &target.address, &name.name).await?;
         }
         if text(&live, &["metadata", "deletionTimestamp"]).is_none() {
             let options = json!({
@@ -636,6 +519,24 @@ impl Provider for KubernetesProvider {
             let is_watched = watch.as_ref().is_some_and(|(watched, _)| !watched.is_refused());
             pause = (pause * 2).min(if is_watched { LONGEST_LOOK } else { LONGEST_PAUSE });
         }
+    }
+
+    async fn forecast(&self, context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
+        let call = self.call(context).await?;
+        let mut told = Vec::with_capacity(targets.len());
+        for target in targets {
+            let name = ObjectName::of(&target.identity)?;
+            let what = format!("look at the pods on {name}");
+            told.push(match is_node(&target.address) {
+                true => drain::forecast(&call, &what, &name.name).await?,
+                false => Vec::new(),
+            });
+        }
+        Ok(told)
+    }
+
+    async fn waits_for(&self, _context: &CallContext, target: &Target) -> Result<Option<String>, CallError> {
+        Ok(self.waits().get(&target.address).cloned())
     }
 
     async fn list_owned(&self, context: &CallContext) -> Result<Vec<Owned>, CallError> {

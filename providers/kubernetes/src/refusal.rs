@@ -44,8 +44,55 @@ pub(crate) fn is_open(reply: &Reply) -> bool {
 fn message(reply: &Reply) -> String {
     match &reply.body {
         Json::String(text) => text.trim().to_owned(),
-        body => body["message"].as_str().unwrap_or("it gave no reason").to_owned(),
+        body => readable(body["message"].as_str().unwrap_or("it gave no reason")),
     }
+}
+
+/// Stands before a value that the server refuses.
+const INVALID: &str = "Invalid value: ";
+/// The longest value that is shown as the server writes it, in bytes.
+const LONGEST_VALUE: usize = 80;
+
+/// A message in which whole objects are left out, which the server writes as JSON or as values of Go.
+fn readable(message: &str) -> String {
+    let mut out = String::new();
+    let mut rest = message;
+    while let Some(at) = rest.find(INVALID) {
+        let (before, value) = rest.split_at(at + INVALID.len());
+        out.push_str(before);
+        rest = value;
+        if let Some(end) = end_of_value(value).filter(|end| *end > LONGEST_VALUE) {
+            out.push_str("{…}");
+            rest = &value[end..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Where a value in braces or brackets ends, with the name of a type before it.
+fn end_of_value(text: &str) -> Option<usize> {
+    let is_of_type = |c: char| c.is_ascii_alphanumeric() || "._*&[]".contains(c);
+    let start = text.find(['{', '[']).filter(|start| text[..*start].chars().all(is_of_type))?;
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for (at, c) in text.char_indices().skip_while(|(at, _)| *at < start) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '{' | '[' if !quoted => depth += 1,
+            '}' | ']' if !quoted => {
+                depth = depth.checked_sub(1)?;
+                // `[]string{…}` goes on after its first bracket.
+                let follows = text[at + 1..].chars().next().is_some_and(|next| is_of_type(next) || next == '{');
+                if depth == 0 && !follows {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// A read that failed.
@@ -158,9 +205,11 @@ fn immutable(reply: &Reply) -> Option<Preview> {
     }
     let field = causes[0]["field"].as_str().unwrap_or_default();
     let path = Path::parse(field).unwrap_or_default();
-    let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
-    let why =
-        format!("{field} cannot be changed in place: {}", first(causes[0]["message"].as_str().unwrap_or_default()));
+    let told = readable(causes[0]["message"].as_str().unwrap_or_default());
+    let told = told.lines().next().unwrap_or_default();
+    // What is there and what shall be stands in the plan itself.
+    let told = told.strip_prefix(INVALID).and_then(|rest| rest.strip_prefix("{…}: ")).unwrap_or(told);
+    let why = format!("{field} cannot be changed in place: {told}");
     Some(Preview::ForcesReplacement { path, why })
 }
 
@@ -212,5 +261,34 @@ mod tests {
         let causes = json!([{"reason": "FieldValueInvalid", "message": "Invalid value: 1: field is immutable", "field": "spec.selector"}]);
         let found = preview(&reply(422, json!({"details": {"causes": causes}})), true);
         assert!(matches!(found, Preview::ForcesReplacement { path, .. } if path.to_string() == "spec.selector"));
+    }
+
+    #[test]
+    fn whole_objects_are_left_out_of_reasons() {
+        let template = json!({"metadata": {"labels": {"a": "}\"{"}}, "spec": {"containers": [{"name": "x", "image": "y", "args": ["--some", "thing"]}]}});
+        let cause = format!("Invalid value: {template}: field is immutable");
+        let causes = json!([{"reason": "FieldValueInvalid", "message": cause, "field": "spec.template"}]);
+        let body = json!({"message": format!("Job.batch \"m\" is invalid: spec.template: {cause}"), "details": {"causes": causes}});
+        let Preview::ForcesReplacement { why, .. } = preview(&reply(422, body.clone()), true) else { panic!("{body}") };
+        assert_eq!(why, "spec.template cannot be changed in place: field is immutable");
+        let error = of_change("here", "change it", &reply(422, body));
+        assert_eq!(
+            error.message,
+            "change it in here: Job.batch \"m\" is invalid: spec.template: Invalid value: {…}: field is immutable (422)"
+        );
+        let go = format!(
+            "Invalid value: core.PodTemplateSpec{{Spec:core.PodSpec{{Args:[]string{{{}}}}}}}: no",
+            "\"--some\", ".repeat(20)
+        );
+        assert_eq!(readable(&go), "Invalid value: {…}: no");
+        for short in [
+            "Invalid value: \"x\": must be y",
+            "Invalid value: 1: no",
+            "spec: Required value",
+            "Invalid value: {\"a\":1}: no",
+            "Invalid value: {",
+        ] {
+            assert_eq!(readable(short), short);
+        }
     }
 }

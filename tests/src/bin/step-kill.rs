@@ -29,6 +29,7 @@ impl Kinds {
             repeat_safe: true,
             normalises: false,
             estimate: Duration::from_secs(1),
+            keeps: &[],
             follows: None,
         };
         let fixed = Err("its name is fixed");

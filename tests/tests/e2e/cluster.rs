@@ -8,23 +8,25 @@ use ksail_test_real::tell;
 use rustix::process::Signal;
 
 use crate::kills::{kills, seed, wait_for_operation};
+use crate::kubeconfig;
 use crate::support::project::Project;
 use crate::support::{ChosenPorts, did_not_run, engine_pids, signal, wait_until};
 
 const QUICKSTART: &str = include_str!("../../../examples/quickstart/ksail.yaml");
 const SHOP: &str = include_str!("../../../examples/quickstart/k8s/shop.yaml");
-/// What the quickstart makes: engine, network, image, two volumes, registry, mirror; cluster, three nodes; five objects.
-const RESOURCES: usize = 16;
+/// What the quickstart makes: engine, network, image, two volumes, registry, mirror; cluster, its entries in the kubeconfig, three
+/// nodes; five objects.
+const RESOURCES: usize = 17;
 
 /// The quickstart in a folder of its own, applied.
-fn applied() -> Project {
+pub(crate) fn applied() -> Project {
     let project = written();
     let _ports = ChosenPorts::lock();
     project.apply();
     project
 }
 
-fn written() -> Project {
+pub(crate) fn written() -> Project {
     let project = Project::empty(0);
     project.write("ksail.yaml", QUICKSTART);
     std::fs::create_dir(project.path().join("k8s")).expect("a folder");
@@ -239,6 +241,7 @@ fn kills_of_a_cluster_and_all_that_goes_into_it_lose_nothing() {
     let wanted = kills(KILLS);
     let mut random = seed();
     let (mut cuts, mut runs, mut is_there) = (0, 0, false);
+    kubeconfig::begin(&project);
     let _ports = ChosenPorts::lock();
     while cuts < wanted {
         assert!(runs < wanted * RUNS_PER_KILL, "only {cuts} of {runs} runs were cut");
@@ -260,6 +263,7 @@ fn kills_of_a_cluster_and_all_that_goes_into_it_lose_nothing() {
         cuts += u32::from(killed.code.is_none());
         let again = project.run(&command);
         assert!(again.code == Some(0), "run {runs} of {command:?} had said\n{}\n{again}", killed.err);
+        kubeconfig::is_whole(&project, !destroys);
         if destroys {
             assert_eq!(project.run(&["state", "list"]).code(0).out, "", "run {runs} had said\n{}", killed.err);
             assert!(project.engine_pids().is_empty(), "run {runs} had said\n{}", killed.err);

@@ -6,12 +6,14 @@ mod support;
 
 mod choices;
 mod cluster;
+mod cluster_faults;
 mod commands;
 mod docker;
 mod drift;
 mod engines;
 mod interrupts;
 mod kills;
+mod kubeconfig;
 mod kubernetes;
 mod lifecycle;
 mod lost;

@@ -70,6 +70,7 @@ fn words(event: &Event) -> String {
             format!("{key}: {} is tried again in {} (try {attempt}): {message}", noun(*step), about(*wait_ms))
         }
         Event::StepWaiting { key, why, .. } => format!("{key}: waiting until ready: {why}"),
+        Event::StepHeld { key, step, why, .. } => format!("{key}: {}, and waits: {why}", doing(*step)),
         Event::StepDone { key, step, .. } if is_bookkeeping(*step) => format!("{key}: {}", done(*step)),
         Event::StepDone { key, step: StepDo::Wait, took_ms, .. } => {
             format!("{key}: ready after {}", duration(*took_ms))

@@ -108,6 +108,7 @@ impl ProgressModel {
                 self.tell(key, format!("try {attempt} follows: {message}"));
             }
             Event::StepWaiting { key, why, .. } => self.tell(key, format!("not ready: {why}")),
+            Event::StepHeld { key, why, .. } => self.tell(key, why.clone()),
             Event::StepDone { key, step, .. } => {
                 self.over(key, *step);
                 self.done += 1;

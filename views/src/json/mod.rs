@@ -100,6 +100,7 @@ pub fn explanation_json(explanation: &Explanation, schemas: &dyn Schemas) -> Jso
         })).collect::<Vec<_>>(),
         "disturbs": explanation.disturbs,
         "loses": explanation.loses,
+        "forecast": explanation.forecast,
         "others": explanation.others,
     })
 }

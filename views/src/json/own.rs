@@ -127,6 +127,7 @@ pub(super) fn about_node(node: &PlanNode) -> Json {
         "recorded": recorded(node),
         "with_host": node.with_host,
         "loses": node.loses,
+        "forecast": node.forecast,
         "scope": node.scope,
     })
 }

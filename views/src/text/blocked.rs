@@ -1,7 +1,7 @@
 //! What is blocked: each reason once, with all that it blocks.
 
-use ksail_model::RecordKey;
-use ksail_plan::{Action, Blocked, Plan};
+use ksail_model::{Origin, Path};
+use ksail_plan::{Action, Blocked, Plan, PlanNode};
 
 use super::Verbosity;
 use crate::page::{Page, Tone};
@@ -14,7 +14,7 @@ const MOST_NAMED: usize = 20;
 struct Group<'a> {
     reason: String,
     hint: Option<String>,
-    members: Vec<(&'a RecordKey, &'a Blocked)>,
+    members: Vec<(&'a PlanNode, &'a Blocked)>,
 }
 
 /// The groups, in the order of their first members.
@@ -28,7 +28,7 @@ fn groups(plan: &Plan) -> Vec<Group<'_>> {
             groups.push(Group { reason: reason.clone(), hint: hint.clone(), members: Vec::new() });
             groups.len() - 1
         });
-        groups[at].members.push((&node.key, why));
+        groups[at].members.push((node, why));
     }
     groups
 }
@@ -46,10 +46,13 @@ pub(crate) fn blocked(page: &mut Page, plan: &Plan, verbosity: Verbosity) {
             page.gap();
         }
         let hint = match group.members.as_slice() {
-            [(key, why)] => {
-                let text = format!("{} is blocked: {}", words::subject(key), words::blocked(why));
+            [(node, why)] => {
+                let text = format!("{} is blocked: {}", words::subject(&node.key), words::blocked(why));
                 page.prose("  ! ", Tone::Warn, &text);
-                words::blocked_hint(key, why)
+                if let Some(place) = place(node, why) {
+                    page.prose("    declared at ", Tone::Plain, &place);
+                }
+                words::blocked_hint(&node.key, why)
             }
             members => {
                 let text = format!("{} resources are blocked: {}", members.len(), group.reason);
@@ -64,11 +67,19 @@ pub(crate) fn blocked(page: &mut Page, plan: &Plan, verbosity: Verbosity) {
     }
 }
 
-fn name(page: &mut Page, members: &[(&RecordKey, &Blocked)], verbosity: Verbosity) {
+/// Where stands what the outside would refuse.
+fn place(node: &PlanNode, why: &Blocked) -> Option<String> {
+    let origin = node.declaration.as_ref()?.origins.of(&Path::root())?;
+    let is_in_a_file = matches!(origin, Origin::File { .. } | Origin::Overlay { .. });
+    (is_in_a_file && matches!(why, Blocked::Refused { .. })).then(|| origin.to_string())
+}
+
+fn name(page: &mut Page, members: &[(&PlanNode, &Blocked)], verbosity: Verbosity) {
     let most = if verbosity == Verbosity::Verbose { usize::MAX } else { MOST_NAMED };
-    for (key, why) in members.iter().take(most) {
-        let own = words::blocked_alone(why).map(|own| format!(" ({own})")).unwrap_or_default();
-        page.prose("      ", Tone::Plain, &format!("{}{own}", words::subject(key)));
+    for (node, why) in members.iter().take(most) {
+        let own = words::blocked_alone(why).or_else(|| place(node, why));
+        let own = own.map(|own| format!(" ({own})")).unwrap_or_default();
+        page.prose("      ", Tone::Plain, &format!("{}{own}", words::subject(&node.key)));
     }
     if members.len() > most {
         page.prose("      ", Tone::Faint, &format!("and {} more, which --verbose names", members.len() - most));

@@ -62,6 +62,9 @@ fn opening(page: &mut Page, explanation: &Explanation) {
     if let Some(loses) = &explanation.loses {
         page.prose("  warning: ", Tone::Warn, &format!("this loses {loses}"));
     }
+    for told in &explanation.forecast {
+        page.prose("  ", Tone::Plain, told);
+    }
 }
 
 const fn drifted(deleted: bool) -> &'static str {

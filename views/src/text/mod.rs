@@ -198,6 +198,9 @@ impl<'a> View<'a> {
             if let Some(loses) = &node.loses {
                 self.page.prose("      warning: ", Tone::Warn, &format!("loses {loses}"));
             }
+            for told in &node.forecast {
+                self.page.prose("      ", Tone::Plain, told);
+            }
             return;
         }
         self.page.gap();
@@ -207,6 +210,9 @@ impl<'a> View<'a> {
         }
         if let Some(loses) = &node.loses {
             self.page.prose("  # ", Tone::Warn, &format!("warning: this loses {loses}"));
+        }
+        for told in &node.forecast {
+            self.page.prose("  # ", Tone::Plain, told);
         }
         let (fields, unchanged) = self.fields(node);
         self.block((sign, tone), &node.key.address, &fields, unchanged);

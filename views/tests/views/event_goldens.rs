@@ -28,6 +28,12 @@ pub(crate) fn all_events() -> Vec<Event> {
             wait_ms: 500,
         },
         Event::StepWaiting { key: registry(), why: "its health check has not passed".to_owned(), at_ms: 700 },
+        Event::StepHeld {
+            key: registry(),
+            step: StepDo::Delete,
+            why: "1 pod must leave it: shop/web-1: its budget allows none to go".to_owned(),
+            at_ms: 900,
+        },
         Event::StepDone { key: registry(), step: StepDo::Create, at_ms: 1_210, took_ms: 1_200 },
         Event::StepDone { key: registry(), step: StepDo::Wait, at_ms: 1_210, took_ms: 12_345 },
         Event::StepDone { key: registry(), step: StepDo::Forget, at_ms: 1_210, took_ms: 0 },

@@ -165,6 +165,7 @@ fn events_with(s: &str) -> Vec<Event> {
         Event::StepStarted { key: key(), step: StepDo::Create, at_ms: 0, estimate_ms: 1 },
         Event::StepRetried { key: key(), step: StepDo::Create, attempt: 2, message: s.to_owned(), wait_ms: 1 },
         Event::StepWaiting { key: key(), why: s.to_owned(), at_ms: 1 },
+        Event::StepHeld { key: key(), step: StepDo::Delete, why: s.to_owned(), at_ms: 1 },
         Event::Note { message: s.to_owned() },
         Event::StepFailed {
             key: key(),

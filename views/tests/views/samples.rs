@@ -104,6 +104,7 @@ pub(crate) fn node(text: &str, action: Action, reason: Reason) -> PlanNode {
         moved_from: None,
         with_host: false,
         loses: None,
+        forecast: Vec::new(),
         others: Vec::new(),
         refreshed: None,
     }

@@ -39,6 +39,7 @@ impl Default for Kinds {
             repeat_safe: true,
             normalises: false,
             estimate: Duration::from_secs(1),
+            keeps: &[],
             follows: None,
         };
         let slow = KindSchema { estimate: Duration::from_secs(60), ..kind("slow") };

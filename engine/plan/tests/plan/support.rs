@@ -37,6 +37,7 @@ impl Default for Kinds {
             repeat_safe: true,
             normalises: false,
             estimate: Duration::from_secs(1),
+            keeps: &[],
             follows: None,
         };
         Self(vec![

@@ -237,6 +237,14 @@ impl Harness {
         Err(Stop::NotApplicable(format!("its ownership is {ours:?}, not {ownership:?}")))
     }
 
+    /// Goes on only with what one state alone may have: a thing, or fields that nobody else has set.
+    pub(super) fn only_if_exclusive(&self) -> Checked {
+        match self.target().ownership {
+            Ownership::Owned | Ownership::Fields => Ok(()),
+            other => Err(Stop::NotApplicable(format!("its ownership is {other:?}"))),
+        }
+    }
+
     /// Goes on only where things carry marks.
     pub(super) fn only_if_marked(&self) -> Checked {
         if self.setup.case.carries_mark {

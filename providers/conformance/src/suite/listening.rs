@@ -111,6 +111,14 @@ impl Provider for Listening {
         self.ear.hear("list_owned", self.inner.list_owned(context).await)
     }
 
+    async fn forecast(&self, context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
+        self.ear.hear("forecast", self.inner.forecast(context, targets).await)
+    }
+
+    async fn waits_for(&self, context: &CallContext, target: &Target) -> Result<Option<String>, CallError> {
+        self.ear.hear("waits_for", self.inner.waits_for(context, target).await)
+    }
+
     async fn ports_in_use(&self, context: &CallContext, ports: &[u16]) -> Result<Vec<PortInUse>, CallError> {
         self.ear.hear("ports_in_use", self.inner.ports_in_use(context, ports).await)
     }

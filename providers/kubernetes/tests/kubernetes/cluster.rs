@@ -123,7 +123,11 @@ impl Cluster {
     }
 
     pub(crate) async fn preview(&self, target: &Target, current: Option<&Seen>) -> Preview {
-        let request = PreviewRequest { target: target.clone(), current: current.map(|seen| seen.fields.clone()) };
+        let request = PreviewRequest {
+            target: target.clone(),
+            current: current.map(|seen| seen.fields.clone()),
+            comes_after: Vec::new(),
+        };
         self.provider.preview(&self.context(), &[request]).await.unwrap().remove(0)
     }
 

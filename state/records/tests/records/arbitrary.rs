@@ -84,7 +84,11 @@ fn any_declaration(name: &'static str) -> impl Strategy<Value = Declaration> {
     let lifecycle = (any::<Option<bool>>(), any::<bool>(), collection::vec(path(), 0..3))
         .prop_map(|(protect, create_before_destroy, ignore)| Lifecycle { protect, create_before_destroy, ignore });
     let choices = collection::vec(
-        (path(), collection::vec(any::<u16>(), 0..3)).prop_map(|(path, preferred)| Choice::Port { path, preferred }),
+        proptest::prop_oneof![
+            (path(), collection::vec(any::<u16>(), 0..3))
+                .prop_map(|(path, preferred)| Choice::Port { path, preferred }),
+            (path(), "[a-z/~]{0,8}").prop_map(|(path, proposed)| Choice::Text { path, proposed }),
+        ],
         0..2,
     );
     let shape = prop_oneof![

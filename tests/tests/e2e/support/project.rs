@@ -239,6 +239,7 @@ impl Project {
             let name = name.to_string_lossy();
             if name.starts_with("KSAIL")
                 || name.starts_with("DOCKER")
+                || name == "KUBECONFIG"
                 || name.ends_with("_PROXY")
                 || name.ends_with("_proxy")
             {

@@ -26,6 +26,7 @@ impl Default for OneKind {
             repeat_safe: true,
             normalises: false,
             estimate: Duration::from_millis(100),
+            keeps: &[],
             follows: None,
         })
     }

@@ -34,7 +34,7 @@ async fn call(h: &Harness, provider: &dyn Provider, method: Method, context: &Ca
         Method::Delete => provider.delete(context, &h.delete_request(None)).await.map(drop),
         Method::Wait => provider.wait(context, &WaitRequest { target }).await.map(drop),
         Method::ListOwned => provider.list_owned(context).await.map(drop),
-        Method::Preview | Method::PortsInUse => Ok(()),
+        Method::Preview | Method::Forecast | Method::PortsInUse => Ok(()),
     }
 }
 

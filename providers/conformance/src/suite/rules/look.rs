@@ -136,10 +136,10 @@ pub(in crate::suite) async fn listing(h: &Harness) -> Checked {
 
 /// Rule `Previews`.
 pub(in crate::suite) async fn previews(h: &Harness) -> Checked {
-    let mut requests = vec![PreviewRequest { target: h.target().clone(), current: None }];
+    let mut requests = vec![PreviewRequest { target: h.target().clone(), current: None, comes_after: Vec::new() }];
     if let Some(change) = &h.setup.case.change {
         let target = Target { spec: Some(change.spec.clone()), ..h.target().clone() };
-        requests.push(PreviewRequest { target, current: h.target().spec.clone() });
+        requests.push(PreviewRequest { target, current: h.target().spec.clone(), comes_after: Vec::new() });
     }
     let context = h.context();
     let previews = h.persist(|| h.provider.preview(&context, &requests)).await;

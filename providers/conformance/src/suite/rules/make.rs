@@ -1,6 +1,6 @@
 //! Creation.
 
-use ksail_model::{Mark, Ownership};
+use ksail_model::Mark;
 use ksail_provider::{Applied, CallErrorKind, CreateRequest};
 
 use crate::suite::harness::{Checked, Harness, ensure, fail, told};
@@ -55,14 +55,14 @@ fn carries_mark(h: &Harness, made: &Applied) -> Checked {
 
 /// Rule `UnmarkedKept`.
 pub(in crate::suite) async fn unmarked_kept(h: &Harness) -> Checked {
-    h.only_if(Ownership::Owned)?;
+    h.only_if_exclusive()?;
     h.setup.outside.make_unmarked(h.target()).await?;
     kept(h, "a thing without a mark").await
 }
 
 /// Rule `OtherLineageKept`.
 pub(in crate::suite) async fn other_lineage_kept(h: &Harness) -> Checked {
-    h.only_if(Ownership::Owned)?;
+    h.only_if_exclusive()?;
     h.only_if_marked()?;
     h.setup.outside.make_marked(h.target(), &h.other_mark()).await?;
     let seen = h.see().await?;

@@ -22,7 +22,7 @@ pub(in crate::suite) async fn delete_gone(h: &Harness) -> Checked {
 
 /// Rule `ForeignDelete`.
 pub(in crate::suite) async fn foreign_delete(h: &Harness) -> Checked {
-    h.only_if(Ownership::Owned)?;
+    h.only_if_exclusive()?;
     h.setup.outside.make_unmarked(h.target()).await?;
     not_deleted(h, "a thing without a mark", &h.delete_request(Some(&h.see().await?))).await?;
     if !h.setup.case.carries_mark {
@@ -51,7 +51,7 @@ async fn not_deleted(h: &Harness, what: &str, request: &DeleteRequest) -> Checke
 
 /// Rule `AdoptedDelete`.
 pub(in crate::suite) async fn adopted_delete(h: &Harness) -> Checked {
-    h.only_if(Ownership::Owned)?;
+    h.only_if_exclusive()?;
     if h.setup.outside.make_unmarked(h.target()).await?.is_none() {
         return Err(Stop::NotApplicable("things of this kind have no id".to_owned()));
     }
@@ -66,7 +66,7 @@ pub(in crate::suite) async fn adopted_delete(h: &Harness) -> Checked {
 
 /// Rule `Generation`.
 pub(in crate::suite) async fn generation(h: &Harness) -> Checked {
-    h.only_if(Ownership::Owned)?;
+    h.only_if_exclusive()?;
     h.only_if_marked()?;
     let Some(replacement) = &h.setup.case.replacement else {
         return Err(Stop::NotApplicable("nothing of this kind is replaced".to_owned()));

@@ -81,7 +81,7 @@ impl Case {
 
     pub(crate) async fn preview(&self, cluster: &Cluster, current: Option<&Seen>) -> Preview {
         let current = current.map(|seen| seen.fields.clone());
-        let request = PreviewRequest { target: self.target.clone(), current };
+        let request = PreviewRequest { target: self.target.clone(), current, comes_after: Vec::new() };
         cluster.provider.preview(&cluster.context(), &[request]).await.unwrap().remove(0)
     }
 
