@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::Spec;
 
 /// The cluster, user and context of a cluster in a file that kubectl reads. The identity's name is that of the context, and of the
-/// two others. Attributes: `former_context` (the one that was the current one before, if there was one, and is given back).
+/// two others. Attributes: `id` (that name), `former_context` (the one that was the current one before, if there was one, and is given back).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KubeconfigSpec {

@@ -77,8 +77,8 @@ async fn choose_ports(
         for choice in std::mem::take(&mut declaration.choices) {
             let (path, preferred) = match choice {
                 Choice::Port { path, preferred } => (path, preferred),
-                Choice::Text { path, proposed } => {
-                    choose_text(snapshot, declaration, &path, proposed);
+                Choice::Text { path, proposed, why } => {
+                    choose_text(snapshot, declaration, &path, proposed, why);
                     continue;
                 }
             };
@@ -259,7 +259,7 @@ pub(crate) fn take_over(graph: &mut DeclaredGraph, observations: &BTreeMap<Recor
                         set(declaration, &path, port, Origin::Chosen { why });
                     }
                 }
-                Choice::Text { path, proposed } => {
+                Choice::Text { path, proposed, .. } => {
                     let has = seen.and_then(|seen| seen.fields.get(&path)?.as_str().map(str::to_owned));
                     set_text(
                         declaration,
@@ -279,13 +279,13 @@ fn undecided(graph: &mut DeclaredGraph) -> impl Iterator<Item = &mut Declaration
 }
 
 /// A text is what it was when it was planned first, whoever plans now, and wherever.
-fn choose_text(snapshot: &Snapshot, declaration: &mut Declaration, path: &Path, proposed: String) {
+fn choose_text(snapshot: &Snapshot, declaration: &mut Declaration, path: &Path, proposed: String, why: String) {
     let record = snapshot.records.get(&RecordKey::current(declaration.address.clone()));
     match record.and_then(|record| record.declaration.spec.get(path)?.as_str().map(str::to_owned)) {
         Some(kept) => {
             set_text(declaration, path, kept, Origin::State { what: "chosen when it was planned first".into() })
         }
-        None => set_text(declaration, path, proposed, Origin::Chosen { why: "the surroundings of this plan".into() }),
+        None => set_text(declaration, path, proposed, Origin::Chosen { why: why.into() }),
     }
 }
 

@@ -148,6 +148,8 @@ pub enum Choice {
         path: Path,
         /// What it is here and now.
         proposed: String,
+        /// What decides it, as a fragment.
+        why: String,
     },
 }
 

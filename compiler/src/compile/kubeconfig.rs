@@ -25,10 +25,14 @@ impl Builder<'_> {
             credentials: KubeconfigSpec::credentials(true).to_owned(),
             current_context: true,
         };
-        let mut origins = Origins::all(match context {
+        let mut origins = Origins::all(self.origin("spec.cluster.distribution"));
+        let named_by = match context {
             Some(_) => self.origin("spec.cluster.connection.context"),
             None => derived("the cluster's name"),
-        });
+        };
+        for field in ["context", "cluster", "user"] {
+            origins.set(Path::key(field), named_by.clone());
+        }
         origins.set(Path::key("server"), derived("where the cluster answers"));
         origins.set(Path::key("source"), derived("where the cluster's credentials are"));
         origins.set(Path::key("credentials"), derived("those of the cluster"));
@@ -49,7 +53,9 @@ impl Builder<'_> {
                 if let Value::Map(fields) = &mut kubeconfig.spec {
                     fields.remove("file");
                 }
-                kubeconfig.choices.push(Choice::Text { path: Path::key("file"), proposed: self.project.kubeconfig() });
+                let why = "the file that kubectl would write to".to_owned();
+                let proposed = self.project.kubeconfig();
+                kubeconfig.choices.push(Choice::Text { path: Path::key("file"), proposed, why });
             }
         }
         kubeconfig.edges.push(Edge {

@@ -138,7 +138,9 @@ impl Found {
         Seen {
             id: Some(self.name.clone()),
             fields: Value::map(fields.into_iter().filter_map(|(key, value)| Some((key, value?)))),
-            attributes: Value::map(former.map(|former| ("former_context", former))),
+            attributes: Value::map(
+                [("id", self.name.as_str())].into_iter().chain(former.map(|former| ("former_context", former))),
+            ),
             mark: stamp.map(|stamp| stamp.mark.clone()),
             readiness: Readiness::Ready,
             others: Vec::new(),

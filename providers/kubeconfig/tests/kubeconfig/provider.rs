@@ -14,7 +14,7 @@ async fn entries_are_merged_and_taken_out_again() {
     world.write(OTHERS);
     let made = world.create().await.unwrap();
     assert_eq!(Some(&made.seen.fields), world.target().spec.as_ref());
-    assert_eq!(made.seen.attributes, Value::map([("former_context", "work")]));
+    assert_eq!(made.seen.attributes, Value::map([("id", "ksail-dev"), ("former_context", "work")]));
     assert_eq!(world.seen().await, made.seen);
     let said = world.said();
     assert_eq!(named(&said, "ksail-dev"), [1, 1, 1]);

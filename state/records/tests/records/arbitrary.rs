@@ -87,7 +87,11 @@ fn any_declaration(name: &'static str) -> impl Strategy<Value = Declaration> {
         proptest::prop_oneof![
             (path(), collection::vec(any::<u16>(), 0..3))
                 .prop_map(|(path, preferred)| Choice::Port { path, preferred }),
-            (path(), "[a-z/~]{0,8}").prop_map(|(path, proposed)| Choice::Text { path, proposed }),
+            (path(), "[a-z/~]{0,8}", "[a-z ]{0,8}").prop_map(|(path, proposed, why)| Choice::Text {
+                path,
+                proposed,
+                why
+            }),
         ],
         0..2,
     );
