@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+/// What clients are told of a path that is not served.
+const NO_SUCH_PATH: &str = "the server could not find the requested resource";
+
 /// A refusal.
 #[derive(Debug, Clone)]
 pub(crate) struct Status {
@@ -86,9 +89,14 @@ impl Status {
 
     /// The path leads to nothing.
     pub(crate) fn no_such_path() -> Self {
-        let mut status = Self::new(404, "NotFound", "the server could not find the requested resource".to_owned());
+        let mut status = Self::new(404, "NotFound", NO_SUCH_PATH.to_owned());
         status.details = Some(json!({}));
         status
+    }
+
+    /// Whether it is that of a path that is not served.
+    pub(crate) fn is_no_such_path(&self) -> bool {
+        self.code == 404 && self.message == NO_SUCH_PATH
     }
 
     pub(crate) fn not_found(group: &str, resource: &str, name: &str) -> Self {

@@ -36,6 +36,10 @@ pub(crate) fn text(code: u16, text: &'static str) -> Reply {
 
 /// Why not.
 pub(crate) fn refused(status: &Status) -> Reply {
+    if status.is_no_such_path() {
+        // As a real server does, by which clients tell a kind that is not served from an object that is not there.
+        return text(404, "404 page not found\n");
+    }
     let mut reply = json(status.code, &status.json());
     if status.code == 429 {
         reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

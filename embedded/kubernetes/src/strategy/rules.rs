@@ -167,6 +167,10 @@ fn service(spec: &Value, causes: &mut Vec<Cause>) {
     if ports.is_empty() && of != "ExternalName" && spec["clusterIP"] != "None" {
         causes.push(Cause::required("spec.ports", ""));
     }
+    if of != "LoadBalancer" && spec["loadBalancerSourceRanges"].as_array().is_some_and(|ranges| !ranges.is_empty()) {
+        let detail = "may only be used when `type` is 'LoadBalancer'";
+        causes.push(Cause::forbidden("spec.LoadBalancerSourceRanges".to_owned(), detail));
+    }
     for (index, port) in ports.iter().enumerate() {
         let path = format!("spec.ports[{index}]");
         if ports.len() > 1 && port["name"].as_str().unwrap_or_default().is_empty() {

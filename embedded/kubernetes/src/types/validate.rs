@@ -59,7 +59,7 @@ pub(crate) fn builtin(types: &Types, of: TypeId, value: &Value, path: &str, caus
 
 /// Whether a required text of a type must say something.
 fn may_not_be_empty(object: &Object, name: &str) -> bool {
-    !matches!(name, "apiGroup" | "key" | "value") && !object.name.ends_with("ResourceAttributes")
+    !matches!(name, "apiGroup" | "audience" | "key" | "value") && !object.name.ends_with("ResourceAttributes")
 }
 
 fn duplicates(types: &Types, items: TypeId, merge: &ListMerge, list: &[Value], path: &str, causes: &mut Vec<Cause>) {
@@ -107,7 +107,8 @@ pub(crate) fn custom(types: &Types, of: TypeId, value: &Value, old: Option<&Valu
 fn custom_at(types: &Types, of: TypeId, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let node = types.node(of);
     if value.is_null() {
-        if !node.nullable && !path.is_empty() {
+        // What is of no type may be null too.
+        if !node.nullable && !path.is_empty() && !matches!(node.shape, Shape::Any) {
             wrong_type(&node.shape, value, path, causes);
         }
         return;

@@ -203,6 +203,10 @@ impl Api {
             }
         }
         warnings.extend(self.prepare_create(place, &mut object)?);
+        if kind.custom.is_some() {
+            // A status that was taken off has its defaults again, as one that is read has.
+            set_defaults(kind, &mut object);
+        }
         self.validate(place, &object, None)?;
         self.allocate(place, None, &mut object)?;
         managers.write(&mut object);
