@@ -166,7 +166,7 @@ impl<'a> Builder<'a> {
 
     fn network(&mut self) -> Address {
         let origins = Origins::all(derived("what a cluster has on an engine shares one network"));
-        let spec = NetworkSpec { driver: "bridge".to_owned(), subnet: None, internal: false };
+        let spec = NetworkSpec { driver: "bridge".to_owned(), subnet: None, given: None, internal: false };
         let network = self.declaration("main", self.cluster.to_owned(), &spec, origins);
         self.add(network)
     }
