@@ -30,7 +30,7 @@ mod takeover;
 mod watch;
 mod wire;
 
-pub use connection::{Connection, ConnectionError};
+pub use connection::{Connection, ConnectionError, KubeconfigSource};
 pub use name::ObjectName;
 pub use provider::KubernetesProvider;
 
