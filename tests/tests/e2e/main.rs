@@ -15,6 +15,7 @@ mod kills;
 mod kubernetes;
 mod lifecycle;
 mod lost;
+mod machines;
 mod object_faults;
 mod objects;
 mod plans;
