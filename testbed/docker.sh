@@ -14,6 +14,7 @@ engine="$folder/docker"
 socket="$engine/docker.sock"
 pidfile="$engine/docker.pid"
 log="$engine/dockerd.log"
+runtime="$engine/runc-testbed"
 # How often an apt call is tried, and how long the engine may take to answer or to stop, in seconds.
 readonly apt_tries=4 start_seconds=60 stop_seconds=40
 # What the product's declarations name. The binary inside is that of Debian's package, whose version is the other tag.
@@ -65,8 +66,50 @@ running_pid() {
   printf '%s' "$pid"
 }
 
+# Where the machine itself may not give CAP_SYS_RESOURCE, nothing privileged starts: runc refuses to give what it lacks. Then
+# the engine's runtime is runc behind this, which takes that one capability out of what is asked for.
+write_runtime() {
+  cat >"$runtime.new" <<'SH'
+#!/bin/sh
+strip() { sed -i -e 's/"CAP_SYS_RESOURCE",//g' -e 's/,"CAP_SYS_RESOURCE"//g' "$1"; }
+before=
+for argument in "$@"; do
+  case $before in
+  --bundle | -b) strip "$argument/config.json" ;;
+  --process | -p) strip "$argument" ;;
+  esac
+  case $argument in
+  --bundle=*) strip "${argument#*=}/config.json" ;;
+  --process=*) strip "${argument#*=}" ;;
+  esac
+  before=$argument
+done
+exec runc "$@"
+SH
+  chmod 0755 "$runtime.new"
+  mv "$runtime.new" "$runtime"
+}
+
+# Bit 24 of the capabilities that a process here can come to have.
+may_have_sys_resource() {
+  local bounding
+  bounding=$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)
+  (((16#$bounding >> 24) & 1))
+}
+
+# The engine's own settings.
+configure() {
+  local settings='{}'
+  if ! may_have_sys_resource; then
+    write_runtime
+    settings=$(printf '{"default-runtime": "testbed", "runtimes": {"testbed": {"path": "%s"}}}' "$runtime")
+  fi
+  [[ $(cat "$engine/daemon.json" 2>/dev/null) == "$settings" ]] || printf '%s\n' "$settings" >"$engine/daemon.json"
+}
+
 start_engine() {
   local second pid
+  configure
   if answers; then return 0; fi
   if pid=$(running_pid); then
     say "dockerd (pid $pid) does not answer, stopping it"
@@ -75,6 +118,7 @@ start_engine() {
   [[ $(id -u) == 0 ]] || fail "root is needed to start dockerd"
   rm -f "$pidfile"
   local arguments=(
+    --config-file "$engine/daemon.json"
     --data-root "$engine/data" --exec-root "$engine/exec" --pidfile "$pidfile" --host "unix://$socket"
     # Small networks, so that many tests at once do not run out of subnets.
     --default-address-pool "base=10.213.0.0/16,size=24"

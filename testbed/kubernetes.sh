@@ -4,6 +4,7 @@
 #   testbed/kubernetes.sh up             etcd, kube-apiserver and kube-controller-manager of our own, on free ports
 #   eval "$(testbed/kubernetes.sh env)"  sets KSAIL_TEST_KUBECONFIG for the tests, and KSAIL_TEST_KUBECTL
 #   testbed/kubernetes.sh down           stops them and forgets what they held; the built programs stay
+#   testbed/kubernetes.sh build [PROGRAM…] builds what is started here, and further programs of Kubernetes
 #   testbed/kubernetes.sh crash PROGRAM  kills one of them; `again PROGRAM` starts it as before
 #
 # KSAIL_TESTBED_WORLD names another control plane beside the first.
@@ -19,6 +20,8 @@ world="$folder/${KSAIL_TESTBED_WORLD:-world}"
 certificates="$world/pki"
 # How often a build is tried (it downloads), and how long a program may take to answer or to stop, in seconds.
 readonly tries=3 start_seconds=120 stop_seconds=20
+# What is started here, and what testbed/node-image.sh needs beside.
+readonly of_the_world=(kube-apiserver kube-controller-manager kubectl) of_nodes=(kube-scheduler kubelet kubeadm kube-proxy)
 
 say() { printf 'testbed: %s\n' "$*" >&2; }
 fail() {
@@ -106,9 +109,10 @@ GO
   go_build etcd . -ldflags "-s -w"
 )
 
+# Builds the programs of Kubernetes that are named.
 build_kubernetes() (
   local name missing=0
-  for name in kube-apiserver kube-controller-manager kubectl; do [[ -x $programs/$name ]] || missing=1; done
+  for name in "$@"; do [[ -x $programs/$name ]] || missing=1; done
   ((missing)) || return 0
   mkdir -p "$folder/build/kubernetes-$kubernetes_version"
   cd "$folder/build/kubernetes-$kubernetes_version"
@@ -124,21 +128,15 @@ build_kubernetes() (
     done < <(awk '$1 ~ /^k8s\.io\// && $2 == "v0.0.0" { print $1 }' "$own" | sort -u)
     printf ')\n'
   } >>go.mod
-  cat >tools.go <<'GO'
-//go:build tools
-
-package tools
-
-import (
-	_ "k8s.io/kubernetes/cmd/kube-apiserver"
-	_ "k8s.io/kubernetes/cmd/kube-controller-manager"
-	_ "k8s.io/kubernetes/cmd/kubectl"
-)
-GO
+  {
+    printf '//go:build tools\n\npackage tools\n\nimport (\n'
+    printf '\t_ "k8s.io/kubernetes/cmd/%s"\n' "${of_the_world[@]}" "${of_nodes[@]}"
+    printf ')\n'
+  } >tools.go
   local from="k8s.io/component-base/version"
   local flags="-s -w -X $from.gitVersion=v$kubernetes_version -X $from.gitMajor=1 -X $from.gitMinor=36"
   GOFLAGS=-mod=mod go get "k8s.io/kubernetes@v$kubernetes_version" >get.log 2>&1 || { tail -n 20 get.log >&2; return 1; }
-  for name in kube-apiserver kube-controller-manager kubectl; do
+  for name in "$@"; do
     go_build "$name" "k8s.io/kubernetes/cmd/$name" -ldflags "$flags" || return 1
   done
 )
@@ -147,7 +145,7 @@ build() {
   command -v go >/dev/null || fail "a Go toolchain is needed to build Kubernetes"
   mkdir -p "$programs"
   retry build_etcd
-  retry build_kubernetes
+  retry build_kubernetes "${of_the_world[@]}" "$@"
 }
 
 certificate() {
@@ -293,7 +291,7 @@ again() {
 
 case "${1:-}" in
 crash | again) "$1" "${2:?a program}" ;;
-build) locked && build ;;
+build) locked && build "${@:2}" ;;
 up) up ;;
 down) down ;;
 env)

@@ -12,6 +12,12 @@ pub(crate) struct CatalogueImage {
 /// The version of Kubernetes whose types the embedded engine's clusters have, and which they state where the file names none.
 pub(crate) const EMBEDDED_KUBERNETES: &str = "v1.36.3";
 
+/// The version of Kubernetes of clusters on a Docker Engine where the file names none: one that kind 0.33 has a node image of.
+pub(crate) const NODE_KUBERNETES: &str = "v1.36.4";
+
+/// The node image of a version of Kubernetes, without its tag.
+pub(crate) const NODE_IMAGE: &str = "docker.io/kindest/node";
+
 /// The registry behind local registries and mirrors on a Docker Engine.
 pub(crate) const REGISTRY: CatalogueImage =
     CatalogueImage { entry: "registry", reference: "docker.io/library/registry:2.8.3" };

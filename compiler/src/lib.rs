@@ -12,6 +12,7 @@ mod endpoints;
 pub mod format;
 mod image_reference;
 mod init;
+mod kind_file;
 mod layers;
 mod loaded;
 mod manifests;

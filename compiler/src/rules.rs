@@ -155,14 +155,14 @@ impl Judge<'_> {
         let provider = at("spec.cluster.provider");
         let manifests = at("spec.manifests");
         if self.loaded.config.provider() != Provider::Kubernetes {
-            let has_cluster = self.loaded.config.has_embedded_cluster();
+            let has_cluster = self.loaded.config.has_cluster();
             if !self.loaded.config.spec.manifests.is_empty() && !has_cluster {
                 let given = self.loaded.config.provider();
                 let error = Diagnostic::error(
                     codes::NOT_ALLOWED_TOGETHER,
                     format!("`{manifests}` needs a cluster that a kubeconfig reaches, and provider {given} has none"),
                 )
-                .hint("take `provider: Kubernetes` with `distribution: None`, or `distribution: Vanilla` with `provider: Embedded`");
+                .hint("take `provider: Kubernetes` with `distribution: None`, or `distribution: Vanilla` with `provider: Docker` or `Embedded`");
                 self.between(error, (&manifests, "needs a cluster"), (&provider, "this provider"));
             }
             return;
@@ -392,21 +392,24 @@ impl Judge<'_> {
     /// Rules for nodes are about nodes that there are, and versions are versions.
     fn nodes(&mut self) {
         let cluster = &self.loaded.config.spec.cluster;
-        if !self.loaded.config.has_embedded_cluster() {
+        if !self.loaded.config.has_cluster() {
             let (path, distribution) = (at("spec.nodes"), at("spec.cluster.distribution"));
             if !self.loaded.config.spec.nodes.is_empty() {
                 let error = Diagnostic::error(
                     codes::NOT_ALLOWED_TOGETHER,
                     format!("`{path}` needs nodes that ksail makes, and the file asks for none"),
                 )
-                .hint("nodes are built for `distribution: Vanilla` with `provider: Embedded`");
+                .hint("nodes are built for `distribution: Vanilla` with `provider: Docker` or `Embedded`");
                 self.between(error, (&path, "needs nodes"), (&distribution, "makes none"));
             }
             return;
         }
         let nodes = nodes::of(cluster);
+        // On Docker the distribution's own file may list them.
+        let is_listed =
+            !self.loaded.config.has_docker_cluster() || cluster.control_planes.is_some() && cluster.workers.is_some();
         for (index, rule) in self.loaded.config.spec.nodes.iter().enumerate() {
-            if !nodes.iter().any(|node| rule.concerns(node)) {
+            if is_listed && !nodes.iter().any(|node| rule.concerns(node)) {
                 let path = match &rule.name {
                     Some(_) => element("spec.nodes", index, "name"),
                     None => element("spec.nodes", index, "role"),

@@ -62,6 +62,12 @@ pub trait Project {
     /// A fragment that says why there are none.
     fn manifests(&self, entry: &str) -> Result<Vec<SourceFile>, String>;
 
+    /// A text file. The path is relative to the project's folder.
+    ///
+    /// # Errors
+    /// A fragment that says why it cannot be read.
+    fn file(&self, path: &str) -> Result<SourceFile, String>;
+
     /// Whether an expression over an object of Kubernetes can be used.
     ///
     /// # Errors

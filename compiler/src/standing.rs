@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ksail_model::Path;
+use ksail_model::{Path, Step};
 
 use crate::endpoints::{self, RegistryPlace};
 use crate::format::{Distribution, Provider};
@@ -33,8 +33,9 @@ const STANDINGS: &[(&str, Standing)] = &[
     ("spec.provider", Standing::NoEffect),
     ("spec.provider.embedded", Standing::Built),
     ("spec.cluster", Standing::NoEffect),
-    ("spec.cluster.distribution", Standing::Partly("None, and Vanilla on Embedded")),
+    ("spec.cluster.distribution", Standing::Partly("None, and Vanilla on Docker and Embedded")),
     ("spec.cluster.provider", Standing::Partly("Docker, Embedded, Kubernetes")),
+    ("spec.cluster.distributionConfig", Standing::Partly("`kind.yaml` of Vanilla on Docker")),
     ("spec.cluster.connection.kubeconfig", Standing::Built),
     ("spec.cluster.connection.context", Standing::Built),
     ("spec.cluster.localRegistry.registry", Standing::Built),
@@ -50,9 +51,9 @@ const STANDINGS: &[(&str, Standing)] = &[
     ("spec.cluster.gitOpsEngine", Standing::NotYet),
     ("spec.cluster.nodeAutoscaling", Standing::NotYet),
     ("spec.cluster.autoscaler", Standing::NotYet),
-    ("spec.cluster.controlPlanes", Standing::Partly("on Embedded")),
-    ("spec.cluster.workers", Standing::Partly("on Embedded")),
-    ("spec.cluster.kubernetesVersion", Standing::Partly("on Embedded")),
+    ("spec.cluster.controlPlanes", Standing::Partly("on Embedded, and one on Docker")),
+    ("spec.cluster.workers", Standing::Partly("on Docker and Embedded")),
+    ("spec.cluster.kubernetesVersion", Standing::Partly("on Docker and Embedded")),
     ("spec.cluster.oidc", Standing::NotYet),
     ("spec.cluster.vanilla", Standing::NotYet),
     ("spec.cluster.talos", Standing::NotYet),
@@ -94,8 +95,8 @@ pub(crate) const CLUSTER_FEATURES: &[(&str, &[&str])] = &[
     ("spec.cluster.talos.workers", &["0"]),
 ];
 
-/// Those that a cluster of the embedded engine has.
-const EMBEDDED_FEATURES: &[&str] = &["spec.cluster.controlPlanes", "spec.cluster.workers"];
+/// Those that every cluster has that this version makes.
+const BUILT_FEATURES: &[&str] = &["spec.cluster.controlPlanes", "spec.cluster.workers"];
 
 /// Fields of a file that ask for something in a cluster, with their values.
 pub(crate) fn cluster_features(loaded: &Loaded) -> Vec<(Path, String)> {
@@ -132,19 +133,22 @@ pub(crate) fn not_built(loaded: &Loaded) -> Vec<Unbuilt> {
     let at = |text: &str| Path::parse(text).unwrap_or_default();
 
     let distribution = at("spec.cluster.distribution");
-    let is_embedded = config.has_embedded_cluster();
+    let has_cluster = config.has_cluster();
     if config.distribution() != Distribution::None && !loaded.is_broken(&distribution) {
         let default = if loaded.has(&distribution) { "" } else { " (the default)" };
-        if !is_embedded {
+        if !has_cluster {
             add(distribution, format!("distribution {}{default}", config.distribution()));
         }
         for (path, value) in cluster_features(loaded) {
-            if is_embedded && EMBEDDED_FEATURES.contains(&path.to_string().as_str()) {
+            if has_cluster && BUILT_FEATURES.contains(&path.to_string().as_str()) {
                 continue;
             }
             let name = path.to_string();
             add(path, format!("{} {value}", name.trim_start_matches("spec.cluster.")));
         }
+    }
+    if config.has_docker_cluster() {
+        not_built_on_docker(loaded, &mut add);
     }
     let provider = at("spec.cluster.provider");
     if !matches!(config.provider(), Provider::Docker | Provider::Embedded | Provider::Kubernetes)
@@ -163,6 +167,24 @@ pub(crate) fn not_built(loaded: &Loaded) -> Vec<Unbuilt> {
         (place.text, place.span.line)
     });
     found
+}
+
+/// What a cluster on Docker cannot have yet.
+fn not_built_on_docker(loaded: &Loaded, add: &mut dyn FnMut(Path, String)) {
+    let config = &loaded.config;
+    let at = |text: &str| Path::parse(text).unwrap_or_default();
+    if config.spec.cluster.control_planes.is_some_and(|count| count > 1) {
+        add(at("spec.cluster.controlPlanes"), "more than one control plane on Docker".to_owned());
+    }
+    if config.spec.cluster.vanilla.mirrors_dir.is_some() {
+        add(at("spec.cluster.vanilla.mirrorsDir"), "vanilla.mirrorsDir".to_owned());
+    }
+    for (index, rule) in config.spec.nodes.iter().enumerate() {
+        if !rule.taints.is_empty() {
+            let path = at("spec.nodes").child(Step::Index(index)).child_key("taints");
+            add(path, "taints of nodes on Docker".to_owned());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,11 @@ pub(crate) fn is_version(text: &str) -> bool {
     numbers.len() == 3 && numbers.iter().all(|part| part.parse::<u32>().is_ok())
 }
 
+/// The second number of a version.
+pub(crate) fn minor(version: &str) -> Option<u32> {
+    version.trim().trim_start_matches('v').split('.').nth(1)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{canonical, is_version};

@@ -51,6 +51,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
                 vec![
                     FieldSchema::new("driver").forces_replacement(),
                     FieldSchema::new("subnet").forces_replacement().computed(),
+                    FieldSchema::new("given").forces_replacement().computed(),
                     FieldSchema::new("internal").forces_replacement(),
                 ],
             )
@@ -118,6 +119,37 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
             estimate: Duration::from_millis(20),
             ..kind("kubeconfig", vec![FieldSchema::new("file").forces_replacement()])
         },
+        KindSchema {
+            is_host: true,
+            estimate: Duration::from_secs(3),
+            holds_data: Some("all that runs on it"),
+            follows: Some(crate::machine::follows),
+            may_coexist: Err(FIXED_PORT),
+            ..kind(
+                "machine",
+                vec![
+                    FieldSchema::new("cluster").forces_replacement(),
+                    FieldSchema::new("role").forces_replacement(),
+                    FieldSchema::new("network").forces_replacement(),
+                    FieldSchema::new("address").forces_replacement(),
+                    FieldSchema::new("volume").forces_replacement(),
+                    FieldSchema::new("ports").list(ListShape::Set),
+                    FieldSchema::new("mounts").list(ListShape::ByKey("target")),
+                ],
+            )
+        },
+        KindSchema {
+            estimate: Duration::from_secs(10),
+            ..kind(
+                "bootstrap",
+                vec![
+                    FieldSchema::new("action").forces_replacement(),
+                    FieldSchema::new("config").list(ListShape::ByKey("kind")),
+                    FieldSchema::new("through"),
+                ],
+            )
+        },
+        KindSchema { estimate: Duration::from_secs(1), ..kind("addon", vec![]) },
         KindSchema { normalises: true, estimate: Duration::from_millis(500), ..kind(crate::NODE, vec![]) },
         KindSchema { normalises: true, estimate: Duration::from_millis(100), ..kind("object", vec![]) },
     ]

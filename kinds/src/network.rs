@@ -13,6 +13,9 @@ pub struct NetworkSpec {
     /// The IPv4 subnet in CIDR notation; left out, the engine chooses one, which the attribute `subnet` tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<String>,
+    /// The part of the subnet that addresses are given from where none is asked for; left out, all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<String>,
     /// Whether it has no way out.
     #[serde(default)]
     pub internal: bool,

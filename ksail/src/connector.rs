@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use ksail_kinds::{MachineSpec, Spec as _};
 use ksail_model::{Path, ProviderConfig};
-use ksail_provider::{CallError, Connector, HostSession, Provider};
+use ksail_provider::{CallContext, CallError, Connector, HostSession, Provider};
 use ksail_provider_docker::{DockerProvider, Endpoint};
 use ksail_provider_embedded::{ClusterProvider, EmbeddedProvider};
 use ksail_provider_kubeconfig::{KubeconfigProvider, Places};
-use ksail_provider_kubernetes::{Connection, KubernetesProvider};
+use ksail_provider_kubernetes::{Connection, KubeconfigSource, KubernetesProvider};
 
 use crate::logged::Logged;
 use crate::settings::Settings;
@@ -27,14 +28,30 @@ impl Connectors {
     }
 
     fn docker(&self, config: &ProviderConfig, host: Option<&HostSession>) -> Result<DockerProvider, CallError> {
-        let endpoint = match host {
+        let machine = host.filter(|host| host.address.kind() == MachineSpec::KIND);
+        let endpoint = match host.filter(|_| machine.is_none()) {
             Some(host) => Endpoint::socket(told(host, "socket")?),
             None => {
                 Endpoint::resolve(&config.settings, &|name| (self.settings.env)(name), self.settings.home().as_deref())
                     .map_err(|error| CallError::refused(error.to_string()))?
             }
         };
-        Ok(DockerProvider::new(endpoint).project(self.settings.project.clone()))
+        let provider = DockerProvider::new(endpoint).project(self.settings.project.clone());
+        Ok(match machine {
+            Some(machine) => provider.in_machine(told(machine, "name")?),
+            None => provider,
+        })
+    }
+
+    /// The cluster of a host: its kubeconfig is a file, or lies in a machine.
+    fn cluster(&self, host: &HostSession) -> Result<KubernetesProvider, CallError> {
+        let Ok(machine) = told(host, "machine") else {
+            let kubeconfig = vec![told(host, "kubeconfig")?.into()];
+            return Ok(KubernetesProvider::new(Connection { kubeconfig, context: None }));
+        };
+        let engine = self.docker(&ProviderConfig::default(), None)?.in_machine(machine.clone());
+        let source = MachineAccess { engine, machine, endpoint: told(host, "endpoint")? };
+        Ok(KubernetesProvider::told(Arc::new(source)))
     }
 
     /// The kubeconfig that is named, or else those that kubectl would take.
@@ -53,6 +70,24 @@ impl Connectors {
             (Some(rest), Some(home)) => home.join(rest),
             _ => PathBuf::from(path),
         }
+    }
+}
+
+/// The access to a cluster, read from one of its machines.
+struct MachineAccess {
+    engine: DockerProvider,
+    machine: String,
+    endpoint: String,
+}
+
+#[async_trait]
+impl KubeconfigSource for MachineAccess {
+    fn place(&self) -> String {
+        format!("the machine {}", self.machine)
+    }
+
+    async fn kubeconfig(&self, context: &CallContext) -> Result<Arc<str>, CallError> {
+        self.engine.kubeconfig(context, &self.endpoint).await
     }
 }
 
@@ -83,10 +118,7 @@ impl Connector for Connectors {
                 named: config.settings.get("kubeconfig").cloned(),
             })),
             "kubernetes" => Arc::new(match host {
-                Some(cluster) => {
-                    let kubeconfig = vec![told(cluster, "kubeconfig")?.into()];
-                    KubernetesProvider::new(Connection { kubeconfig, context: None })
-                }
+                Some(cluster) => self.cluster(cluster)?,
                 None => self.kubernetes(config),
             }),
             other => {

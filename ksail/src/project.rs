@@ -102,6 +102,11 @@ impl Project for ProjectView<'_> {
         crate::manifest_files::read(&self.0.project, entry)
     }
 
+    fn file(&self, path: &str) -> Result<SourceFile, String> {
+        let text = fs::read_to_string(self.0.project.join(path)).map_err(|error| error.to_string())?;
+        Ok(SourceFile { name: path.to_owned(), text })
+    }
+
     fn expression(&self, text: &str) -> Result<(), BadExpression> {
         let checked = Expression::parse(text).map(drop);
         checked.map_err(|error| BadExpression { message: error.to_string(), hint: error.hint() })

@@ -2,8 +2,10 @@
 
 pub(crate) mod addresses;
 mod cluster;
+mod kubeadm;
 mod kubeconfig;
 mod lifecycle;
+mod machines;
 mod resources;
 
 use ksail_model::{DeclaredGraph, Diagnostic, Path};
@@ -87,7 +89,7 @@ fn not_built(loaded: &Loaded) -> Option<Diagnostic> {
         [one] => format!("this version cannot make what the file asks for: {one} is not built yet"),
         several => format!("this version cannot make what the file asks for: {} are not built yet", several.join(", ")),
     };
-    let hint = "built are `distribution: None` (network, registries, mirrors and images on Docker or Embedded, objects on Kubernetes) and `Vanilla` on Embedded";
+    let hint = "built are `distribution: None` (network, registries, mirrors and images on Docker or Embedded, objects on Kubernetes) and `Vanilla` on Docker or Embedded";
     let error = Diagnostic::error(codes::NOT_BUILT, message).hint(hint);
     Some(found.iter().fold(error, |error, unbuilt| loaded.label(error, &unbuilt.path, "not built yet")))
 }

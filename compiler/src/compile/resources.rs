@@ -11,6 +11,7 @@ use ksail_model::{
 };
 
 use super::Product;
+use super::machines::Addresses;
 use crate::catalogue::{self, CatalogueImage};
 use crate::codes;
 use crate::endpoints::{self, RegistryPlace};
@@ -21,7 +22,7 @@ use crate::manifests;
 use crate::sources::Project;
 
 /// The provider of what runs on an engine, and of the embedded engine itself; keys of the graph's providers.
-const DOCKER: &str = "docker";
+pub(super) const DOCKER: &str = "docker";
 pub(super) const EMBEDDED: &str = "embedded";
 /// The provider of objects.
 pub(super) const KUBERNETES: &str = "kubernetes";
@@ -43,7 +44,7 @@ const LONGEST_NAME: usize = 63;
 const KEPT_OF_NAME: usize = 50;
 
 /// Where registries answer on the engine's machine.
-const LOOPBACK: &str = "127.0.0.1";
+pub(super) const LOOPBACK: &str = "127.0.0.1";
 
 /// Makes the declarations of one cluster.
 pub(super) struct Builder<'a> {
@@ -51,7 +52,7 @@ pub(super) struct Builder<'a> {
     pub(super) project: &'a dyn Project,
     product: &'a Product,
     pub(super) cluster: &'a str,
-    host: Option<Address>,
+    pub(super) host: Option<Address>,
     pub(super) graph: DeclaredGraph,
     pub(super) problems: Vec<Diagnostic>,
 }
@@ -86,6 +87,9 @@ impl<'a> Builder<'a> {
         self.provider(DOCKER);
         let network = self.network();
         self.archive();
+        if self.loaded.config.has_docker_cluster() {
+            self.docker_cluster(&network);
+        }
         let registry = self.local_registry_port();
         let mirrors = self.loaded.config.spec.mirrors.as_slice();
         if registry.is_none() && mirrors.is_empty() {
@@ -165,8 +169,16 @@ impl<'a> Builder<'a> {
     }
 
     fn network(&mut self) -> Address {
-        let origins = Origins::all(derived("what a cluster has on an engine shares one network"));
-        let spec = NetworkSpec { driver: "bridge".to_owned(), subnet: None, internal: false };
+        let mut origins = Origins::all(derived("what a cluster has on an engine shares one network"));
+        let mut spec = NetworkSpec { driver: "bridge".to_owned(), subnet: None, given: None, internal: false };
+        if self.loaded.config.has_docker_cluster() {
+            let addresses = Addresses::of(self.cluster);
+            spec.subnet = Some(addresses.subnet());
+            spec.given = Some(addresses.given());
+            let why = derived("nodes keep their addresses, so the subnet follows from the cluster's name");
+            origins.set(Path::key("subnet"), why.clone());
+            origins.set(Path::key("given"), why);
+        }
         let network = self.declaration("main", self.cluster.to_owned(), &spec, origins);
         self.add(network)
     }
@@ -204,7 +216,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn image(&mut self, reference: &str, source: ImageSource, origins: Origins) -> Address {
+    pub(super) fn image(&mut self, reference: &str, source: ImageSource, origins: Origins) -> Address {
         let spec = ImageSpec { reference: reference.to_owned(), source };
         let mut image = self.declaration(reference, reference.to_owned(), &spec, origins);
         image.ownership = Ownership::Shared;
@@ -272,7 +284,7 @@ impl<'a> Builder<'a> {
         self.graph.outputs.insert("registry".to_owned(), endpoint(address));
     }
 
-    fn volume(&mut self, name: &str, identity: &str, origin: &Origin) -> Address {
+    pub(super) fn volume(&mut self, name: &str, identity: &str, origin: &Origin) -> Address {
         let spec = VolumeSpec { driver: "local".to_owned() };
         let volume = self.declaration(name, identity.to_owned(), &spec, Origins::all(origin.clone()));
         self.add(volume)
@@ -346,7 +358,7 @@ impl<'a> Builder<'a> {
 
     /// A name that engines take: other characters become `-`. Where that made two names equal, or the name is too long, a digest of the
     /// text tells them apart.
-    fn engine_name(&self, prefix: &str, text: &str) -> String {
+    pub(super) fn engine_name(&self, prefix: &str, text: &str) -> String {
         let clean: String = text
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })

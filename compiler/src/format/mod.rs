@@ -76,7 +76,7 @@ pub struct Spec {
     pub images: Vec<ImageRewrite>,
     /// Objects of Kubernetes that are declared: files of manifests, folders of them, or patterns such as `apps/**/*.yaml`, relative
     /// to the project's folder. A file may hold several documents, and lists. Needs `provider: Kubernetes`, or `distribution: Vanilla` with
-    /// `provider: Embedded`.
+    /// `provider: Docker` or `Embedded`.
     pub manifests: Vec<ManifestEntry>,
     /// Labels and taints of nodes; an entry without `name` and `role` is about all of them.
     pub nodes: Vec<NodeRule>,
@@ -110,6 +110,16 @@ impl Config {
     /// Whether it asks for a cluster of the embedded engine.
     pub(crate) fn has_embedded_cluster(&self) -> bool {
         self.provider() == Provider::Embedded && self.distribution() == Distribution::Vanilla
+    }
+
+    /// Whether it asks for a cluster whose nodes are containers of a Docker Engine.
+    pub(crate) fn has_docker_cluster(&self) -> bool {
+        self.provider() == Provider::Docker && self.distribution() == Distribution::Vanilla
+    }
+
+    /// Whether it asks for a cluster that this version makes.
+    pub(crate) fn has_cluster(&self) -> bool {
+        self.has_embedded_cluster() || self.has_docker_cluster()
     }
 
     /// The provider: as given, else the distribution's own cloud, else Docker.

@@ -6,6 +6,7 @@ mod fields;
 mod generated;
 mod graphs;
 mod layering;
+mod machines;
 mod manifests;
 mod secrets;
 mod world;

@@ -41,6 +41,11 @@ impl Project for World {
         if files.is_empty() { Err("there is no such file or folder".to_owned()) } else { Ok(files) }
     }
 
+    fn file(&self, path: &str) -> Result<SourceFile, String> {
+        let text = self.manifests.get(path).ok_or_else(|| "there is no such file".to_owned())?;
+        Ok(SourceFile { name: path.to_owned(), text: text.clone() })
+    }
+
     fn expression(&self, text: &str) -> Result<(), BadExpression> {
         if text.starts_with("self.") {
             return Ok(());
@@ -53,7 +58,10 @@ impl Project for World {
     }
 
     fn exists(&self, path: &str) -> bool {
-        self.archives.contains_key(path) || path == "torn.tar" || path == "token.txt"
+        self.archives.contains_key(path)
+            || self.manifests.contains_key(path)
+            || path == "torn.tar"
+            || path == "token.txt"
     }
 }
 

@@ -257,7 +257,7 @@ async fn converge_running(call: &Call, what: &str, observed: &Observed, wanted: 
     }
 }
 
-fn is_port_conflict(message: &str) -> bool {
+pub(crate) fn is_port_conflict(message: &str) -> bool {
     ["port is already allocated", "address already in use", "Ports are not available"]
         .iter()
         .any(|text| message.contains(text))
@@ -341,7 +341,7 @@ async fn remove(call: &Call, what: &str, id: &str) -> Result<bool, CallError> {
 }
 
 /// Waits for a removal that is under way already.
-async fn until_removed(call: &Call, what: &str, id: &str) -> Result<(), CallError> {
+pub(crate) async fn until_removed(call: &Call, what: &str, id: &str) -> Result<(), CallError> {
     let doing = format!("wait for the removal of {what}");
     for _ in 0..REMOVAL_LOOKS {
         if inspect(call, id).await?.is_none() {

@@ -1,4 +1,4 @@
-//! Networks, volumes, images, containers, registries and mirrors on a Docker Engine, or on what serves its API: Docker
+//! Networks, volumes, images, containers, registries, mirrors and the machines of clusters on a Docker Engine, or on what serves its API: Docker
 //! Desktop, colima, OrbStack, rootless Docker, Podman and the embedded engine.
 //!
 //! - [`Endpoint`] tells where the engine is, from settings, environment, Docker contexts and known sockets.
@@ -7,15 +7,21 @@
 //! Whose a thing is stands on the thing: labels that begin with `dev.ksail.`, and for images, which cannot be
 //! labelled, a further tag `ksail.io/owner/…`.
 
+mod addon;
+mod bootstrap;
 mod call;
 mod claim;
+mod cluster;
 mod compare;
 mod container;
 mod credentials;
 mod endpoint;
+mod exec;
 mod image;
 mod labels;
 mod log_lines;
+mod machine;
+mod machine_plan;
 mod network;
 mod observed;
 mod owner_tag;
@@ -26,8 +32,10 @@ mod probe;
 mod provider;
 mod reference;
 mod session;
+mod steps;
 mod volume;
 mod wait;
+mod written;
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use provider::DockerProvider;

@@ -55,13 +55,16 @@ pub(crate) fn seen(network: &Network) -> Seen {
         .find(|config| config.subnet.as_ref().is_some_and(|subnet| !subnet.contains(':')));
     let subnet = Value::from(ipv4.and_then(|config| config.subnet.clone()));
     let gateway = ipv4.and_then(|config| config.gateway.clone());
+    let given = ipv4.and_then(|config| config.ip_range.clone()).filter(|range| !range.is_empty());
+    let mut fields = vec![
+        ("driver", Value::from(network.driver.clone())),
+        ("subnet", subnet.clone()),
+        ("internal", Value::from(network.internal.unwrap_or_default())),
+    ];
+    fields.extend(given.map(|given| ("given", Value::from(given))));
     Seen {
         id: network.id.clone(),
-        fields: Value::map([
-            ("driver", Value::from(network.driver.clone())),
-            ("subnet", subnet.clone()),
-            ("internal", Value::from(network.internal.unwrap_or_default())),
-        ]),
+        fields: Value::map(fields),
         attributes: Value::map([
             ("id", Value::from(network.id.clone())),
             ("name", Value::from(network.name.clone())),
@@ -95,6 +98,7 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
             config: Some(vec![IpamConfig {
                 gateway: first_address(&subnet),
                 subnet: Some(subnet),
+                ip_range: typed.given,
                 ..Default::default()
             }]),
             ..Default::default()

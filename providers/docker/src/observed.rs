@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, RestartPolicyNameEnum};
-use ksail_kinds::{HealthCheck, RegistrySpec};
+use ksail_kinds::{HealthCheck, Port, Protocol, RegistrySpec};
 use ksail_model::{Mark, Path, Secret, Value};
 
 use crate::labels::{self, Labels};
@@ -190,8 +190,33 @@ impl Observed {
         ports
     }
 
+    /// The same, as the kinds have them.
+    pub(crate) fn published(&self) -> Vec<Port> {
+        let protocol = |name: &str| if name == "udp" { Protocol::Udp } else { Protocol::Tcp };
+        let port = |port: Published| Port {
+            container: port.container,
+            host: port.host,
+            address: port.address,
+            protocol: protocol(&port.protocol),
+        };
+        self.ports().into_iter().map(port).collect()
+    }
+
+    /// Its address on a network: the one that was asked for, else the one that it has.
+    pub(crate) fn address(&self, network: &str) -> Option<String> {
+        let (_, endpoint) = self.endpoints().find(|(name, _)| *name == network)?;
+        let asked = endpoint.ipam_config.as_ref().and_then(|ipam| ipam.ipv4_address.clone());
+        asked.or_else(|| endpoint.ip_address.clone()).filter(|address| !address.is_empty())
+    }
+
+    /// When it was started last, in seconds since the epoch.
+    pub(crate) fn started_at(&self) -> Option<i32> {
+        let text = self.inspect.state.as_ref()?.started_at.as_deref()?;
+        seconds(text).and_then(|seconds| i32::try_from(seconds).ok()).filter(|seconds| *seconds > 0)
+    }
+
     /// What is mounted, without the anonymous volumes of the image: source, target, read-only.
-    fn mounts(&self) -> Vec<(String, String, bool)> {
+    pub(crate) fn mounts(&self) -> Vec<(String, String, bool)> {
         let mut mounts: Vec<(String, String, bool)> = self
             .inspect
             .mounts
@@ -210,7 +235,7 @@ impl Observed {
         mounts
     }
 
-    fn image(&self) -> Value {
+    pub(crate) fn image(&self) -> Value {
         Value::from(self.inspect.config.as_ref().and_then(|config| config.image.clone()))
     }
 
@@ -400,6 +425,11 @@ impl Observed {
     pub(crate) fn restarts(&self) -> bool {
         self.restart() != Value::from("no")
     }
+}
+
+/// The seconds since the epoch of a time as the engine writes it.
+fn seconds(text: &str) -> Option<i64> {
+    Some(text.parse::<jiff::Timestamp>().ok()?.as_second())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use tokio::sync::RwLock;
 use tokio::time::Instant;
 
-use crate::connection::{Connection, Session, chain};
+use crate::connection::{Access, Session, chain};
 use crate::discovery::{self, Api, Discovery};
 use crate::name::ObjectName;
 use crate::refusal;
@@ -92,10 +92,10 @@ fn never_sent(error: &kube::Error) -> bool {
 
 impl Call {
     /// Opens a session.
-    pub(crate) async fn open(connection: &Connection, context: &CallContext) -> Result<Arc<Session>, CallError> {
+    pub(crate) async fn open(connection: &Access, context: &CallContext) -> Result<Arc<Session>, CallError> {
         let deadline = deadline(context);
         let opening = async {
-            let (client, place, authority) = connection.client().await?;
+            let (client, place, authority) = connection.client(context).await?;
             let mut session = Session {
                 client,
                 place,

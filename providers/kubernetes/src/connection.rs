@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use ksail_model::Scope;
-use ksail_provider::CallError;
+use ksail_provider::{CallContext, CallError};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::RwLock;
@@ -17,6 +18,56 @@ use crate::watch::Watches;
 
 /// How long the server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who tells a kubeconfig that lies in no file of this machine.
+#[async_trait]
+pub trait KubeconfigSource: Send + Sync {
+    /// Where it comes from, for messages.
+    fn place(&self) -> String;
+
+    /// The kubeconfig. It is asked for when a session opens, and kept nowhere.
+    ///
+    /// # Errors
+    /// It cannot be had now.
+    async fn kubeconfig(&self, context: &CallContext) -> Result<Arc<str>, CallError>;
+}
+
+/// Where it is said how to reach a cluster.
+#[derive(Clone)]
+pub(crate) enum Access {
+    Files(Connection),
+    Told(Arc<dyn KubeconfigSource>),
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(connection) => connection.fmt(f),
+            Self::Told(source) => f.write_str(&source.place()),
+        }
+    }
+}
+
+impl Access {
+    /// The client, where it leads, and by which authority the server there is known.
+    pub(crate) async fn client(
+        &self,
+        context: &CallContext,
+    ) -> Result<(kube::Client, String, Option<String>), CallError> {
+        match self {
+            Self::Files(connection) => Ok(connection.client().await?),
+            Self::Told(source) => {
+                let text = source.kubeconfig(context).await?;
+                let place = source.place();
+                // What it holds is no part of a message.
+                let read = Kubeconfig::from_yaml(&text)
+                    .map_err(|_| CallError::unreachable(format!("the kubeconfig of {place} cannot be read")))?;
+                let client = client(read, &KubeConfigOptions::default(), &place).await;
+                client.map_err(|error| CallError::unreachable(format!("{place}: {}", chain(error.as_ref()))))
+            }
+        }
+    }
+}
 
 /// Which cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,22 +137,30 @@ impl Connection {
         }
         let kubeconfig = merged.ok_or_else(|| ConnectionError::NoKubeconfig(self.files()))?;
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let mut config =
-            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| self.unusable(&error))?;
-        config.connect_timeout = Some(CONNECT_TIMEOUT);
-        // Each call has its own deadline, and a watch is silent for long.
-        config.read_timeout = None;
-        // What is safe to repeat is ours to know.
-        config.default_retry = false;
-        let place = format!("{} ({self})", config.cluster_url);
-        let authority = config.root_cert.as_ref().filter(|_| !config.accept_invalid_certs).map(|certificates| {
-            let mut digest = Sha256::new();
-            certificates.iter().for_each(|certificate| digest.update(certificate));
-            digest.finalize().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-        });
-        let client = kube::Client::try_from(config).map_err(|error| self.unusable(&error))?;
-        Ok((client, place, authority))
+        client(kubeconfig, &options, &self.to_string()).await.map_err(|error| self.unusable(error.as_ref()))
     }
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn client(
+    kubeconfig: Kubeconfig,
+    options: &KubeConfigOptions,
+    named: &str,
+) -> Result<(kube::Client, String, Option<String>), AnyError> {
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, options).await?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // Each call has its own deadline, and a watch is silent for long.
+    config.read_timeout = None;
+    // What is safe to repeat is ours to know.
+    config.default_retry = false;
+    let place = format!("{} ({named})", config.cluster_url);
+    let authority = config.root_cert.as_ref().filter(|_| !config.accept_invalid_certs).map(|certificates| {
+        let mut digest = Sha256::new();
+        certificates.iter().for_each(|certificate| digest.update(certificate));
+        digest.finalize().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    });
+    Ok((kube::Client::try_from(config)?, place, authority))
 }
 
 impl From<ConnectionError> for CallError {

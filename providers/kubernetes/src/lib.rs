@@ -31,7 +31,7 @@ mod takeover;
 mod watch;
 mod wire;
 
-pub use connection::{Connection, ConnectionError};
+pub use connection::{Connection, ConnectionError, KubeconfigSource};
 pub use name::ObjectName;
 pub use preview::preview_in_new;
 pub use provider::KubernetesProvider;

@@ -13,6 +13,7 @@ use crate::discovery::Api;
 use crate::fields::{Managers, project};
 use crate::name::ObjectName;
 use crate::others::others;
+use crate::provider::is_unmarked_machine;
 use crate::readiness::readiness;
 use crate::wire::{self, MANAGER_FIELD, text, version_of};
 use crate::{mark, scalers, secrets};
@@ -205,6 +206,7 @@ async fn look(call: &Call, batch: &Batch, targets: &[Target]) -> Result<Vec<(usi
     for (index, name) in &batch.targets {
         let key = (name.namespace.clone(), name.name.clone());
         let answer = match (found.get_mut(&key), denied.get(&key)) {
+            (Some(live), _) if is_unmarked_machine(&targets[*index], live) => Observation::Absent,
             (Some(live), _) => {
                 let mut seen = seen(&batch.api, name, targets[*index].spec.as_ref(), live);
                 if !seen.readiness.is_ready() && controllers.have_none(call, &batch.api, name, live).await {

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::connection::{Connection, Session};
+use crate::connection::{Access, Connection, KubeconfigSource, Session};
 use crate::controllers::Controllers;
 use crate::discovery::Api;
 use crate::drain;
@@ -49,7 +49,7 @@ const LAST_LOOK_OF_WAIT: Duration = Duration::from_secs(3);
 /// It connects at its first call and keeps what it found: the scope and which kinds are served. After a crash nothing of it
 /// is left to clean up.
 pub struct KubernetesProvider {
-    connection: Connection,
+    connection: Access,
     session: Mutex<Option<Arc<Session>>>,
     /// By address, what a deletion that is under way waits for.
     waits: std::sync::Mutex<BTreeMap<Address, String>>,
@@ -83,7 +83,12 @@ pub(crate) enum Existing<'a> {
 impl KubernetesProvider {
     /// A provider for the cluster of a connection. Nothing is connected to before the first call.
     pub fn new(connection: Connection) -> Self {
-        Self { connection, session: Mutex::new(None), waits: std::sync::Mutex::default() }
+        Self { connection: Access::Files(connection), session: Mutex::new(None), waits: std::sync::Mutex::default() }
+    }
+
+    /// A provider for the cluster whose kubeconfig is told, once when its session opens.
+    pub fn told(source: Arc<dyn KubeconfigSource>) -> Self {
+        Self { connection: Access::Told(source), session: Mutex::new(None), waits: std::sync::Mutex::default() }
     }
 
     fn waits(&self) -> std::sync::MutexGuard<'_, BTreeMap<Address, String>> {
@@ -147,6 +152,17 @@ fn uid(target: &Target) -> Option<&str> {
 /// Whether what bears an address is a node, which is emptied before it goes.
 fn is_node(address: &Address) -> bool {
     address.kind() == ksail_kinds::NODE
+}
+
+/// Whether an object is the node that a kubelet of ours has made of its machine: it carries no mark yet, and says that it is
+/// that machine. To declare it means to mark it.
+pub(crate) fn is_unmarked_machine(target: &Target, live: &Json) -> bool {
+    let declared = target.spec.as_ref().and_then(|spec| spec.field("spec")?.field("providerID")?.as_str());
+    is_node(&target.address)
+        && target.id.is_none()
+        && declared.is_some()
+        && declared == text(live, &["spec", "providerID"])
+        && mark::read(live).is_none()
 }
 
 /// Whose an object is.
@@ -338,6 +354,7 @@ impl Provider for KubernetesProvider {
         };
         let whose = whose(&live, &context.lineage, target);
         match &whose {
+            Whose::Foreign(_) if is_unmarked_machine(target, &live) => {}
             Whose::Foreign(why) => return Err(not_ours(&call, &what, why)),
             Whose::Ours(mark) if mark.generation != request.mark.generation => {
                 return Err(call.refused(&what, &format!("generation {} of it is still there", mark.generation)));

@@ -17,6 +17,7 @@ mod kubeconfig;
 mod kubernetes;
 mod lifecycle;
 mod lost;
+mod machines;
 mod object_faults;
 mod objects;
 mod plans;

@@ -59,12 +59,12 @@ fn a_new_project_takes_what_ksail_knows_and_says_what_is_not_built() {
     let project = Project::empty(0);
     let init = ["cluster", "init", "--output", "shop", "--name", "shop"];
     let flags = ["--distribution", "vanilla", "--provider", "Docker", "--cni", "Cilium", "--workers", "2"];
-    project.run(&[&init[..], &flags[..]].concat()).code(0).says("warning").says("Vanilla");
+    project.run(&[&init[..], &flags[..]].concat()).code(0).says("warning").says("cni Cilium");
     let file = project.read("shop/ksail.yaml");
     for text in ["name: shop", "distribution: Vanilla", "provider: Docker", "cni: Cilium", "workers: 2"] {
         assert!(file.contains(text), "{text} is missing in {file}");
     }
-    project.run(&["-C", "shop", "cluster", "create"]).code(1).says("Vanilla").says("distribution: None");
+    project.run(&["-C", "shop", "cluster", "create"]).code(1).says("cni Cilium").says("distribution: None");
     project.run(&["cluster", "init", "--distribution", "kinda"]).code(1).says("Vanilla");
 }
 

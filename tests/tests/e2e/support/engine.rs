@@ -103,6 +103,22 @@ impl Engine {
         assert_eq!(status, 204, "{answer}");
     }
 
+    /// Runs a program in a container, and answers its exit code and what it said.
+    #[track_caller]
+    pub(crate) fn exec(&self, container: &str, command: &[&str]) -> (i64, String) {
+        let asked = serde_json::json!({"AttachStdout": true, "AttachStderr": true, "Tty": true, "Cmd": command});
+        let (status, made) = self.call("POST", &format!("/containers/{container}/exec"), &asked);
+        assert_eq!(status, 201, "{made}");
+        let id = made["Id"].as_str().expect("an id");
+        let stream = UnixStream::connect(&self.socket).expect("the engine");
+        stream.set_read_timeout(Some(ANSWER)).expect("a timeout");
+        let body = serde_json::json!({"Detach": false, "Tty": true}).to_string();
+        let (_, said) =
+            exchange(stream, &request("POST", &format!("/exec/{id}/start"), "application/json", body.as_bytes()));
+        let code = self.get(&format!("/exec/{id}/json"))["ExitCode"].as_i64().unwrap_or(-1);
+        (code, String::from_utf8_lossy(&said).replace('\r', ""))
+    }
+
     #[track_caller]
     pub(crate) fn create_volume(&self, name: &str) {
         let (status, answer) =

@@ -1,0 +1,233 @@
+//! What kubeadm is told on each machine: the documents that kind gives it, so that patches written for kind fit.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value as Json, json};
+
+use crate::versions;
+
+/// The token with which machines join. It opens the cluster's own network only, as kind's does.
+const TOKEN: &str = "abcdef.0123456789abcdef";
+/// The socket of containerd.
+const CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
+/// From this minor version on, kind writes the configuration in its version v1beta4, before in v1beta3.
+const FIRST_MINOR_WITH_LISTS: u32 = 36;
+
+/// What is the same for all machines of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ClusterFacts {
+    pub(super) name: String,
+    /// `v1.36.3`.
+    pub(super) version: String,
+    /// Where machines reach the API server: `dev-control-plane:6443`.
+    pub(super) endpoint: String,
+    /// The address that the API server is published at on the engine's machine.
+    pub(super) api_address: String,
+    pub(super) api_port: u16,
+    pub(super) pod_subnet: String,
+    pub(super) service_subnet: String,
+    pub(super) kube_proxy_mode: String,
+    pub(super) feature_gates: BTreeMap<String, bool>,
+    pub(super) runtime_config: BTreeMap<String, String>,
+}
+
+/// What is a machine's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MachineFacts {
+    pub(super) name: String,
+    pub(super) address: String,
+    pub(super) is_control_plane: bool,
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+/// The URL-like id by which the node is known to be this machine.
+pub(super) fn provider_id(cluster: &str, machine: &str) -> String {
+    format!("kind://docker/{cluster}/{machine}")
+}
+
+impl ClusterFacts {
+    fn has_lists(&self) -> bool {
+        versions::minor(&self.version).is_none_or(|minor| minor >= FIRST_MINOR_WITH_LISTS)
+    }
+
+    fn api_version(&self) -> &'static str {
+        if self.has_lists() { "kubeadm.k8s.io/v1beta4" } else { "kubeadm.k8s.io/v1beta3" }
+    }
+
+    /// Arguments of a program, in the shape of the version.
+    fn arguments(&self, arguments: &[(&str, String)]) -> Json {
+        if self.has_lists() {
+            arguments.iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+        } else {
+            Json::Object(arguments.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect())
+        }
+    }
+
+    fn gates(&self) -> Option<(&'static str, String)> {
+        let gates: Vec<String> = self.feature_gates.iter().map(|(gate, on)| format!("{gate}={on}")).collect();
+        (!gates.is_empty()).then(|| ("feature-gates", gates.join(",")))
+    }
+
+    /// All documents for one machine, whichever of them its action takes.
+    pub(super) fn documents(&self, machine: &MachineFacts) -> Vec<Json> {
+        let registration = self.registration(machine);
+        let mut documents = vec![
+            self.cluster_configuration(),
+            self.init_configuration(machine, &registration),
+            self.join_configuration(machine, registration),
+            self.kubelet_configuration(),
+        ];
+        if self.kube_proxy_mode != "none" {
+            documents.push(self.proxy_configuration());
+        }
+        documents
+    }
+
+    fn cluster_configuration(&self) -> Json {
+        let runtime: Vec<String> = self.runtime_config.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let with_gates = |mut arguments: Vec<(&'static str, String)>| {
+            arguments.splice(0..0, self.gates());
+            self.arguments(&arguments)
+        };
+        let mut api_server = vec![("runtime-config", runtime.join(","))];
+        api_server.extend(self.gates());
+        json!({
+            "apiVersion": self.api_version(), "kind": "ClusterConfiguration",
+            "kubernetesVersion": self.version, "clusterName": self.name, "controlPlaneEndpoint": self.endpoint,
+            "apiServer": {"certSANs": ["localhost", self.api_address], "extraArgs": self.arguments(&api_server)},
+            "controllerManager": {"extraArgs": with_gates(vec![("enable-hostpath-provisioner", "true".to_owned())])},
+            "scheduler": {"extraArgs": with_gates(Vec::new())},
+            "networking": {"podSubnet": self.pod_subnet, "serviceSubnet": self.service_subnet},
+        })
+    }
+
+    fn registration(&self, machine: &MachineFacts) -> Json {
+        let labels: Vec<String> = machine.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let arguments = [
+            ("node-ip", machine.address.clone()),
+            ("provider-id", provider_id(&self.name, &machine.name)),
+            ("node-labels", labels.join(",")),
+        ];
+        json!({"criSocket": CRI_SOCKET, "kubeletExtraArgs": self.arguments(&arguments)})
+    }
+
+    fn api_endpoint(&self, machine: &MachineFacts) -> Json {
+        json!({"advertiseAddress": machine.address, "bindPort": self.api_port})
+    }
+
+    fn init_configuration(&self, machine: &MachineFacts, registration: &Json) -> Json {
+        let mut skipped = vec!["preflight"];
+        if self.kube_proxy_mode == "none" {
+            skipped.push("addon/kube-proxy");
+        }
+        json!({
+            "apiVersion": self.api_version(), "kind": "InitConfiguration",
+            "bootstrapTokens": [{"token": TOKEN}],
+            "localAPIEndpoint": self.api_endpoint(machine),
+            "nodeRegistration": registration,
+            "skipPhases": skipped,
+        })
+    }
+
+    fn join_configuration(&self, machine: &MachineFacts, registration: Json) -> Json {
+        let mut document = json!({
+            "apiVersion": self.api_version(), "kind": "JoinConfiguration",
+            "nodeRegistration": registration,
+            "discovery": {"bootstrapToken": {
+                "apiServerEndpoint": self.endpoint, "token": TOKEN, "unsafeSkipCAVerification": true,
+            }},
+            "skipPhases": ["preflight"],
+        });
+        if machine.is_control_plane {
+            document["controlPlane"] = json!({"localAPIEndpoint": self.api_endpoint(machine)});
+        }
+        document
+    }
+
+    fn kubelet_configuration(&self) -> Json {
+        let mut document = json!({
+            "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
+            "cgroupDriver": "systemd", "cgroupRoot": "/kubelet", "failSwapOn": false,
+            // The disk is the engine's: what is used there is not the node's to free.
+            "imageGCHighThresholdPercent": 100,
+            "evictionHard": {"nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
+        });
+        self.add_gates(&mut document);
+        document
+    }
+
+    fn proxy_configuration(&self) -> Json {
+        let mut document = json!({
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
+            "mode": self.kube_proxy_mode,
+            "iptables": {"minSyncPeriod": "1s"},
+            // The limit is one of the engine's machine.
+            "conntrack": {"maxPerCore": 0},
+        });
+        if self.kube_proxy_mode == "nftables" {
+            document["conntrack"]["tcpBeLiberal"] = json!(true);
+        }
+        self.add_gates(&mut document);
+        document
+    }
+
+    fn add_gates(&self, document: &mut Json) {
+        if !self.feature_gates.is_empty() {
+            document["featureGates"] = json!(self.feature_gates);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(version: &str) -> ClusterFacts {
+        ClusterFacts {
+            name: "dev".to_owned(),
+            version: version.to_owned(),
+            endpoint: "dev-control-plane:6443".to_owned(),
+            api_address: "127.0.0.1".to_owned(),
+            api_port: 6443,
+            pod_subnet: "10.244.0.0/16".to_owned(),
+            service_subnet: "10.96.0.0/16".to_owned(),
+            kube_proxy_mode: "iptables".to_owned(),
+            feature_gates: BTreeMap::new(),
+            runtime_config: BTreeMap::new(),
+        }
+    }
+
+    fn worker() -> MachineFacts {
+        MachineFacts {
+            name: "dev-worker".to_owned(),
+            address: "10.70.1.10".to_owned(),
+            is_control_plane: false,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn arguments_have_the_shape_of_the_version() {
+        let registration = |version: &str| facts(version).documents(&worker())[2]["nodeRegistration"].clone();
+        assert_eq!(registration("v1.35.0")["kubeletExtraArgs"]["node-ip"], "10.70.1.10");
+        let listed = json!({"name": "provider-id", "value": "kind://docker/dev/dev-worker"});
+        assert_eq!(registration("v1.36.3")["kubeletExtraArgs"][1], listed);
+    }
+
+    #[test]
+    fn without_a_proxy_neither_its_document_nor_its_phase_is_there() {
+        let facts = ClusterFacts { kube_proxy_mode: "none".to_owned(), ..facts("v1.36.3") };
+        let documents = facts.documents(&worker());
+        assert_eq!(documents.len(), 4);
+        assert_eq!(documents[1]["skipPhases"], json!(["preflight", "addon/kube-proxy"]));
+    }
+
+    #[test]
+    fn gates_reach_every_program() {
+        let gates = BTreeMap::from([("A".to_owned(), true), ("B".to_owned(), false)]);
+        let documents = ClusterFacts { feature_gates: gates, ..facts("v1.36.3") }.documents(&worker());
+        let cluster = documents[0].to_string();
+        assert_eq!(cluster.matches("A=true,B=false").count(), 3, "{cluster}");
+        assert_eq!(documents[3]["featureGates"], json!({"A": true, "B": false}));
+    }
+}

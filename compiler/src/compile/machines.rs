@@ -1,0 +1,431 @@
+//! A cluster whose nodes are containers of a Docker Engine: machines, what makes them nodes, and what goes into the cluster.
+
+use std::collections::BTreeMap;
+
+use ksail_kinds::{
+    AddonSpec, BootstrapAction, BootstrapSpec, BuiltinKinds, ClusterSpec, ImageSource, ImageSpec, MachineRole,
+    MachineSpec, NODE, RegistrySpec, Spec, VolumeSpec,
+};
+use ksail_model::{
+    Address, Condition, Declaration, Edge, ForceOn, Identity, Lifecycle, Origin, Origins, Ownership, Path, Reference,
+    Schemas as _, Step, Strength, Value,
+};
+
+use super::kubeadm::{ClusterFacts, MachineFacts, provider_id};
+use super::resources::{Builder, DOCKER, KUBERNETES, LOOPBACK, choose_port, derived};
+use crate::catalogue;
+use crate::codes;
+use crate::endpoints::{self, RegistryPlace};
+use crate::format::NodeRole;
+use crate::kind_file::{self, KindFile};
+use crate::nodes::{self, Node};
+use crate::{image_reference, manifests, versions};
+
+/// Ports that are tried first for the API.
+const API_PORTS: std::ops::RangeInclusive<u16> = 6443..=6459;
+/// The ranges of the addresses of pods and of services, as kind has them.
+const POD_SUBNET: &str = "10.244.0.0/16";
+const SERVICE_SUBNET: &str = "10.96.0.0/16";
+/// How kube-proxy works, as kind has it.
+const KUBE_PROXY_MODE: &str = "iptables";
+/// Where node images keep the manifests that they bring along.
+const NETWORK_PLUGIN: &str = "/kind/manifests/default-cni.yaml";
+const STORAGE: &str = "/kind/manifests/default-storage.yaml";
+
+/// The addresses of a cluster's network. They follow from the cluster's name, so that they are the same on every machine and
+/// no plan has to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Addresses {
+    prefix: [u8; 3],
+}
+
+impl Addresses {
+    /// The first address of control planes, of which there are few, and of workers. What asks for no address of its own gets one
+    /// of the upper half.
+    const CONTROL_PLANES: u8 = 2;
+    const WORKERS: u8 = 10;
+    const GIVEN: u8 = 128;
+
+    pub(super) fn of(cluster: &str) -> Self {
+        let digest = ksail_model::Digest::of_bytes(cluster.as_bytes());
+        let number = u16::from_str_radix(digest.short().get(..4).unwrap_or_default(), 16).unwrap_or_default();
+        let [high, low] = number.to_be_bytes();
+        // A quarter of 10.0.0.0/8, apart from where engines, clouds and Kubernetes itself begin.
+        Self { prefix: [10, 128 + high % 64, low] }
+    }
+
+    fn at(self, last: u8) -> String {
+        let [a, b, c] = self.prefix;
+        format!("{a}.{b}.{c}.{last}")
+    }
+
+    pub(super) fn subnet(self) -> String {
+        format!("{}/24", self.at(0))
+    }
+
+    pub(super) fn given(self) -> String {
+        format!("{}/25", self.at(Self::GIVEN))
+    }
+
+    /// The address of a node, if the network has room for it.
+    fn node(self, node: &Node) -> Option<String> {
+        let (first, end) = match node.role {
+            NodeRole::ControlPlane => (Self::CONTROL_PLANES, Self::WORKERS),
+            NodeRole::Worker => (Self::WORKERS, Self::GIVEN - 1),
+        };
+        let last = u8::try_from(node.index).ok()?.checked_add(first)?;
+        (last < end).then(|| self.at(last))
+    }
+}
+
+/// What all nodes have in common.
+struct Common<'a> {
+    network: &'a Address,
+    image: Address,
+    image_reference: String,
+    image_origin: Origin,
+    facts: ClusterFacts,
+    addresses: Addresses,
+    is_alone: bool,
+    /// The container and the address of the first control plane.
+    first: (String, Address),
+    registries: BTreeMap<String, String>,
+    file: KindFile,
+}
+
+impl Builder<'_> {
+    /// The cluster on machines, and the objects in it.
+    pub(super) fn docker_cluster(&mut self, network: &Address) {
+        self.provider(KUBERNETES);
+        let file = match kind_file::read(self.loaded, self.project) {
+            Ok(file) => file,
+            Err(problems) => return self.problems.extend(problems),
+        };
+        let mut wanted = self.loaded.config.spec.cluster.clone();
+        wanted.control_planes = wanted.control_planes.or(file.count(NodeRole::ControlPlane));
+        wanted.workers = wanted.workers.or(file.count(NodeRole::Worker));
+        if wanted.control_planes.is_some_and(|count| count > 1) {
+            let message = "more than one control plane on Docker is not built yet";
+            let error = ksail_model::Diagnostic::error(codes::NOT_BUILT, message);
+            self.problems.push(error.hint("leave one in the distribution's file"));
+            return;
+        }
+        let nodes = nodes::of(&wanted);
+        let Some(first) = nodes.first() else { return };
+        let common = self.common(network, &nodes, first, file);
+        let cluster = self.cluster_on_machines(&common);
+        for node in &nodes {
+            self.docker_node(&common, &cluster, node);
+        }
+        self.addons(&common);
+        let problems = manifests::declare(self.loaded, self.project, KUBERNETES, Some(&cluster), &mut self.graph);
+        self.problems.extend(problems);
+    }
+
+    fn common<'n>(&mut self, network: &'n Address, nodes: &[Node], first: &Node, file: KindFile) -> Common<'n> {
+        let (version, version_origin) = self.node_version(file.node(first).image.as_deref());
+        let rules = self.loaded.config.spec.images.as_slice();
+        let wanted = format!("{}:{version}", catalogue::NODE_IMAGE);
+        let (image_reference, rule) = image_reference::rewrite(&wanted, rules);
+        let image_origin = match rule {
+            Some(index) => self.origin(&format!("spec.images[{index}].to")),
+            None => version_origin,
+        };
+        let image = self.node_image(&image_reference, &image_origin);
+        let container = self.machine_name(first);
+        let facts = ClusterFacts {
+            name: self.cluster.to_owned(),
+            version,
+            endpoint: format!("{container}:{}", MachineSpec::API_PORT),
+            api_address: LOOPBACK.to_owned(),
+            api_port: MachineSpec::API_PORT,
+            pod_subnet: file.pod_subnet.clone().unwrap_or_else(|| POD_SUBNET.to_owned()),
+            service_subnet: file.service_subnet.clone().unwrap_or_else(|| SERVICE_SUBNET.to_owned()),
+            kube_proxy_mode: file.kube_proxy_mode.clone().unwrap_or_else(|| KUBE_PROXY_MODE.to_owned()),
+            feature_gates: file.feature_gates.clone(),
+            runtime_config: file.runtime_config.clone(),
+        };
+        Common {
+            network,
+            image,
+            image_reference,
+            image_origin,
+            facts,
+            addresses: Addresses::of(self.cluster),
+            is_alone: nodes.len() == 1,
+            first: (container, self.address(MachineSpec::KIND, &first.name())),
+            registries: self.registries_of_machines(),
+            file,
+        }
+    }
+
+    /// The version that is asked for, or that the tag of the first node's image tells.
+    fn node_version(&mut self, image: Option<&str>) -> (String, Origin) {
+        if let Some(version) = &self.loaded.config.spec.cluster.kubernetes_version {
+            return (versions::canonical(version), self.origin("spec.cluster.kubernetesVersion"));
+        }
+        let Some(image) = image else {
+            let origin = Origin::Catalogue { entry: "Kubernetes on Docker".into() };
+            return (catalogue::NODE_KUBERNETES.to_owned(), origin);
+        };
+        let tag =
+            image.split('@').next().and_then(|name| name.rsplit('/').next()).and_then(|name| name.split_once(':'));
+        let tag = tag.map(|(_, tag)| tag).unwrap_or_default();
+        if !versions::is_version(tag) {
+            let message = format!("the tag of the node image `{image}` tells no version of Kubernetes");
+            let error = ksail_model::Diagnostic::error(codes::MISSING, message);
+            self.problems.push(error.hint("say it in `spec.cluster.kubernetesVersion`"));
+        }
+        (versions::canonical(tag), derived("the tag of the node image tells it"))
+    }
+
+    fn node_image(&mut self, reference: &str, origin: &Origin) -> Address {
+        let image = self.address(ImageSpec::KIND, reference);
+        if !self.graph.declarations.contains_key(&image) {
+            let mut origins = Origins::all(origin.clone());
+            origins.set(Path::key("source"), derived("nodes need it"));
+            self.image(reference, ImageSource::Pull {}, origins);
+        }
+        image
+    }
+
+    /// As kind names it, so that people find what they know.
+    fn machine_name(&self, node: &Node) -> String {
+        let number = if node.index == 0 { String::new() } else { (node.index + 1).to_string() };
+        format!("{}-{}{number}", self.cluster, node.role.word())
+    }
+
+    /// Who answers pulls of which host: the mirrors, and the local registry under the names that it has.
+    fn registries_of_machines(&self) -> BTreeMap<String, String> {
+        let url = |name: &str| format!("http://{}", RegistrySpec::network_endpoint(name));
+        let mut registries = BTreeMap::new();
+        for mirror in &self.loaded.config.spec.mirrors {
+            let host = mirror.host.to_lowercase();
+            let name = self.engine_name(&format!("{}-mirror-", self.cluster), &host);
+            registries.insert(host, url(&name));
+        }
+        if let Some(local) = &self.loaded.config.spec.cluster.local_registry
+            && let Ok(RegistryPlace::Local { port, .. }) =
+                endpoints::registry_place(local.registry.as_deref().unwrap_or_default())
+        {
+            let name = self.engine_name(&format!("{}-", self.cluster), "local-registry");
+            registries.extend(port.map(|port| (format!("localhost:{port}"), url(&name))));
+            registries.insert(RegistrySpec::network_endpoint(&name), url(&name));
+        }
+        registries
+    }
+
+    fn docker_node(&mut self, common: &Common<'_>, cluster: &Address, node: &Node) {
+        let field = self.origin(match node.role {
+            NodeRole::ControlPlane => "spec.cluster.controlPlanes",
+            NodeRole::Worker => "spec.cluster.workers",
+        });
+        let Some(address) = common.addresses.node(node) else {
+            let message = format!("{} is one node too many for one engine", node.name());
+            let error = ksail_model::Diagnostic::error(codes::BAD_VALUE, message).hint("ask for fewer nodes");
+            let path = Path::parse("spec.cluster.workers").unwrap_or_default();
+            self.problems.push(self.loaded.label(error, &path, ""));
+            return;
+        };
+        let container = self.machine_name(node);
+        let machine = self.machine(common, node, &container, &address, &field);
+        let bootstrap = self.bootstrap(common, node, &container, &address, &machine, &field);
+        self.node_on_machine(node, &container, cluster, &bootstrap, field);
+    }
+
+    fn machine(&mut self, common: &Common<'_>, node: &Node, container: &str, address: &str, field: &Origin) -> Address {
+        let volume_name = format!("{container}-var");
+        let spec = VolumeSpec { driver: "local".to_owned() };
+        let volume = self.declaration(&node.name(), volume_name.clone(), &spec, Origins::all(field.clone()));
+        let volume = self.add(volume);
+        let is_first = common.first.0 == container;
+        let own = common.file.node(node);
+        let (image_reference, image_origin, image) = match &own.image {
+            None => (common.image_reference.clone(), common.image_origin.clone(), common.image.clone()),
+            Some(image) => {
+                let full = image_reference::full(image);
+                let (reference, _) = image_reference::rewrite(&full, self.loaded.config.spec.images.as_slice());
+                let origin = derived("the distribution's file names the node's image");
+                let address = self.node_image(&reference, &origin);
+                (reference, origin, address)
+            }
+        };
+        let port = common.file.api_port.unwrap_or_default();
+        let spec = MachineSpec {
+            cluster: self.cluster.to_owned(),
+            role: match node.role {
+                NodeRole::ControlPlane => MachineRole::ControlPlane,
+                NodeRole::Worker => MachineRole::Worker,
+            },
+            image: image_reference,
+            network: self.cluster.to_owned(),
+            address: address.to_owned(),
+            volume: volume_name,
+            port: is_first.then_some(port),
+            ports: own.ports,
+            mounts: own.mounts,
+            registries: common.registries.clone(),
+            running: true,
+        };
+        let mut origins = Origins::all(field.clone());
+        origins.set(Path::key("image"), image_origin);
+        origins.set(Path::key("network"), derived("what a cluster has on an engine shares one network"));
+        origins.set(Path::key("address"), derived("nodes keep their addresses"));
+        origins.set(Path::key("volume"), derived("what a node keeps outlives its container"));
+        origins.set(Path::key("registries"), derived("the mirrors and the local registry answer pulls"));
+        origins.set(Path::key("running"), derived("what is declared runs"));
+        let mut machine = self.declaration(&node.name(), container.to_owned(), &spec, origins);
+        if is_first && port == 0 {
+            choose_port(&mut machine, API_PORTS.collect());
+        }
+        machine.edges = vec![
+            edge(common.network, ForceOn::Replace, "the machine is on the cluster's network"),
+            edge(&volume, ForceOn::Replace, "the machine keeps what it has in the volume"),
+            edge(&image, ForceOn::Nothing, "the machine is a container of the image"),
+        ];
+        self.add(machine)
+    }
+
+    fn bootstrap(
+        &mut self,
+        common: &Common<'_>,
+        node: &Node,
+        container: &str,
+        address: &str,
+        machine: &Address,
+        field: &Origin,
+    ) -> Address {
+        let is_first = common.first.0 == container;
+        let facts = MachineFacts {
+            name: container.to_owned(),
+            address: address.to_owned(),
+            is_control_plane: node.role == NodeRole::ControlPlane,
+            labels: common.file.node(node).labels,
+        };
+        let mut documents = common.facts.documents(&facts);
+        let own = common.file.node(node).patches;
+        if let Err(why) = common.file.patches.apply(&mut documents).and_then(|()| own.apply(&mut documents)) {
+            self.problems.push(ksail_model::Diagnostic::error(codes::BAD_VALUE, why));
+        }
+        let spec = BootstrapSpec {
+            action: if is_first { BootstrapAction::Init } else { BootstrapAction::Join },
+            config: documents.into_iter().map(Value::from).collect(),
+            through: (!is_first).then(|| common.first.0.clone()),
+            takes_workloads: common.is_alone,
+        };
+        let mut origins = Origins::all(field.clone());
+        origins.set(Path::key("config"), derived("what kind tells kubeadm"));
+        let mut bootstrap = self.declaration(&node.name(), container.to_owned(), &spec, origins);
+        bootstrap.host = Some(machine.clone());
+        if !is_first {
+            let first = self.address(BootstrapSpec::KIND, &format!("{}-0", NodeRole::ControlPlane.word()));
+            bootstrap.edges = vec![edge(&first, ForceOn::Replace, "it joins the cluster that this one begins")];
+        }
+        self.add(bootstrap)
+    }
+
+    fn cluster_on_machines(&mut self, common: &Common<'_>) -> Address {
+        let mut origins = Origins::all(self.origin("spec.cluster.distribution"));
+        origins.set(Path::key("version"), common.image_origin.clone());
+        origins.set(Path::key("running"), derived("it serves as long as its machines run"));
+        let spec = ClusterSpec { version: common.facts.version.clone(), port: 0, running: true, stages: Vec::new() };
+        let mut cluster = self.declaration("main", self.cluster.to_owned(), &spec, origins);
+        let machine = &common.first.1;
+        let port = Reference { address: machine.clone(), path: Path::key("port") };
+        cluster.spec.set(&Path::key("port"), Value::Ref(port));
+        cluster.host = Some(machine.clone());
+        let first = self.address(BootstrapSpec::KIND, &format!("{}-0", NodeRole::ControlPlane.word()));
+        cluster.edges = vec![edge(&first, ForceOn::Replace, "its first node begins it")];
+        let address = self.add(cluster);
+        let endpoint = Value::Ref(Reference { address: address.clone(), path: Path::key("endpoint") });
+        self.graph.outputs.insert("kubernetes".to_owned(), endpoint);
+        address
+    }
+
+    /// The node's object, which the kubelet makes: it is marked, labelled, waited for, and emptied before it goes.
+    fn node_on_machine(&mut self, node: &Node, name: &str, cluster: &Address, bootstrap: &Address, field: Origin) {
+        let mut origins = Origins::all(field);
+        let mut labels: BTreeMap<String, String> = BTreeMap::new();
+        for (position, rule) in self.loaded.config.spec.nodes.iter().enumerate() {
+            if !rule.concerns(node) {
+                continue;
+            }
+            let entry = Path::key("spec").child_key("nodes").child(Step::Index(position)).child_key("labels");
+            for (key, value) in &rule.labels {
+                let at = Path::key("metadata").child_key("labels").child_key(key);
+                origins.set(at, self.loaded.origin(&entry.child_key(key)));
+                labels.insert(key.clone(), value.clone());
+            }
+        }
+        let mut metadata = vec![("name", Value::from(name))];
+        if !labels.is_empty() {
+            metadata.push(("labels", Value::map(labels)));
+        }
+        let id = provider_id(self.cluster, name);
+        let spec = [
+            ("apiVersion", Value::from("v1")),
+            ("fieldManager", Value::from(manifests::MANAGER)),
+            ("kind", Value::from("Node")),
+            ("metadata", Value::map(metadata)),
+            ("spec", Value::map([("providerID", id)])),
+        ];
+        self.add(Declaration {
+            address: self.address(NODE, &node.name()),
+            kind_version: BuiltinKinds.schema(NODE).map_or(1, |schema| schema.version),
+            provider: KUBERNETES.to_owned(),
+            identity: Identity::named(format!("Node/_/{name}")),
+            spec: Value::map(spec),
+            host: Some(cluster.clone()),
+            edges: vec![edge(bootstrap, ForceOn::Nothing, "the machine is a node once kubeadm has run on it")],
+            ownership: Ownership::Owned,
+            lifecycle: Lifecycle::default(),
+            choices: Vec::new(),
+            origins,
+        });
+    }
+
+    fn addons(&mut self, common: &Common<'_>) {
+        let network = AddonSpec {
+            manifest: NETWORK_PLUGIN.to_owned(),
+            pod_subnet: Some(common.facts.pod_subnet.clone()),
+            endpoint: Some(common.facts.endpoint.clone()),
+        };
+        let storage = AddonSpec { manifest: STORAGE.to_owned(), pod_subnet: None, endpoint: None };
+        let first = self.address(BootstrapSpec::KIND, &format!("{}-0", NodeRole::ControlPlane.word()));
+        let is_wanted = |name: &str| name != "cni" || !common.file.has_no_default_cni;
+        for (name, spec, why) in [
+            ("cni", network, "the node image brings a network plugin along"),
+            ("storage", storage, "the node image brings a storage class along"),
+        ] {
+            if !is_wanted(name) {
+                continue;
+            }
+            let mut addon = self.declaration(name, name.to_owned(), &spec, Origins::all(derived(why)));
+            addon.provider = DOCKER.to_owned();
+            addon.host = Some(common.first.1.clone());
+            addon.edges = vec![edge(&first, ForceOn::Replace, "it is applied to the cluster that begins there")];
+            self.add(addon);
+        }
+    }
+}
+
+fn edge(to: &Address, on_replace: ForceOn, why: &str) -> Edge {
+    Edge { to: to.clone(), condition: Condition::Ready, strength: Strength::Hard, on_replace, origin: derived(why) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_stay_and_leave_room_for_those_that_are_given() {
+        let addresses = Addresses::of("dev");
+        assert_eq!(addresses, Addresses::of("dev"));
+        assert_ne!(addresses.subnet(), Addresses::of("prod").subnet());
+        let node = |role, index| addresses.node(&Node { role, index });
+        assert!(node(NodeRole::ControlPlane, 0).unwrap().ends_with(".2"));
+        assert!(node(NodeRole::Worker, 0).unwrap().ends_with(".10"));
+        assert!(node(NodeRole::Worker, 116).unwrap().ends_with(".126"));
+        assert_eq!((node(NodeRole::Worker, 117), node(NodeRole::ControlPlane, 8)), (None, None));
+    }
+}

@@ -1,0 +1,134 @@
+//! A cluster whose nodes are containers of a Docker Engine, and the file of kind.
+
+use ksail_compiler::Compiled;
+use ksail_model::{Address, Declaration};
+
+use crate::world::{World, built, sources, with_spec};
+
+const HEAD: &str = "  cluster:\n    provider: Docker\n    distribution: Vanilla\n";
+const KIND: &str = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n";
+
+fn with_kind(file: &str) -> World {
+    World { manifests: [("kind.yaml".to_owned(), format!("{KIND}{file}"))].into(), ..World::default() }
+}
+
+fn compiled(spec: &str, world: &World) -> Compiled {
+    built(&sources(&with_spec(&format!("{HEAD}{spec}"))), world).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+fn refused(spec: &str, world: &World) -> String {
+    let errors = built(&sources(&with_spec(&format!("{HEAD}{spec}"))), world).map(drop).unwrap_err();
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn get<'a>(compiled: &'a Compiled, address: &str) -> &'a Declaration {
+    let known = &compiled.graph.declarations;
+    known.get(&Address::parse(address).unwrap()).unwrap_or_else(|| panic!("{address} in {:?}", known.keys()))
+}
+
+#[test]
+fn nodes_are_machines_with_what_makes_them_nodes() {
+    let compiled = compiled("    workers: 1\n", &World::default());
+    let hosts: Vec<(&str, Option<&str>)> = compiled
+        .graph
+        .declarations
+        .values()
+        .map(|one| (one.address.without_cluster(), one.host.as_ref().map(Address::without_cluster)))
+        .collect();
+    let (first, cluster) = (Some("machine/control-plane-0"), Some("cluster/main"));
+    assert_eq!(
+        hosts,
+        [
+            ("addon/cni", first),
+            ("addon/storage", first),
+            ("bootstrap/control-plane-0", first),
+            ("bootstrap/worker-0", Some("machine/worker-0")),
+            ("cluster/main", first),
+            ("image/docker.io%2Fkindest%2Fnode:v1.36.4", None),
+            ("machine/control-plane-0", None),
+            ("machine/worker-0", None),
+            ("network/main", None),
+            ("node/control-plane-0", cluster),
+            ("node/worker-0", cluster),
+            ("volume/control-plane-0", None),
+            ("volume/worker-0", None),
+        ]
+    );
+    let worker = get(&compiled, "dev/machine/worker-0");
+    assert_eq!(worker.identity.name, "dev-worker");
+    assert!(worker.spec.field("port").is_none() && worker.choices.is_empty());
+    assert_eq!(get(&compiled, "dev/machine/control-plane-0").choices.len(), 1);
+    let needs: Vec<&str> =
+        get(&compiled, "dev/bootstrap/worker-0").edges.iter().map(|edge| edge.to.without_cluster()).collect();
+    assert_eq!(needs, ["bootstrap/control-plane-0"], "it joins as soon as it can, and waits for nothing else");
+    let node = get(&compiled, "dev/node/worker-0").spec.to_string();
+    assert!(node.contains("providerID: \"kind://docker/dev/dev-worker\""), "{node}");
+}
+
+#[test]
+fn a_control_plane_takes_workloads_only_where_it_is_alone() {
+    let takes = |spec: &str| {
+        let compiled = compiled(spec, &World::default());
+        get(&compiled, "dev/bootstrap/control-plane-0").spec.field("takes_workloads").is_some()
+    };
+    assert!(takes(""));
+    assert!(!takes("    workers: 1\n"));
+}
+
+#[test]
+fn the_file_of_kind_is_read_where_it_is() {
+    let file = "nodes:\n- role: control-plane\n  image: kindest/node:v1.35.1@sha256:00\n- role: worker\n  image: kindest/node:v1.35.1@sha256:00\n  \
+                extraPortMappings: [{containerPort: 80, hostPort: 8080, listenAddress: 127.0.0.1}]\n  labels: {zone: a}\n\
+                networking: {disableDefaultCNI: true, podSubnet: 10.1.0.0/16, apiServerPort: 6500}\n\
+                kubeadmConfigPatches:\n- \"kind: KubeletConfiguration\\nmaxPods: 60\\n\"\n";
+    let compiled = compiled("", &with_kind(file));
+    let machine = get(&compiled, "dev/machine/worker-0").spec.to_string();
+    assert!(machine.contains("host: 8080") && machine.contains("kindest/node:v1.35.1@sha256:00"), "{machine}");
+    let first = get(&compiled, "dev/machine/control-plane-0");
+    assert!(first.spec.to_string().contains("port: 6500") && first.choices.is_empty());
+    let bootstrap = get(&compiled, "dev/bootstrap/worker-0").spec.to_string();
+    for part in ["maxPods: 60", "10.1.0.0/16", "kubernetesVersion: \"v1.35.1\"", "kubeadm.k8s.io/v1beta3", "zone=a"] {
+        assert!(bootstrap.contains(part), "{part} in {bootstrap}");
+    }
+    let addons: Vec<&Address> =
+        compiled.graph.declarations.keys().filter(|address| address.kind() == "addon").collect();
+    assert_eq!(addons.len(), 1, "the network plugin is the user's own: {addons:?}");
+    // What `ksail.yaml` says of counts goes before.
+    let more = built(&sources(&with_spec(&format!("{HEAD}    workers: 3\n"))), &with_kind(file)).unwrap();
+    get(&more, "dev/machine/worker-2");
+}
+
+#[test]
+fn what_is_not_built_is_refused() {
+    let world = World::default();
+    assert!(refused("    controlPlanes: 3\n", &world).contains("more than one control plane on Docker"));
+    assert!(
+        refused("  nodes: [{taints: [{key: a, effect: NoExecute}]}]\n", &world).contains("taints of nodes on Docker")
+    );
+    assert!(refused("    vanilla: {mirrorsDir: kind/mirrors}\n", &world).contains("vanilla.mirrorsDir"));
+    assert!(refused("", &with_kind("networking: {ipFamily: ipv6}\n")).contains("ipFamily ipv6 is not built yet"));
+    let two = "nodes: [{role: control-plane}, {role: control-plane}]\n";
+    assert!(refused("", &with_kind(two)).contains("more than one control plane on Docker"));
+    assert!(refused("", &with_kind("nodes: [{image: my/node:latest}]\n")).contains("tells no version"));
+    assert!(refused("    distributionConfig: other.yaml\n", &world).contains("`other.yaml` cannot be read"));
+}
+
+#[test]
+fn mirrors_and_the_registry_answer_pulls_of_every_machine() {
+    let spec = "    localRegistry: {registry: \"localhost:5050\"}\n    workers: 1\n  mirrors: [{host: docker.io}]\n";
+    let compiled = compiled(spec, &World::default());
+    let machine = get(&compiled, "dev/machine/worker-0").spec.field("registries").unwrap().to_string();
+    for part in [
+        "docker.io: \"http://dev-mirror-docker.io:5000\"",
+        "localhost:5050: \"http://dev-local-registry:5000\"",
+        "dev-local-registry:5000: \"http://dev-local-registry:5000\"",
+    ] {
+        assert!(
+            machine
+                .replace("\"localhost:5050\"", "localhost:5050")
+                .replace("\"dev-local-registry:5000\"", "dev-local-registry:5000")
+                .contains(part),
+            "{part} in {machine}"
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! Machines: the containers that are nodes of a cluster.
+
+use std::collections::BTreeMap;
+
+use ksail_model::Value;
+use serde::{Deserialize, Serialize};
+
+use crate::{Mount, Port, Spec};
+
+/// What a machine does in its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MachineRole {
+    /// It runs the control plane.
+    ControlPlane,
+    /// It runs workloads only.
+    Worker,
+}
+
+impl MachineRole {
+    /// The word for it, as kind's label has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "control-plane",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// A container that is a machine: it runs systemd, with containerd and the kubelet, as the node images of kind do. What it keeps
+/// is on a volume. Its container may be made anew on that volume without the machine becoming another: one whose container is
+/// gone and whose volume is there does not run. The identity's name is the container's name. Attributes: `name`.
+///
+/// One that was bootstrapped is ready when its kubelet has reported since it was started, and one of a control plane when its API
+/// server answers too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineSpec {
+    /// The cluster's name, by which kind finds it.
+    pub cluster: String,
+    /// What it does.
+    pub role: MachineRole,
+    /// The node image's full reference.
+    pub image: String,
+    /// The network's name.
+    pub network: String,
+    /// Its address on that network.
+    pub address: String,
+    /// The name of the volume that holds what it keeps (`/var`).
+    pub volume: String,
+    /// The loopback port of the engine's machine that leads to its API server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Further published ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// Further mounts: folders of the engine's machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// By host of images, the URL of the registry that answers pulls for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub registries: BTreeMap<String, String>,
+    /// Whether it shall run.
+    pub running: bool,
+}
+
+impl Spec for MachineSpec {
+    const KIND: &'static str = "machine";
+}
+
+impl MachineSpec {
+    /// The port of an API server in its machine.
+    pub const API_PORT: u16 = 6443;
+}
+
+/// What kubeadm does on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootstrapAction {
+    /// It begins a cluster.
+    Init,
+    /// It joins one.
+    Join,
+}
+
+/// What makes a machine a node: kubeadm's run on it. It lives in the machine. The identity's name is the machine's. No
+/// attributes.
+///
+/// The run leaves its operation, its pid and its exit code on the machine: a call that comes while it goes on waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapSpec {
+    /// What kubeadm does.
+    pub action: BootstrapAction,
+    /// Its configuration: documents, each with its kind.
+    pub config: Vec<Value>,
+    /// The machine whose control plane admits it, where it joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<String>,
+    /// Whether a control plane takes workloads, as it must where it is alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takes_workloads: bool,
+}
+
+impl Spec for BootstrapSpec {
+    const KIND: &'static str = "bootstrap";
+}
+
+/// Objects that a node image brings along as a file, applied by the machine itself: the network plugin, the storage class. It
+/// lives in the machine. The identity's name is what it is (`cni`). No attributes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddonSpec {
+    /// The file in the machine.
+    pub manifest: String,
+    /// The range of the pods' addresses, for a file that asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_subnet: Option<String>,
+    /// Where machines reach the API server (`dev-control-plane:6443`), for a file that asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+}
+
+impl Spec for AddonSpec {
+    const KIND: &'static str = "addon";
+}
+
+/// The attributes of a machine that follow from its spec.
+pub(crate) fn follows(name: &str, _: &Value) -> Vec<(&'static str, Value)> {
+    vec![("name", Value::from(name))]
+}

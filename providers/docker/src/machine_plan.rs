@@ -1,0 +1,174 @@
+//! From the spec of a machine to the container that the engine shall make, as kind makes it, and back.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::models::{
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum,
+    Mount as EngineMount, MountType, NetworkingConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+};
+use ksail_kinds::{MachineRole, MachineSpec, Mount, Port, Protocol};
+use ksail_model::{Mark, Value};
+
+use crate::labels;
+use crate::observed::Observed;
+use crate::plan::port_key;
+
+/// By these labels kind finds its nodes, and we what the engine does not tell otherwise.
+const CLUSTER: &str = "io.x-k8s.kind.cluster";
+const ROLE: &str = "io.x-k8s.kind.role";
+/// What a machine keeps, and what it reads of the engine's machine.
+const KEPT: &str = "/var";
+const MODULES: &str = "/lib/modules";
+/// Where the API server answers on the engine's machine.
+const LOOPBACK: &str = "127.0.0.1";
+
+/// The request that makes the container of a machine.
+pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value) -> ContainerCreateBody {
+    let mut all_labels = labels::labels(mark, written);
+    all_labels.insert(CLUSTER.to_owned(), spec.cluster.clone());
+    all_labels.insert(ROLE.to_owned(), spec.role.word().to_owned());
+    let ports = ports(spec);
+    let mut bindings = PortMap::new();
+    for port in &ports {
+        let binding = PortBinding { host_ip: Some(port.address.clone()), host_port: Some(port.host.to_string()) };
+        bindings.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
+    }
+    let mount = |source: &str, target: &str, typ, read_only| EngineMount {
+        target: Some(target.to_owned()),
+        source: Some(source.to_owned()),
+        typ: Some(typ),
+        read_only: Some(read_only),
+        ..Default::default()
+    };
+    let mut mounts =
+        vec![mount(&spec.volume, KEPT, MountType::VOLUME, false), mount(MODULES, MODULES, MountType::BIND, true)];
+    mounts.extend(spec.mounts.iter().map(|own| mount(&own.source, &own.target, MountType::BIND, own.read_only)));
+    let env = match spec.role {
+        MachineRole::ControlPlane => vec!["KUBECONFIG=/etc/kubernetes/admin.conf".to_owned()],
+        MachineRole::Worker => Vec::new(),
+    };
+    let endpoint = EndpointSettings {
+        ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(spec.address.clone()), ..Default::default() }),
+        ..Default::default()
+    };
+    ContainerCreateBody {
+        hostname: Some(name.to_owned()),
+        image: Some(spec.image.clone()),
+        env: Some(env),
+        tty: Some(true),
+        exposed_ports: Some(ports.iter().map(port_key).collect()),
+        labels: Some(all_labels),
+        host_config: Some(HostConfig {
+            privileged: Some(true),
+            security_opt: Some(vec!["seccomp=unconfined".to_owned(), "apparmor=unconfined".to_owned()]),
+            tmpfs: Some(["/tmp", "/run"].map(|path| (path.to_owned(), String::new())).into()),
+            mounts: Some(mounts),
+            port_bindings: Some(bindings),
+            cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+            init: Some(false),
+            // It is started with the engine, and not again where it fails.
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::ON_FAILURE),
+                maximum_retry_count: Some(1),
+            }),
+            network_mode: Some(spec.network.clone()),
+            ..Default::default()
+        }),
+        networking_config: Some(NetworkingConfig {
+            endpoints_config: Some(HashMap::from([(spec.network.clone(), endpoint)])),
+        }),
+        ..Default::default()
+    }
+}
+
+/// All ports that it publishes.
+fn ports(spec: &MachineSpec) -> Vec<Port> {
+    let api = spec.port.map(|host| Port {
+        container: MachineSpec::API_PORT,
+        host,
+        address: LOOPBACK.to_owned(),
+        protocol: Protocol::Tcp,
+    });
+    api.into_iter().chain(spec.ports.iter().cloned()).collect()
+}
+
+/// What containerd reads of who answers pulls of a host.
+pub(crate) fn hosts_file(url: &str) -> String {
+    format!("[host.\"{url}\"]\n  capabilities = [\"pull\", \"resolve\"]\n")
+}
+
+/// By host, who answers pulls, from such files.
+pub(crate) fn registries(files: &[(String, String)]) -> BTreeMap<String, String> {
+    let of_file = |(path, text): &(String, String)| {
+        let host = path.strip_suffix("/hosts.toml")?.rsplit('/').next()?;
+        let url = text.lines().find_map(|line| line.trim().strip_prefix("[host.\"")?.strip_suffix("\"]"))?;
+        Some((host.to_owned(), url.to_owned()))
+    };
+    files.iter().filter_map(of_file).collect()
+}
+
+impl Observed {
+    /// The fields of a machine.
+    pub(crate) fn machine_fields(&self, registries: BTreeMap<String, String>) -> Value {
+        let label = |name: &str| self.labels().and_then(|labels| labels.get(name)).cloned();
+        let (mut volume, mut mounts) = (None, Vec::new());
+        for (source, target, read_only) in self.mounts() {
+            match target.as_str() {
+                KEPT => volume = Some(source),
+                MODULES => {}
+                _ => mounts.push(Mount { source, target, read_only }),
+            }
+        }
+        let is_api = |port: &&Port| port.container == MachineSpec::API_PORT && port.address == LOOPBACK;
+        let published = self.published();
+        let api = published.iter().find(is_api).map(|port| port.host);
+        let ports: Vec<&Port> = published.iter().filter(|port| !is_api(port)).collect();
+        let network = self.networks().into_iter().next();
+        let address = network.as_ref().and_then(|network| self.address(network));
+        let mut fields = vec![
+            ("cluster", Value::from(label(CLUSTER))),
+            ("role", Value::from(label(ROLE))),
+            ("image", self.image()),
+            ("network", Value::from(network)),
+            ("address", Value::from(address)),
+            ("volume", Value::from(volume)),
+            ("running", Value::from(self.is_running())),
+        ];
+        fields.extend(api.map(|port| ("port", Value::from(port))));
+        if !ports.is_empty() {
+            fields.push(("ports", json(&ports)));
+        }
+        if !mounts.is_empty() {
+            fields.push(("mounts", json(&mounts)));
+        }
+        if !registries.is_empty() {
+            fields.push(("registries", Value::map(registries)));
+        }
+        Value::map(fields)
+    }
+}
+
+/// The value of what always has one.
+fn json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).map(Value::from).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answers_pulls_is_read_back_as_it_was_written() {
+        let file = |host: &str, url: &str| (format!("certs.d/{host}/hosts.toml"), hosts_file(url));
+        let files = [
+            file("docker.io", "http://dev-mirror-docker.io:5000"),
+            file("localhost:5050", "http://dev-local-registry:5000"),
+            ("certs.d/ghcr.io/ca.crt".to_owned(), "x".to_owned()),
+        ];
+        let wanted = [
+            ("docker.io".to_owned(), "http://dev-mirror-docker.io:5000".to_owned()),
+            ("localhost:5050".to_owned(), "http://dev-local-registry:5000".to_owned()),
+        ];
+        assert_eq!(registries(&files), wanted.into());
+    }
+}

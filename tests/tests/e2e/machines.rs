@@ -1,0 +1,237 @@
+//! Clusters whose nodes are containers of a real Docker Engine, from a real node image.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::docker::name;
+use crate::kills::{seed, wait_for_operation};
+use crate::support::engine::Engine;
+use crate::support::project::{Project, Run};
+use crate::support::{did_not_run, docker_socket, free_port, wait_until};
+
+const EXAMPLE: &str = include_str!("../../../examples/vanilla/ksail.yaml");
+const KIND_FILE: &str = include_str!("../../../examples/vanilla/kind.yaml");
+const WEB: &str = include_str!("../../../examples/vanilla/k8s/web.yaml");
+
+/// How often applies are killed, and within which time after their beginning.
+const KILLS: usize = 6;
+const KILLED_WITHIN: Duration = Duration::from_secs(25);
+
+/// A cluster of our own on the real engine.
+struct World {
+    project: Project,
+    engine: Engine,
+    cluster: String,
+    version: String,
+}
+
+/// The real node image's version; says why there is none.
+fn node_version() -> Option<String> {
+    let image = std::env::var("KSAIL_TEST_NODE_IMAGE").ok().filter(|image| !image.is_empty());
+    if image.is_none() {
+        did_not_run("KSAIL_TEST_NODE_IMAGE names no node image (testbed/node-image.sh up; testbed/node-image.sh env)");
+    }
+    image?.split_once(':').map(|(_, version)| version.to_owned())
+}
+
+impl World {
+    /// The example under a name and with ports of its own, in the version of the node image.
+    fn example() -> Option<Self> {
+        let (socket, version) = (docker_socket()?, node_version()?);
+        let engine = Engine::at(&socket);
+        let cluster = name("v");
+        let mut project = Project::empty(free_port());
+        project.set_env("DOCKER_HOST", &format!("unix://{}", socket.display()));
+        let upstream = crate::docker::upstream(&engine);
+        let mirror = format!(
+            "- host: docker.io\n      port: {}\n      upstream: {upstream}\n",
+            project.mirror_port("docker.io")
+        );
+        let file = EXAMPLE
+            .replace("name: vanilla", &format!("name: {cluster}"))
+            .replace("localhost:5050", &format!("localhost:{}", project.registry_port))
+            .replace("v1.36.4", &version)
+            .replace("- host: docker.io\n", &mirror);
+        project.write("ksail.yaml", &file);
+        let kind = KIND_FILE.replace("nodes:\n", &format!("networking:\n  apiServerPort: {}\nnodes:\n", free_port()));
+        project.write("kind.yaml", &kind);
+        std::fs::create_dir(project.path().join("k8s")).expect("a folder");
+        project.write("k8s/web.yaml", WEB);
+        Some(Self { project, engine, cluster, version })
+    }
+
+    fn control_plane(&self) -> String {
+        format!("{}-control-plane", self.cluster)
+    }
+
+    /// What kubectl says in the first machine.
+    #[track_caller]
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        let mut command = vec!["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"];
+        command.extend(arguments);
+        let (code, said) = self.engine.exec(&self.control_plane(), &command);
+        assert_eq!(code, 0, "{command:?}: {said}");
+        said
+    }
+
+    /// The nodes that are ready and take pods.
+    #[track_caller]
+    fn ready_nodes(&self) -> Vec<String> {
+        let path = r#"jsonpath={range .items[*]}{.metadata.name} {.spec.unschedulable} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}"#;
+        let said = self.kubectl(&["get", "nodes", "-o", path]);
+        let ready = said.lines().filter(|line| line.ends_with(" True") && !line.contains("true"));
+        let mut nodes: Vec<String> = ready.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+        nodes.sort();
+        nodes
+    }
+
+    fn nodes(&self, workers: usize) -> Vec<String> {
+        let number = |index: usize| if index == 0 { String::new() } else { (index + 1).to_string() };
+        let workers = (0..workers).map(|index| format!("{}-worker{}", self.cluster, number(index)));
+        std::iter::once(self.control_plane()).chain(workers).collect()
+    }
+
+    fn uid(&self, node: &str) -> String {
+        self.kubectl(&["get", "node", node, "-o", "jsonpath={.metadata.uid}"])
+    }
+
+    fn workers(&self, workers: usize) {
+        let kind = self.project.read("kind.yaml");
+        let head = kind.split("  - role: worker").next().expect("a beginning").to_owned();
+        let tail = kind.split_once("kubeadmConfigPatches").expect("patches").1.to_owned();
+        let nodes = "  - role: worker\n".repeat(workers);
+        self.project.write("kind.yaml", &format!("{head}{nodes}kubeadmConfigPatches{tail}"));
+    }
+
+    /// A node that was down is ready once its kubelet has said so, and a plan that comes before waits for it.
+    fn comes_to_rest(&self, workers: usize) {
+        wait_until("rest", || {
+            let plan = self.project.command(&["plan", "--detailed-exitcode"]).output().expect("a plan");
+            plan.status.code() == Some(0) && self.ready_nodes() == self.nodes(workers)
+        });
+    }
+
+    /// Nothing is left of it by the engine's own listing.
+    fn is_gone(&self) {
+        assert_eq!(self.engine.addresses(&self.cluster), [""; 0]);
+        assert_eq!(self.engine.owner_tags(&self.cluster), [""; 0]);
+    }
+}
+
+impl Drop for World {
+    /// A test that failed leaves nothing on the engine, which others use too.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.project.command(&["destroy", "--auto-approve"]).output();
+        }
+    }
+}
+
+#[test]
+fn a_cluster_is_made_grows_shrinks_is_repaired_and_is_destroyed_to_nothing() {
+    let Some(world) = World::example() else { return };
+    let plan = world.project.run(&["plan", "--detailed-exitcode"]).code(2);
+    plan.says(&format!("{}/bootstrap/worker-1 will be created", world.cluster));
+    world.project.apply();
+    world.project.is_settled();
+    assert_eq!(world.ready_nodes(), world.nodes(2));
+    assert_eq!(
+        world.kubectl(&["get", "nodes", "-l", "zone=a", "-o", "name"]).trim(),
+        format!("node/{}-worker", world.cluster)
+    );
+    assert!(world.kubectl(&["version", "-o", "json"]).contains(&world.version));
+    let limit = world.kubectl(&["get", "node", &world.nodes(0)[0], "-o", "jsonpath={.status.allocatable.pods}"]);
+    assert_eq!(limit.trim(), "60", "kubeadmConfigPatches reach the kubelet");
+    let (code, hosts) =
+        world.engine.exec(&world.control_plane(), &["cat", "/etc/containerd/certs.d/docker.io/hosts.toml"]);
+    assert!(code == 0 && hosts.contains(&format!("http://{}-mirror-docker.io:5000", world.cluster)), "{hosts}");
+
+    // A worker more, and away with it: emptied first.
+    world.workers(3);
+    world.project.run(&["plan"]).code(0).says("4 to add, 0 to change, 0 to destroy");
+    world.project.apply();
+    assert_eq!(world.ready_nodes(), world.nodes(3));
+    world.kubectl(&["scale", "deployment", "web", "-n", "shop", "--replicas=6"]);
+    world.kubectl(&["rollout", "status", "deployment", "web", "-n", "shop", "--timeout=60s"]);
+    world.kubectl(&["scale", "deployment", "web", "-n", "shop", "--replicas=2"]);
+    world.workers(2);
+    world.project.apply();
+    world.project.is_settled();
+    assert_eq!(world.ready_nodes(), world.nodes(2));
+    assert_eq!(world.engine.is_running(&format!("{}-worker3", world.cluster)), None);
+    assert!(world.engine.volume(&format!("{}-worker3-var", world.cluster)).is_none());
+
+    // Containers removed by hand: the nodes come back as what they were.
+    for node in [format!("{}-worker2", world.cluster), world.control_plane()] {
+        let before = world.uid(&node);
+        world.engine.remove_container(&node);
+        world.project.run(&["plan", "--detailed-exitcode"]).code(2).says("0 to add, 1 to change, 0 to destroy");
+        world.project.apply();
+        world.comes_to_rest(2);
+        world.project.is_settled();
+        assert_eq!(world.uid(&node), before);
+    }
+    // One that was stopped is started.
+    world.engine.stop_container(&format!("{}-worker", world.cluster));
+    world.project.run(&["plan", "--detailed-exitcode"]).code(2);
+    world.project.apply();
+    world.comes_to_rest(2);
+    world.project.is_settled();
+
+    world.project.run(&["destroy", "--auto-approve"]).code(0);
+    world.is_gone();
+}
+
+#[test]
+fn kind_sees_what_was_made() {
+    let Some(world) = World::example() else { return };
+    let Some(kind) = std::env::var_os("KSAIL_TEST_KIND").filter(|path| !path.is_empty()) else {
+        did_not_run("KSAIL_TEST_KIND names no kind (testbed/node-image.sh up; testbed/node-image.sh env)");
+        return;
+    };
+    world.workers(1);
+    world.project.apply();
+    let host = std::env::var("KSAIL_TEST_DOCKER_HOST").expect("the engine");
+    let kind = |arguments: &[&str]| {
+        let run = Command::new(&kind).args(arguments).env("DOCKER_HOST", &host).output().expect("kind runs");
+        assert!(run.status.success(), "kind {arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
+        String::from_utf8_lossy(&run.stdout).into_owned()
+    };
+    assert!(kind(&["get", "clusters"]).lines().any(|line| line == world.cluster));
+    let mut nodes: Vec<String> = kind(&["get", "nodes", "--name", &world.cluster]).lines().map(str::to_owned).collect();
+    nodes.sort();
+    assert_eq!(nodes, world.nodes(1));
+    let kubeconfig = kind(&["get", "kubeconfig", "--name", &world.cluster]);
+    let endpoint = world.project.run(&["output", "kubernetes"]).code(0).out;
+    assert!(kubeconfig.contains(&format!("server: {}", endpoint.trim())), "{endpoint}");
+    world.project.run(&["destroy", "--auto-approve"]).code(0);
+    world.is_gone();
+}
+
+#[test]
+fn a_killed_creation_goes_on_where_it_was() {
+    let Some(world) = World::example() else { return };
+    let mut random = seed();
+    for _ in 0..KILLS {
+        let mut run = world.project.start(&["apply", "--auto-approve"]);
+        wait_for_operation(&mut run);
+        std::thread::sleep(KILLED_WITHIN.mul_f64(random.f64()));
+        run.signal(Signal::KILL);
+        let ended: Run = run.end();
+        if ended.out.contains("Apply complete") {
+            break;
+        }
+    }
+    world.project.apply();
+    world.project.is_settled();
+    assert_eq!(world.ready_nodes(), world.nodes(2));
+    // Each node was bootstrapped once: nothing was begun again that went on.
+    for node in world.nodes(2) {
+        let (_, log) = world.engine.exec(&node, &["cat", "/var/lib/ksail/bootstrap/log"]);
+        assert!(!log.contains("[reset]"), "{node}: {log}");
+    }
+    world.project.run(&["destroy", "--auto-approve"]).code(0);
+    world.is_gone();
+}
