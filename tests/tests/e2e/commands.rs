@@ -50,10 +50,10 @@ fn validate_tells_all_errors_at_once_with_their_places() {
 fn what_is_not_built_is_warned_of_by_validate_and_refused_by_plan() {
     let project = Project::quickstart();
     let file =
-        project.read("ksail.yaml").replace("Embedded", "Docker").replace("distribution: None", "distribution: Vanilla");
+        project.read("ksail.yaml").replace("Embedded", "Docker").replace("distribution: None", "distribution: K3s");
     project.write("ksail.yaml", &file);
-    project.run(&["validate"]).code(0).says("warning").says("Vanilla");
-    project.run(&["plan"]).code(1).says("Vanilla");
+    project.run(&["validate"]).code(0).says("warning").says("K3s");
+    project.run(&["plan"]).code(1).says("K3s");
     assert!(!project.path().join(".ksail").exists());
 }
 
