@@ -60,6 +60,17 @@ impl Clock for SystemClock {
 }
 
 impl Platform {
+    /// Stores what an earlier apply could not store, where there is nothing else to apply. Answers what was done, a sentence each.
+    pub async fn store_rescued(&self, lock_wait: Duration) -> Result<Vec<String>, Error> {
+        let place = self.place(&self.stack_name())?;
+        let mut writer = place.backend.lock(&self.owner("apply"), lock_wait).await?;
+        let loaded = writer.load().await;
+        let released = writer.release().await;
+        let stored = loaded?;
+        released?;
+        Ok(stored.warnings)
+    }
+
     /// Applies a plan of this project's stack. The declarations are those of the plan: the file is not compiled again.
     pub async fn apply(&self, plan: Arc<Plan>, options: &ApplyOptions) -> Result<Applied, Error> {
         let place = self.place(&plan.header.stack)?;

@@ -60,6 +60,8 @@ pub struct Planned {
     pub plan: Plan,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
+    /// Whether something of an earlier apply is kept on this machine and not yet stored: see [`Platform::store_rescued`].
+    pub unstored: bool,
 }
 
 /// How long one batch of observations may take, where nothing else is asked for.
@@ -185,7 +187,8 @@ impl Platform {
         if !notes.is_empty() {
             plan.add_notes(notes);
         }
-        Ok(Planned { plan, warnings })
+        let unstored = stack.place.backend.has_rescued().await.unwrap_or(false);
+        Ok(Planned { plan, warnings, unstored })
     }
 }
 

@@ -76,6 +76,10 @@ pub(super) async fn review_and_apply(
         print_plan(global, &plan);
     }
     if !plan.has_changes() {
+        if planned.unstored {
+            let stored = platform.store_rescued(flags.lock_timeout.0).await.map_err(super::failed(platform))?;
+            stored.iter().for_each(|told| terminal::note(&format!("note: {told}")));
+        }
         let exit = if plan.is_complete() { Exit::Done } else { Exit::Partial };
         if global.is_json() {
             let json = serde_json::json!({ "type": "no_changes", "complete": plan.is_complete() });

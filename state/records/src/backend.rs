@@ -235,6 +235,11 @@ pub trait Backend: Send + Sync {
     /// Breaks a lock by its id, where the backend's locks can outlive their holder.
     async fn unlock(&self, id: &str) -> Result<(), StateError>;
 
+    /// Whether something is kept on this machine that could not be stored. The next writer's `load` stores it.
+    async fn has_rescued(&self) -> Result<bool, StateError> {
+        Ok(false)
+    }
+
     /// Sealed operations, newest first, at most `limit`.
     async fn history(&self, limit: usize) -> Result<Vec<SealedOperation>, StateError>;
 

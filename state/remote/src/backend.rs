@@ -76,6 +76,10 @@ impl Backend for RemoteBackend {
         lease::unlock(&self.remote, id).await
     }
 
+    async fn has_rescued(&self) -> Result<bool, StateError> {
+        Ok(!rescue::waiting(&self.remote.rescue_folder(), &self.remote.place())?.0.is_empty())
+    }
+
     async fn history(&self, limit: usize) -> Result<Vec<SealedOperation>, StateError> {
         history::read(&self.remote, limit).await
     }
