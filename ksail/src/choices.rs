@@ -85,8 +85,7 @@ async fn choose_ports(
             match recorded(snapshot, declaration, &path) {
                 Some(port) => {
                     taken.insert(port);
-                    let origin = Origin::State { what: "chosen when it was planned first".into() };
-                    set(declaration, &path, port, origin);
+                    set(declaration, &path, port, chosen_before());
                     kept.push(Kept { address: declaration.address.clone(), path, preferred });
                 }
                 None => {
@@ -261,7 +260,7 @@ pub(crate) fn take_over(graph: &mut DeclaredGraph, observations: &BTreeMap<Recor
                 }
                 Choice::Text { path, proposed, .. } => {
                     let has = seen.and_then(|seen| seen.fields.get(&path)?.as_str().map(str::to_owned));
-                    set_text(
+                    set(
                         declaration,
                         &path,
                         has.unwrap_or(proposed),
@@ -282,21 +281,19 @@ fn undecided(graph: &mut DeclaredGraph) -> impl Iterator<Item = &mut Declaration
 fn choose_text(snapshot: &Snapshot, declaration: &mut Declaration, path: &Path, proposed: String, why: String) {
     let record = snapshot.records.get(&RecordKey::current(declaration.address.clone()));
     match record.and_then(|record| record.declaration.spec.get(path)?.as_str().map(str::to_owned)) {
-        Some(kept) => {
-            set_text(declaration, path, kept, Origin::State { what: "chosen when it was planned first".into() })
-        }
-        None => set_text(declaration, path, proposed, Origin::Chosen { why: why.into() }),
+        Some(kept) => set(declaration, path, kept, chosen_before()),
+        None => set(declaration, path, proposed, Origin::Chosen { why: why.into() }),
     }
 }
 
-fn set_text(declaration: &mut Declaration, path: &Path, text: String, origin: Origin) {
-    declaration.spec.set(path, Value::from(text));
+fn set(declaration: &mut Declaration, path: &Path, chosen: impl Into<Value>, origin: Origin) {
+    declaration.spec.set(path, chosen.into());
     declaration.origins.set(path.clone(), origin);
 }
 
-fn set(declaration: &mut Declaration, path: &Path, port: u16, origin: Origin) {
-    declaration.spec.set(path, Value::from(port));
-    declaration.origins.set(path.clone(), origin);
+/// The origin of what is as it was chosen before.
+fn chosen_before() -> Origin {
+    Origin::State { what: "chosen when it was planned first".into() }
 }
 
 fn port_at(spec: &Value, path: &Path) -> Option<u16> {

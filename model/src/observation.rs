@@ -31,6 +31,13 @@ pub struct Mark {
     pub generation: u32,
 }
 
+impl Mark {
+    /// Whether it is that of this very resource, of whatever operation.
+    pub fn is_of(&self, lineage: &str, address: &Address, generation: u32) -> bool {
+        self.lineage == lineage && self.address == *address && self.generation == generation
+    }
+}
+
 /// Whether a thing can be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is", content = "why")]

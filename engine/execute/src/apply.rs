@@ -257,7 +257,11 @@ impl Run {
             resolutions = look().await;
         }
         if !resumed {
-            self.still_go(&mut resolutions);
+            for found in resolutions.iter_mut().filter(|found| matches!(found.outcome.kind, OutcomeKind::Deleted)) {
+                if let Some(planned) = self.deletes_again(&found.outcome.key) {
+                    *found = planned.clone();
+                }
+            }
             // Another plan: it must have been made from the same findings.
             let planned: BTreeMap<_, _> =
                 plan.resolutions.iter().map(|found| (&found.outcome.key, kind_of(&found.outcome.kind))).collect();
@@ -287,20 +291,14 @@ impl Run {
         Ok(snapshot.open.into_keys().collect())
     }
 
-    /// A deletion that takes its time may end between a plan and its apply. Where the plan deletes that thing again, it stands as it
-    /// was made: deleting what is gone does nothing.
-    fn still_go(&self, found: &mut [Resolution]) {
+    /// Of a deletion that a kill cut off and that the plan makes again, what the plan was made from. It may come to its end between a
+    /// plan and its apply; the plan stands as it was made, for deleting what is gone does nothing.
+    fn deletes_again(&self, key: &RecordKey) -> Option<&Resolution> {
         let plan = &self.request.plan;
-        for found in found.iter_mut().filter(|found| matches!(found.outcome.kind, OutcomeKind::Deleted)) {
-            let key = &found.outcome.key;
-            let goes = plan.steps.iter().any(|step| step.what == StepDo::Delete && step.key == *key);
-            let planned = plan.resolutions.iter().find(|planned| planned.outcome.key == *key);
-            if let Some(planned) = planned.filter(|planned| matches!(planned.outcome.kind, OutcomeKind::NotDone { .. }))
-                && goes
-            {
-                *found = planned.clone();
-            }
-        }
+        plan.nodes.get(key).filter(|node| node.action == Action::Delete)?;
+        plan.resolutions
+            .iter()
+            .find(|planned| planned.outcome.key == *key && matches!(planned.outcome.kind, OutcomeKind::NotDone { .. }))
     }
 
     /// Waits until the deadlines of those calls are past that could not be told yet. Answers whether there were any.
@@ -366,16 +364,9 @@ impl Run {
         nodes
             .into_iter()
             .filter(|node| !waits_for_its_host(observed.get(&node.key), touched))
-            .filter(|node| !self.has_gone_at_last(node, observed.get(&node.key)))
+            .filter(|node| !(is_absent(observed.get(&node.key)) && self.deletes_again(&node.key).is_some()))
             .filter_map(|node| Some((node.key.clone(), difference(node, observed.get(&node.key)?)?)))
             .collect()
-    }
-
-    /// Whether a deletion of ours that a kill cut off has come to its end since the plan, which deletes the thing again.
-    fn has_gone_at_last(&self, node: &PlanNode, observed: Option<&Observed>) -> bool {
-        matches!(observed.map(|observed| &observed.observation), Some(Observation::Absent))
-            && node.action == Action::Delete
-            && self.request.plan.resolutions.iter().any(|resolution| resolution.outcome.key == node.key)
     }
 
     /// Whether the host of a node is made by this plan, or made anew: there is nothing in it to look at before, and a host that is
@@ -544,6 +535,10 @@ const fn kind(mode: &Mode) -> OperationKind {
         Mode::Undo { .. } => OperationKind::Undo,
         Mode::Recover => OperationKind::Recover,
     }
+}
+
+fn is_absent(observed: Option<&Observed>) -> bool {
+    matches!(observed.map(|observed| &observed.observation), Some(Observation::Absent))
 }
 
 /// Whether a node cannot be looked at yet only because the killed operation had begun to make its host: the host's

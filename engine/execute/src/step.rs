@@ -542,11 +542,7 @@ impl StepRunner {
             provider.observe(&context, &[target(&item)]).await.map_err(|error| self.call_failure(index, error))?;
         // The very thing that is made anew may be otherwise than recorded: stopped, because somebody took its port.
         let is_replaced = matches!(node.action, Action::Replace { .. });
-        let is_ours = |mark: &Mark| {
-            mark.lineage == self.plan.header.lineage
-                && mark.address == node.key.address
-                && mark.generation == record.generation
-        };
+        let is_ours = |mark: &Mark| mark.is_of(&self.plan.header.lineage, &node.key.address, record.generation);
         let same = match reply.observations.first() {
             Some(Observation::Present(seen)) => {
                 let is_it = seen.id == record.id && seen.mark.as_ref().is_some_and(is_ours);

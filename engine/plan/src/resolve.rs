@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ksail_model::{KindSchema, Observation, RecordKey, Schemas, Seen, Value};
+use ksail_model::{KindSchema, Mark, Observation, RecordKey, Schemas, Seen, Value};
 use ksail_records::{Call, OpenIntent, Outcome, OutcomeKind, Snapshot};
 
 use crate::diff::diff;
@@ -48,11 +48,9 @@ fn resolve(
     match (open.intent.call, &observed.observation) {
         (_, Observation::Unknown(_)) => None,
         (Call::Create, Observation::Present(seen)) => {
-            let ours = seen.mark.as_ref().is_some_and(|mark| {
-                mark.lineage == lineage
-                    && mark.address == open.intent.key.address
-                    && mark.generation == open.intent.generation
-            });
+            let intent = &open.intent;
+            let is_ours = |mark: &Mark| mark.is_of(lineage, &intent.key.address, intent.generation);
+            let ours = seen.mark.as_ref().is_some_and(is_ours);
             if ours { applied(seen, observed) } else { Some(not_done("its create had not been made")) }
         }
         (Call::Create, Observation::Absent) => over.then(|| not_done("its create had not been made")),

@@ -70,10 +70,7 @@ pub(crate) async fn create(
     if let Some(written) = read(call, machine, &what, &place(name)).await? {
         written.may_complete(&what, &request.mark)?;
     }
-    let written = Written::new(&request.mark, spec, None);
-    apply(call, machine, &what, spec).await?;
-    write(call, machine, &what, &place(name), &written).await?;
-    Ok(seen(name, written))
+    put(call, machine, &request.target, Written::new(&request.mark, spec, None)).await
 }
 
 pub(crate) async fn update(
@@ -82,9 +79,13 @@ pub(crate) async fn update(
     request: &UpdateRequest,
     spec: &Value,
 ) -> Result<Seen, CallError> {
-    let (what, name) = (what_of(&request.target), &request.target.identity.name);
-    let written = Written::new(&request.mark, spec, None);
-    apply(call, machine, &what, spec).await?;
+    put(call, machine, &request.target, Written::new(&request.mark, spec, None)).await
+}
+
+/// Applies the manifest, and writes down what was applied.
+async fn put(call: &Call, machine: &str, target: &Target, written: Written) -> Result<Seen, CallError> {
+    let (what, name) = (what_of(target), &target.identity.name);
+    apply(call, machine, &what, &written.spec).await?;
     write(call, machine, &what, &place(name), &written).await?;
     Ok(seen(name, written))
 }
