@@ -18,21 +18,8 @@ kubectl="$folder/programs/kubectl-$kubectl_version"
 helm="$folder/programs/helm-$helm_version"
 informers="$folder/programs/informers-$(cat "$informers_source"/go.mod "$informers_source"/go.sum "$informers_source"/main.go | sha256sum | cut -c 1-16)"
 
-say() { printf 'testbed: %s\n' "$*" >&2; }
-fail() {
-  say "$*"
-  exit 1
-}
-
-retry() {
-  local try
-  for ((try = 1; try <= tries; try++)); do
-    if "$@"; then return 0; fi
-    say "try $try of $tries failed: $*"
-    sleep $((try * 3))
-  done
-  return 1
-}
+# shellcheck source=testbed/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # Builds a package of the module in the working folder as a program.
 go_build() {

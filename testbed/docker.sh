@@ -20,11 +20,8 @@ readonly apt_tries=4 start_seconds=60 stop_seconds=40
 # What the product's declarations name. The binary inside is that of Debian's package, whose version is the other tag.
 readonly registry_reference="docker.io/library/registry:2.8.3"
 
-say() { printf 'testbed: %s\n' "$*" >&2; }
-fail() {
-  say "$*"
-  exit 1
-}
+# shellcheck source=testbed/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 apt_install() {
   local try

@@ -23,21 +23,8 @@ readonly tries=3 start_seconds=120 stop_seconds=20
 # What is started here, and what testbed/node-image.sh needs beside.
 readonly of_the_world=(kube-apiserver kube-controller-manager kubectl) of_nodes=(kube-scheduler kubelet kubeadm kube-proxy)
 
-say() { printf 'testbed: %s\n' "$*" >&2; }
-fail() {
-  say "$*"
-  exit 1
-}
-
-retry() {
-  local try
-  for ((try = 1; try <= tries; try++)); do
-    if "$@"; then return 0; fi
-    say "try $try of $tries failed: $*"
-    sleep $((try * 3))
-  done
-  return 1
-}
+# shellcheck source=testbed/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # Three free ports at once, so that they differ.
 free_ports() {

@@ -25,21 +25,8 @@ readonly reference="kindest/node:v$kubernetes_version"
 readonly tries=3 start_seconds=30
 readonly packages="systemd,systemd-sysv,dbus,iptables,nftables,conntrack,socat,ethtool,kmod,iproute2,ebtables,mount,util-linux,procps,jq,runc,containernetworking-plugins,ca-certificates,iputils-ping"
 
-say() { printf 'testbed: %s\n' "$*" >&2; }
-fail() {
-  say "$*"
-  exit 1
-}
-
-retry() {
-  local try
-  for ((try = 1; try <= tries; try++)); do
-    if "$@"; then return 0; fi
-    say "try $try of $tries failed: $*"
-    sleep $((try * 3))
-  done
-  return 1
-}
+# shellcheck source=testbed/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # What the image is made from, so that another content is another image.
 digest() {

@@ -19,21 +19,8 @@ readonly moto_version="5.2.0"
 # Who runs PostgreSQL: it refuses to be root.
 readonly postgres_user="postgres"
 
-say() { printf 'testbed: %s\n' "$*" >&2; }
-fail() {
-  say "$*"
-  exit 1
-}
-
-retry() {
-  local try
-  for ((try = 1; try <= tries; try++)); do
-    if "$@"; then return 0; fi
-    say "try $try of $tries failed: $*"
-    sleep $((try * 3))
-  done
-  return 1
-}
+# shellcheck source=testbed/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 free_port() {
   "$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'

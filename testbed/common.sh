@@ -1,0 +1,21 @@
+# What the scripts of the test bed share; sourced by them. How often `retry` tries is the sourcing script's `tries`.
+# shellcheck shell=bash
+
+say() { printf 'testbed: %s\n' "$*" >&2; }
+
+fail() {
+  say "$*"
+  exit 1
+}
+
+# Runs a command until it succeeds, with longer and longer pauses.
+retry() {
+  local try
+  # shellcheck disable=SC2154 # It is the sourcing script's.
+  for ((try = 1; try <= tries; try++)); do
+    if "$@"; then return 0; fi
+    say "try $try of $tries failed: $*"
+    sleep $((try * 3))
+  done
+  return 1
+}
