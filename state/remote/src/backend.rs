@@ -9,6 +9,7 @@ use ksail_records::{Backend, HeldLock, LockOwner, SealedOperation, StateError, S
 
 use crate::cache::Cache;
 use crate::keys::VAULT;
+use crate::lease::LastLease;
 use crate::remote::{Remote, RemoteOptions, SHORTEST_LEASE};
 use crate::rescue::Fit;
 use crate::retry::Retrying;
@@ -27,7 +28,7 @@ impl RemoteBackend {
         let cache = Cache::new(options.cache.then(|| options.folder.join("cache")), store.place());
         let options = RemoteOptions { lease: options.lease.max(SHORTEST_LEASE), ..options };
         let store = Retrying::new(store, options.retries.clone());
-        Self { remote: Arc::new(Remote { store, options, cache }) }
+        Self { remote: Arc::new(Remote::new(store, options, cache)) }
     }
 }
 
@@ -39,6 +40,8 @@ impl Backend for RemoteBackend {
 
     async fn read(&self) -> Result<Stored, StateError> {
         let Some(mut log) = log::read(&self.remote, None).await? else {
+            // Where there is no state, there is hardly a lease.
+            self.remote.last_lease().get_or_insert(LastLease::None);
             return Ok(Stored { state: None, warnings: Vec::new() });
         };
         let (waiting, mut warnings) = rescue::waiting(&self.remote.rescue_folder(), &self.remote.place())?;

@@ -33,6 +33,15 @@ const LONGEST: Duration = Duration::from_secs(3600);
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// The longest pause between two looks.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The lease as this process saw it last, where nobody held it.
+#[derive(Debug, Clone)]
+pub(crate) enum LastLease {
+    /// There was none.
+    None,
+    /// It was free: its bytes and their version.
+    Free(Bytes, Version),
+}
+
 /// How often a lease is given back when a heartbeat comes in between.
 const RELEASE_TRIES: u32 = 3;
 
@@ -278,9 +287,16 @@ pub(crate) async fn take(remote: &Arc<Remote>, owner: &LockOwner, wait: Duration
         version: Mutex::default(),
         lost: watch::Sender::new(None),
     };
+    let mut guess = remote.last_lease().take();
     loop {
-        let asked = uptime();
-        let (taken, after_clean, listed) = match remote.get(LEASE).await? {
+        let mut asked = uptime();
+        // What a plan saw a moment ago saves a look. Where that is over, the write fails, and the next round looks.
+        let found = match guess.take() {
+            Some(LastLease::None) => None,
+            Some(LastLease::Free(bytes, version)) => Some((bytes, version)),
+            None => remote.get(LEASE).await?,
+        };
+        let (taken, after_clean, listed) = match found {
             None => {
                 let record = bytes(&shared.record());
                 let (taken, listed) = tokio::join!(remote.put_if_absent(LEASE, &record), remote.list(LOG, None));
@@ -288,7 +304,7 @@ pub(crate) async fn take(remote: &Arc<Remote>, owner: &LockOwner, wait: Duration
             }
             Some((found, version)) => {
                 let found = parse(remote, &found)?;
-                let asked = uptime();
+                asked = uptime();
                 let clean = found.holder.is_none() && found.clean;
                 let free = match &found.holder {
                     None => true,
@@ -333,8 +349,15 @@ pub(crate) async fn take(remote: &Arc<Remote>, owner: &LockOwner, wait: Duration
 
 /// The lease as it is held. A holder that is provably dead holds nothing.
 pub(crate) async fn held(remote: &Remote) -> Result<Option<HeldLock>, StateError> {
-    let Some((found, _)) = remote.get(LEASE).await? else { return Ok(None) };
-    Ok(parse(remote, &found)?.holder.filter(|holder| !holder.is_dead()).map(|holder| HeldLock {
+    let Some((found, version)) = remote.get(LEASE).await? else {
+        remote.saw_lease(LastLease::None);
+        return Ok(None);
+    };
+    let record = parse(remote, &found)?;
+    if record.holder.is_none() {
+        remote.saw_lease(LastLease::Free(found, version));
+    }
+    Ok(record.holder.filter(|holder| !holder.is_dead()).map(|holder| HeldLock {
         lease: Some(LeaseSeen { ttl_ms: holder.ttl_ms, renewed_ms: holder.renewed_ms }),
         owner: holder.owner,
     }))

@@ -1,6 +1,7 @@
 //! A store with what belongs to it on this machine: retries, cache, clock, and errors as those of a state.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use ksail_records::StateError;
 
 use crate::cache::Cache;
 use crate::clock::{WallClock, system_clock};
+use crate::lease::LastLease;
 use crate::retention::Retention;
 use crate::retry::{Retries, Retrying};
 use crate::store::{Listed, StoreError, StoreErrorKind, Version};
@@ -53,6 +55,8 @@ pub(crate) struct Remote {
     pub(crate) store: Retrying,
     pub(crate) options: RemoteOptions,
     pub(crate) cache: Cache,
+    /// Taken by the next try to take the lease.
+    last_lease: Mutex<Option<LastLease>>,
 }
 
 fn state_error(doing: &'static str, place: String, error: StoreError) -> StateError {
@@ -67,6 +71,18 @@ fn state_error(doing: &'static str, place: String, error: StoreError) -> StateEr
 }
 
 impl Remote {
+    pub(crate) fn new(store: Retrying, options: RemoteOptions, cache: Cache) -> Self {
+        Self { store, options, cache, last_lease: Mutex::default() }
+    }
+
+    pub(crate) fn saw_lease(&self, seen: LastLease) {
+        *self.last_lease() = Some(seen);
+    }
+
+    pub(crate) fn last_lease(&self) -> MutexGuard<'_, Option<LastLease>> {
+        self.last_lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn place(&self) -> String {
         self.store.place()
     }

@@ -105,12 +105,24 @@ impl World {
         self.project.write("kind.yaml", &format!("{head}{nodes}kubeadmConfigPatches{tail}"));
     }
 
-    /// A node that was down is ready once its kubelet has said so, and a plan that comes before waits for it.
-    fn comes_to_rest(&self, workers: usize) {
+    /// A node that was down since then is ready once its kubelet has said so, and a plan that comes before waits for it. What ran
+    /// on it counts as it did before until the kubelet has started it again, so that is waited for first.
+    fn comes_to_rest(&self, workers: usize, node: &str, since: &str) {
+        let path = r#"jsonpath={range .items[*]}{range .status.containerStatuses[*]}{.ready} {.state.running.startedAt}{"\n"}{end}{end}"#;
+        let field = format!("spec.nodeName={node}");
         wait_until("rest", || {
-            let plan = self.project.command(&["plan", "--detailed-exitcode"]).output().expect("a plan");
-            plan.status.code() == Some(0) && self.ready_nodes() == self.nodes(workers)
+            let said = self.kubectl(&["get", "pods", "-A", "--field-selector", &field, "-o", path]);
+            let runs_again = said.lines().all(|line| line.strip_prefix("true ").is_some_and(|started| started >= since));
+            let plan = || self.project.command(&["plan", "--detailed-exitcode"]).output().expect("a plan");
+            runs_again && self.ready_nodes() == self.nodes(workers) && plan().status.code() == Some(0)
         });
+    }
+
+    /// The time as Kubernetes writes it.
+    fn now(&self) -> String {
+        let (code, said) = self.engine.exec(&self.control_plane(), &["date", "-u", "+%Y-%m-%dT%H:%M:%SZ"]);
+        assert_eq!(code, 0, "{said}");
+        said.trim().to_owned()
     }
 
     /// Nothing is left of it by the engine's own listing.
@@ -165,19 +177,20 @@ fn a_cluster_is_made_grows_shrinks_is_repaired_and_is_destroyed_to_nothing() {
 
     // Containers removed by hand: the nodes come back as what they were.
     for node in [format!("{}-worker2", world.cluster), world.control_plane()] {
-        let before = world.uid(&node);
+        let (before, since) = (world.uid(&node), world.now());
         world.engine.remove_container(&node);
         world.project.run(&["plan", "--detailed-exitcode"]).code(2).says("0 to add, 1 to change, 0 to destroy");
         world.project.apply();
-        world.comes_to_rest(2);
+        world.comes_to_rest(2, &node, &since);
         world.project.is_settled();
         assert_eq!(world.uid(&node), before);
     }
     // One that was stopped is started.
-    world.engine.stop_container(&format!("{}-worker", world.cluster));
+    let (node, since) = (format!("{}-worker", world.cluster), world.now());
+    world.engine.stop_container(&node);
     world.project.run(&["plan", "--detailed-exitcode"]).code(2);
     world.project.apply();
-    world.comes_to_rest(2);
+    world.comes_to_rest(2, &node, &since);
     world.project.is_settled();
 
     world.project.run(&["destroy", "--auto-approve"]).code(0);

@@ -147,3 +147,30 @@ async fn history_keeps_as_much_as_is_asked_for() {
     writer.release().await.unwrap();
     assert_eq!(machine.open(&store).history(100).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_lease_that_was_seen_free_is_taken_without_another_look_and_never_from_another_one() {
+    let (store, machine) = (Memory::new(), Machine::new());
+    let (backend, other) = (machine.open(&store), machine.open(&store));
+    // Where there is no state, none is looked for.
+    backend.read().await.unwrap();
+    let before = store.requests();
+    let writer = lock(&backend, "first").await;
+    assert_eq!(store.requests() - before, 2, "the lease and the list");
+    writer.release().await.unwrap();
+    for seen in [true, false] {
+        if seen {
+            assert!(backend.lock_owner().await.unwrap().is_none());
+        }
+        let before = store.requests();
+        let writer = lock(&backend, "again").await;
+        assert_eq!(store.requests() - before, if seen { 2 } else { 3 });
+        writer.release().await.unwrap();
+    }
+    // What was seen is over.
+    assert!(backend.lock_owner().await.unwrap().is_none());
+    let held = lock(&other, "other").await;
+    assert!(backend.lock(&samples::owner("late"), Duration::ZERO).await.is_err());
+    held.release().await.unwrap();
+    lock(&backend, "at last").await.release().await.unwrap();
+}
