@@ -278,3 +278,39 @@ proptest! {
         prop_assert!(holds(&merged, &target, false), "{merged} lacks what was there");
     }
 }
+
+/// The times of the entries, as text.
+fn times(live: &Live) -> Vec<(String, Option<String>)> {
+    let mut object = json!({"metadata": {}});
+    live.1.write(&mut object);
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    entries.iter().map(|entry| (text(&entry["manager"]).unwrap_or_default(), text(&entry["time"]))).collect()
+}
+
+#[test]
+fn a_time_is_that_of_the_last_change_of_the_object() {
+    let (types, of) = &*SCHEMA;
+    let writer = |manager, time| Writer { manager, api_version: "v1", subresource: "", time, has_status: false };
+    let apply = |live: &Live, manager, time, config: Value| {
+        let mut managers = live.1.clone();
+        let object = managers.apply(types, *of, &live.0, &config, &writer(manager, time), true).unwrap();
+        Live(object, managers)
+    };
+    let time = |text: &str| Some(text.to_owned());
+    let live = apply(&Live::new(), "one", "1", json!({"spec": {"a": "p"}}));
+    let live = apply(&live, "one", "2", json!({"spec": {"a": "p"}}));
+    assert_eq!(times(&live), [("one".to_owned(), time("1"))], "nothing changed");
+    let live = apply(&live, "one", "3", json!({"spec": {"a": "q"}}));
+    assert_eq!(times(&live), [("one".to_owned(), time("3"))], "the same field changed");
+    let mut live = apply(&live, "two", "4", json!({"spec": {"a": "q"}}));
+    assert_eq!(
+        times(&live),
+        [("two".to_owned(), None), ("one".to_owned(), time("3"))],
+        "the second one changed nothing"
+    );
+    let before = std::mem::replace(&mut live.0, json!({"spec": {"a": "r"}}));
+    live.1.update(types, *of, &before, &live.0, &writer("three", "5"));
+    live.1.update(types, *of, &live.0, &json!({"spec": {"a": "s"}}), &writer("three", "6"));
+    assert_eq!(times(&live), [("three".to_owned(), time("6"))], "an update changed the same field");
+}

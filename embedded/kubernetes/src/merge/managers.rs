@@ -26,6 +26,7 @@ struct Manager {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Managed {
     set: Set,
+    /// When it last changed something of what it manages; empty if it never did.
     time: String,
 }
 
@@ -81,8 +82,11 @@ impl Managers {
             .map(|(manager, managed)| {
                 let mut entry = json!({
                     "manager": &*manager.name, "operation": &*manager.operation, "apiVersion": &*manager.api_version,
-                    "time": managed.time, "fieldsType": "FieldsV1", "fieldsV1": managed.set.json(),
+                    "fieldsType": "FieldsV1", "fieldsV1": managed.set.json(),
                 });
+                if !managed.time.is_empty() {
+                    entry["time"] = managed.time.as_str().into();
+                }
                 if !manager.subresource.is_empty() {
                     entry["subresource"] = (&*manager.subresource).into();
                 }
@@ -99,6 +103,15 @@ impl Managers {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Takes the times of what was, if nothing else changed.
+    pub(crate) fn keep_times(&mut self, before: Self) {
+        let same = self.0.len() == before.0.len()
+            && self.0.iter().all(|(manager, managed)| before.0.get(manager).is_some_and(|old| old.set == managed.set));
+        if same {
+            *self = before;
+        }
     }
 
     /// Takes what the other managers have of what changed away, or answers what they have of it.
@@ -142,22 +155,21 @@ impl Managers {
         let old = self.0.get(&workflow).cloned();
         let mut set = old.as_ref().map(|managed| managed.set.clone()).unwrap_or_default();
         set = set.difference(&comparison.removed);
-        set.union(&comparison.modified);
-        set.union(&comparison.added);
+        let mut taken = comparison.modified;
+        taken.union(&comparison.added);
+        set.union(&taken);
         let set = writer.tracked(&set);
-        self.place(workflow, set, old, writer);
+        self.place(workflow, set, old, writer, !taken.is_empty());
         self.cap(writer);
     }
 
-    fn place(&mut self, workflow: Manager, set: Set, old: Option<Managed>, writer: &Writer<'_>) {
+    /// Puts what a manager has. Its time is that of its last change of the object, not of its set.
+    fn place(&mut self, workflow: Manager, set: Set, old: Option<Managed>, writer: &Writer<'_>, changed: bool) {
         if set.is_empty() {
             self.0.remove(&workflow);
             return;
         }
-        let time = match old {
-            Some(old) if old.set == set => old.time,
-            _ => writer.time.to_owned(),
-        };
+        let time = if changed { writer.time.to_owned() } else { old.map(|old| old.time).unwrap_or_default() };
         self.0.insert(workflow, Managed { set, time });
     }
 
@@ -212,7 +224,8 @@ impl Managers {
         };
         let comparison = typed::compare(types, of, Some(live), Some(&merged));
         self.yield_to(&workflow, &comparison, force).map_err(|conflicts| conflict(&conflicts))?;
-        self.place(workflow, set, old, writer);
+        let changed = [&comparison.removed, &comparison.modified, &comparison.added].iter().any(|set| !set.is_empty());
+        self.place(workflow, set, old, writer, changed);
         Ok(merged)
     }
 
@@ -240,7 +253,7 @@ impl Managers {
         let named = Writer { manager: "before-first-apply", ..writer.clone() };
         let set = named.tracked(&typed::to_set(types, of, live));
         let workflow = named.workflow("Update");
-        self.place(workflow, set, None, &named);
+        self.place(workflow, set, None, &named, true);
     }
 
     /// The entries that a client sent with an object, if it sent any.

@@ -292,10 +292,9 @@ pub(crate) fn remove(types: &Types, of: TypeId, value: &Value, set: &Set) -> Opt
                 match set.below.get(&Step::Field(key.as_str().into())) {
                     Some(below) if below.own => {}
                     Some(below) => {
-                        // What has nothing left is nothing, which the types of Go leave out.
-                        if let Some(left) = remove(types, types.field(of, key), item, below) {
-                            kept.insert(key.clone(), left);
-                        }
+                        // What has nothing left is null, not gone: so an empty map that is applied still is a member.
+                        let left = remove(types, types.field(of, key), item, below);
+                        kept.insert(key.clone(), left.unwrap_or(Value::Null));
                     }
                     None => {
                         kept.insert(key.clone(), item.clone());
@@ -342,6 +341,11 @@ fn check_at(types: &Types, of: TypeId, value: &Value, path: &mut String, errors:
                 let step = item_step(types, *items, merge, item);
                 if step.is_none() && *merge != ListMerge::Atomic {
                     let ListMerge::Map(keys) = merge else { continue };
+                    if item.is_null() {
+                        let what = "associative list with keys may not have a null element";
+                        errors.push(format!("{path}: element {index}: {what}"));
+                        continue;
+                    }
                     let missing: Vec<String> =
                         keys.iter().filter(|key| item.get(&***key).is_none()).map(|key| format!("{key:?}")).collect();
                     errors.push(format!(

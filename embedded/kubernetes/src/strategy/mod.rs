@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::api::Api;
 use crate::registry::Kind;
 use crate::status::{Cause, Status};
+use crate::types::{decode, defaults};
 use crate::write::Place;
 
 /// Built-in kinds whose objects count the generations of their spec.
@@ -102,8 +103,8 @@ impl Api {
         reset_status(kind, object);
         if kind.is_builtin() {
             // The status is again what every object of the kind begins with.
-            crate::types::decode::decode(&kind.types, kind.of(), object, false);
-            crate::types::defaults::builtin(&kind.types, kind.of(), object);
+            decode::decode(&kind.types, kind.of(), object, decode::Decoded::Builtin);
+            defaults::builtin(&kind.types, kind.of(), object);
         }
         match &*kind.store {
             "/namespaces" => {

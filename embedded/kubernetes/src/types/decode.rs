@@ -15,9 +15,21 @@ pub(crate) struct Found {
     pub(crate) wrong: Option<String>,
 }
 
-/// Decodes an object of a built-in kind or of a custom one.
-pub(crate) fn decode(types: &Types, of: TypeId, value: &mut Value, custom: bool) -> Found {
-    let mut walk = Walk { types, found: Found::default(), custom };
+/// What is decoded, which some rules differ by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decoded {
+    /// An object of a built-in kind.
+    Builtin,
+    /// A custom object that a client sent.
+    Custom,
+    /// A custom object that an apply made: nulls that it may not have are kept, so that they are refused as a real server does.
+    CustomApplied,
+}
+
+/// Decodes an object.
+pub(crate) fn decode(types: &Types, of: TypeId, value: &mut Value, decoded: Decoded) -> Found {
+    let custom = decoded != Decoded::Builtin;
+    let mut walk = Walk { types, found: Found::default(), custom, keeps_nulls: decoded == Decoded::CustomApplied };
     walk.value(of, value, &mut String::new(), "");
     walk.found
 }
@@ -26,6 +38,7 @@ struct Walk<'a> {
     types: &'a Types,
     found: Found,
     custom: bool,
+    keeps_nulls: bool,
 }
 
 fn without_indices(path: &str) -> String {
@@ -207,7 +220,9 @@ impl Walk<'_> {
         for (key, item) in map.iter_mut() {
             let Some(field) = object.fields.get(key.as_str()) else { continue };
             if item.is_null() {
-                let keeps = self.custom && self.types.node(field.of).nullable;
+                // Metadata is read into a type of its own, as that of built-in kinds.
+                let in_metadata = path == "metadata" || path.starts_with("metadata.");
+                let keeps = self.keeps_nulls && !in_metadata || self.custom && self.types.node(field.of).nullable;
                 if !keeps {
                     gone.push(key.clone());
                 }

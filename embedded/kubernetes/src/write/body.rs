@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::registry::Kind;
 use crate::status::Status;
-use crate::types::decode;
+use crate::types::decode::{self, Decoded};
 
 /// The longest body that is read, in bytes.
 pub(crate) const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -76,10 +76,20 @@ pub(crate) fn check_kind(kind: &Kind, object: &mut Value) -> Result<(), Status> 
     Ok(())
 }
 
-/// Decodes an object by its type. Answers warnings.
-pub(crate) fn prepare(kind: &Kind, object: &mut Value, validation: Validation) -> Result<Vec<String>, Status> {
+/// Decodes an object by its type, one that a client sent or that an apply made. Answers warnings.
+pub(crate) fn prepare(
+    kind: &Kind,
+    object: &mut Value,
+    validation: Validation,
+    applied: bool,
+) -> Result<Vec<String>, Status> {
     check_kind(kind, object)?;
-    let found = decode::decode(&kind.types, kind.of(), object, !kind.is_builtin());
+    let decoded = match (kind.is_builtin(), applied) {
+        (true, _) => Decoded::Builtin,
+        (false, false) => Decoded::Custom,
+        (false, true) => Decoded::CustomApplied,
+    };
+    let found = decode::decode(&kind.types, kind.of(), object, decoded);
     if let Some(wrong) = found.wrong {
         return Err(Status::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: {wrong}",

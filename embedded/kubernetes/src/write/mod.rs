@@ -157,7 +157,7 @@ impl Api {
             return Err(Status::conflict(kind.group(), kind.plural(), &place.name, &detail));
         }
         let sent = Managers::sent(&object);
-        let mut warnings = body::prepare(kind, &mut object, options.validation)?;
+        let mut warnings = body::prepare(kind, &mut object, options.validation, applied.is_some())?;
         if kind.resource.namespaced {
             self.check_namespace(kind.group(), kind.plural(), &place.name, &place.namespace)?;
         }
@@ -267,8 +267,8 @@ impl Api {
             let cause = Cause::invalid("metadata.uid", &object["metadata"]["uid"], "field is immutable");
             return Err(Status::invalid(kind.group(), kind.kind(), &place.name, &[cause]));
         }
-        let mut warnings =
-            body::prepare(kind, &mut object, if applied { Validation::Ignore } else { options.validation })?;
+        let validation = if applied { Validation::Ignore } else { options.validation };
+        let mut warnings = body::prepare(kind, &mut object, validation, applied)?;
         set_defaults(kind, &mut object);
         if !applied {
             managers.update(&kind.types, kind.of(), &before, &object, &writer);
@@ -283,6 +283,9 @@ impl Api {
         }
         self.validate(place, &object, Some(&before))?;
         self.allocate(place, Some(&before), &mut object)?;
+        if object == before {
+            managers.keep_times(Managers::of(live));
+        }
         managers.write(&mut object);
         metadata(&mut object).insert("resourceVersion".to_owned(), version.to_string().into());
         if object == *live {
@@ -499,7 +502,7 @@ fn writer<'a>(place: &'a Place, options: &'a Options, time: &'a str) -> Writer<'
 fn empty(kind: &Kind, object: &Value) -> Value {
     let mut empty = json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": {}});
     if kind.is_builtin() {
-        decode::decode(&kind.types, kind.of(), &mut empty, false);
+        decode::decode(&kind.types, kind.of(), &mut empty, decode::Decoded::Builtin);
     }
     empty
 }
