@@ -89,7 +89,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
         },
         KindSchema {
             may_coexist: Err(FIXED_PORT),
-            follows: Some(crate::registry::follows),
+            follows: Some(crate::registry::follows_of_registry),
             ..kind("registry", registry_fields())
         },
         KindSchema {

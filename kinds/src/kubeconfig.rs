@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Spec;
 
+/// What a source that lies in a machine begins with.
+const IN_MACHINE: &str = "machine://";
+
 /// The cluster, user and context of a cluster in a file that kubectl reads. The identity's name is that of the context, and of the
 /// two others. Attributes: `id` (that name), `former_context` (the one that was the current one before, if there was one, and is given back).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +23,8 @@ pub struct KubeconfigSpec {
     pub user: String,
     /// Where the API is.
     pub server: String,
-    /// The kubeconfig that the cluster itself gave: credentials are read there at the moment of a call.
+    /// The kubeconfig that the cluster itself gave: a file's path, or `machine://NAME` for the one that lies in a machine. Credentials are
+    /// read there at the moment of a call.
     pub source: String,
     /// Whether the credentials are those that the source holds now: `current` or `outdated`.
     pub credentials: String,
@@ -39,6 +43,16 @@ impl KubeconfigSpec {
             let reference = Reference { address: cluster.clone(), path: Path::key(attribute) };
             spec.set(&Path::key(field), Value::Ref(reference));
         }
+    }
+
+    /// The source that lies in a machine.
+    pub fn source_in(machine: &str) -> String {
+        format!("{IN_MACHINE}{machine}")
+    }
+
+    /// The name of the machine that a source lies in, if it is no file.
+    pub fn machine_of(source: &str) -> Option<&str> {
+        source.strip_prefix(IN_MACHINE)
     }
 
     /// What is said of credentials that are those of the cluster, or are not.

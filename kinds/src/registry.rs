@@ -7,7 +7,7 @@ use crate::Spec;
 
 /// A registry in a container: push and pull. The identity's name is the container's name. Attributes: `id`, `endpoint`
 /// (`localhost:5050`, as clients on the engine's machine use it), `network_endpoint` (`dev-local-registry:5000`, as containers of the
-/// network use it).
+/// network use it), `hosting` (what a cluster on that network tells tools of it, as KEP-1755 has it).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegistrySpec {
@@ -33,6 +33,16 @@ impl RegistrySpec {
     /// The port that registries and mirrors listen on in their container.
     pub const PORT: u16 = 5000;
 
+    /// The attribute that a cluster tells tools.
+    pub const HOSTING: &'static str = "hosting";
+
+    /// What a cluster on its network tells tools of a registry: where it answers on the engine's machine, and where in the network.
+    pub fn hosting(endpoint: &str, network_endpoint: &str) -> String {
+        format!(
+            "host: \"{endpoint}\"\nhostFromContainerRuntime: \"{network_endpoint}\"\nhostFromClusterNetwork: \"{network_endpoint}\"\n"
+        )
+    }
+
     /// Where clients on the engine's machine find a registry or mirror that listens on this address and port there.
     pub fn endpoint(address: &str, port: u16) -> String {
         let host = match address {
@@ -46,6 +56,16 @@ impl RegistrySpec {
     pub fn network_endpoint(name: &str) -> String {
         format!("{name}:{}", Self::PORT)
     }
+}
+
+/// The attributes that follow from the spec of a registry.
+pub(crate) fn follows_of_registry(name: &str, spec: &Value) -> Vec<(&'static str, Value)> {
+    let mut all = follows(name, spec);
+    let text = |key: &str| all.iter().find(|(name, _)| *name == key).and_then(|(_, value)| value.as_str());
+    let hosting =
+        text("endpoint").zip(text("network_endpoint")).map(|(outside, inside)| RegistrySpec::hosting(outside, inside));
+    all.extend(hosting.map(|hosting| (RegistrySpec::HOSTING, Value::from(hosting))));
+    all
 }
 
 /// The attributes that follow from the spec of a registry or mirror.
@@ -72,6 +92,11 @@ mod tests {
         let inside = ("network_endpoint", Value::from("dev-local-registry:5000"));
         let outside = ("endpoint", Value::from("localhost:5050"));
         assert_eq!(follows("dev-local-registry", &spec(5050)), [inside.clone(), outside]);
-        assert_eq!(follows("dev-local-registry", &spec(0)), [inside]);
+        assert_eq!(follows("dev-local-registry", &spec(0)), std::slice::from_ref(&inside));
+        assert_eq!(follows_of_registry("dev-local-registry", &spec(0)), [inside]);
+        let told = follows_of_registry("dev-local-registry", &spec(5050));
+        let hosting = "host: \"localhost:5050\"\nhostFromContainerRuntime: \"dev-local-registry:5000\"\n\
+                       hostFromClusterNetwork: \"dev-local-registry:5000\"\n";
+        assert_eq!(told.last(), Some(&("hosting", Value::from(hosting))));
     }
 }

@@ -9,7 +9,7 @@ use ksail_model::{Path, ProviderConfig};
 use ksail_provider::{CallContext, CallError, Connector, HostSession, Provider};
 use ksail_provider_docker::{DockerProvider, Endpoint};
 use ksail_provider_embedded::{ClusterProvider, EmbeddedProvider};
-use ksail_provider_kubeconfig::{KubeconfigProvider, Places};
+use ksail_provider_kubeconfig::{KubeconfigProvider, MachineFiles, Places};
 use ksail_provider_kubernetes::{Connection, KubeconfigSource, KubernetesProvider};
 
 use crate::logged::Logged;
@@ -27,29 +27,13 @@ impl Connectors {
         Self { settings, state_folder }
     }
 
-    fn docker(&self, config: &ProviderConfig, host: Option<&HostSession>) -> Result<DockerProvider, CallError> {
-        let machine = host.filter(|host| host.address.kind() == MachineSpec::KIND);
-        let endpoint = match host.filter(|_| machine.is_none()) {
-            Some(host) => Endpoint::socket(told(host, "socket")?),
-            None => {
-                Endpoint::resolve(&config.settings, &|name| (self.settings.env)(name), self.settings.home().as_deref())
-                    .map_err(|error| CallError::refused(error.to_string()))?
-            }
-        };
-        let provider = DockerProvider::new(endpoint).project(self.settings.project.clone());
-        Ok(match machine {
-            Some(machine) => provider.in_machine(told(machine, "name")?),
-            None => provider,
-        })
-    }
-
     /// The cluster of a host: its kubeconfig is a file, or lies in a machine.
     fn cluster(&self, host: &HostSession) -> Result<KubernetesProvider, CallError> {
         let Ok(machine) = told(host, "machine") else {
             let kubeconfig = vec![told(host, "kubeconfig")?.into()];
             return Ok(KubernetesProvider::new(Connection { kubeconfig, context: None }));
         };
-        let engine = self.docker(&ProviderConfig::default(), None)?.in_machine(machine.clone());
+        let engine = docker(&self.settings, &ProviderConfig::default(), None)?.in_machine(machine.clone());
         let source = MachineAccess { engine, machine, endpoint: told(host, "endpoint")? };
         Ok(KubernetesProvider::told(Arc::new(source)))
     }
@@ -73,6 +57,25 @@ impl Connectors {
     }
 }
 
+/// The engine that settings and environment name, or the one that a host serves; or what lives in a machine of it.
+fn docker(
+    settings: &Settings,
+    config: &ProviderConfig,
+    host: Option<&HostSession>,
+) -> Result<DockerProvider, CallError> {
+    let machine = host.filter(|host| host.address.kind() == MachineSpec::KIND);
+    let endpoint = match host.filter(|_| machine.is_none()) {
+        Some(host) => Endpoint::socket(told(host, "socket")?),
+        None => Endpoint::resolve(&config.settings, &|name| (settings.env)(name), settings.home().as_deref())
+            .map_err(|error| CallError::refused(error.to_string()))?,
+    };
+    let provider = DockerProvider::new(endpoint).project(settings.project.clone());
+    Ok(match machine {
+        Some(machine) => provider.in_machine(told(machine, "name")?),
+        None => provider,
+    })
+}
+
 /// The access to a cluster, read from one of its machines.
 struct MachineAccess {
     engine: DockerProvider,
@@ -87,7 +90,20 @@ impl KubeconfigSource for MachineAccess {
     }
 
     async fn kubeconfig(&self, context: &CallContext) -> Result<Arc<str>, CallError> {
-        self.engine.kubeconfig(context, &self.endpoint).await
+        self.engine.kubeconfig(context, Some(&self.endpoint)).await
+    }
+}
+
+/// What lies in machines of the engine that clusters on Docker are made on.
+struct EngineFiles {
+    settings: Settings,
+}
+
+#[async_trait]
+impl MachineFiles for EngineFiles {
+    async fn kubeconfig(&self, context: &CallContext, machine: &str) -> Result<Arc<str>, CallError> {
+        let engine = docker(&self.settings, &ProviderConfig::default(), None)?.in_machine(machine);
+        engine.kubeconfig(context, None).await
     }
 }
 
@@ -106,17 +122,22 @@ impl Connector for Connectors {
         host: Option<&HostSession>,
     ) -> Result<Arc<dyn Provider>, CallError> {
         let inner: Arc<dyn Provider> = match config.kind.as_str() {
-            "docker" => Arc::new(self.docker(config, host)?),
+            "docker" => Arc::new(docker(&self.settings, config, host)?),
             "embedded" => match host {
                 Some(engine) => Arc::new(ClusterProvider::new(told(engine, "socket")?.into(), told(engine, "id")?)),
                 None => Arc::new(EmbeddedProvider::new(self.settings.program.clone(), self.state_folder.clone())),
             },
-            "kubeconfig" => Arc::new(KubeconfigProvider::new(Places {
-                home: self.settings.home(),
-                project: std::path::absolute(&self.settings.project).unwrap_or_else(|_| self.settings.project.clone()),
-                kubeconfig: (self.settings.env)("KUBECONFIG"),
-                named: config.settings.get("kubeconfig").cloned(),
-            })),
+            "kubeconfig" => {
+                let places = Places {
+                    home: self.settings.home(),
+                    project: std::path::absolute(&self.settings.project)
+                        .unwrap_or_else(|_| self.settings.project.clone()),
+                    kubeconfig: (self.settings.env)("KUBECONFIG"),
+                    named: config.settings.get("kubeconfig").cloned(),
+                };
+                let machines = EngineFiles { settings: self.settings.clone() };
+                Arc::new(KubeconfigProvider::new(places).machines(Arc::new(machines)))
+            }
             "kubernetes" => Arc::new(match host {
                 Some(cluster) => self.cluster(cluster)?,
                 None => self.kubernetes(config),

@@ -8,19 +8,29 @@ use ksail_records::Snapshot;
 
 use crate::error::{Error, codes};
 use crate::platform::Platform;
+use crate::settings::Settings;
 
 /// Named values.
 pub type Outputs = BTreeMap<String, Value>;
 
-/// The outputs of a state; what is not known (not applied yet) is left out.
-pub fn outputs_of(snapshot: &Snapshot) -> Outputs {
+/// What the file of a kubeconfig is called among the outputs.
+const KUBECONFIG: &str = "kubeconfig";
+
+/// The outputs of a state; what is not known (not applied yet) is left out. The kubeconfig is told as the path that it has for
+/// who asks.
+pub fn outputs_of(snapshot: &Snapshot, settings: &Settings) -> Outputs {
     let lookup = |value: &Value| {
         resolve_references(value, &mut |reference| {
             let record = snapshot.records.get(&RecordKey::current(reference.address.clone()))?;
             joined(&record.fields, &record.attributes).get(&reference.path).cloned()
         })
     };
-    snapshot.outputs.iter().filter_map(|(name, value)| Some((name.clone(), known(lookup(value))?))).collect()
+    let outputs = snapshot.outputs.iter().filter_map(|(name, value)| {
+        let value = known(lookup(value))?;
+        let path = value.as_str().filter(|_| name == KUBECONFIG).map(|path| settings.path(path));
+        Some((name.clone(), path.map_or(value, |path| Value::from(path.display().to_string()))))
+    });
+    outputs.collect()
 }
 
 /// A value without what is unknown in it; `None` if nothing is left.
@@ -46,6 +56,6 @@ impl Platform {
                 "`ksail apply` makes what the file declares",
             )
         })?;
-        Ok(outputs_of(&snapshot))
+        Ok(outputs_of(&snapshot, &self.settings))
     }
 }

@@ -36,6 +36,15 @@ impl Settings {
         (self.env)("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
     }
 
+    /// A path as it stands in a spec, for who asks: below the home folder (`~/…`), absolute, or relative to the project's folder.
+    pub(crate) fn path(&self, written: &str) -> PathBuf {
+        let path = match (written.strip_prefix("~/"), self.home()) {
+            (Some(below), Some(home)) => home.join(below),
+            _ => self.project.join(written),
+        };
+        std::path::absolute(&path).unwrap_or(path)
+    }
+
     /// The folder for the user's own configuration.
     pub(crate) fn config_folder(&self) -> Option<PathBuf> {
         (self.env)("XDG_CONFIG_HOME")

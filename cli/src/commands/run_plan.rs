@@ -195,7 +195,7 @@ fn tell(global: &Global, applied: &Applied, plan: &Plan, again: &[&str]) {
     command.extend(again);
     terminal::print(&events::final_summary(&applied.summary, plan, &command, &options));
     if applied.summary.ending == Ending::Complete && !global.quiet {
-        terminal::print(&text::outputs(&outputs_of(&applied.summary.snapshot), &options));
+        terminal::print(&text::outputs(&outputs_of(&applied.summary.snapshot, &global.settings()), &options));
     }
 }
 
@@ -204,7 +204,7 @@ async fn tell_outputs(global: &Global, platform: &Platform) {
         return;
     }
     if let Ok(Some(snapshot)) = platform.snapshot().await {
-        terminal::print(&text::outputs(&outputs_of(&snapshot), &terminal::text_options(global)));
+        terminal::print(&text::outputs(&outputs_of(&snapshot, &global.settings()), &terminal::text_options(global)));
     }
 }
 

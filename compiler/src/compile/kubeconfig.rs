@@ -1,6 +1,6 @@
 //! The entries of a cluster in the user's kubeconfig.
 
-use ksail_kinds::KubeconfigSpec;
+use ksail_kinds::{KubeconfigSpec, Spec as _};
 use ksail_model::{Address, Choice, Condition, Edge, ForceOn, Origins, Ownership, Path, Reference, Strength, Value};
 
 use super::resources::{Builder, derived};
@@ -68,5 +68,11 @@ impl Builder<'_> {
         let address = self.add(kubeconfig);
         let context = Value::Ref(Reference { address, path: Path::key("context") });
         self.graph.outputs.insert("context".to_owned(), context);
+    }
+
+    /// Tells the user's file as the kubeconfig of a cluster that has none of its own on this machine.
+    pub(super) fn kubeconfig_output(&mut self) {
+        let file = Reference { address: self.address(KubeconfigSpec::KIND, "main"), path: Path::key("file") };
+        self.graph.outputs.insert("kubeconfig".to_owned(), Value::Ref(file));
     }
 }

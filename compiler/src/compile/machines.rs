@@ -114,6 +114,8 @@ impl Builder<'_> {
         let Some(first) = nodes.first() else { return };
         let common = self.common(network, &nodes, first, file);
         let cluster = self.cluster_on_machines(&common);
+        self.kubeconfig(&cluster);
+        self.kubeconfig_output();
         for node in &nodes {
             self.docker_node(&common, &cluster, node);
         }

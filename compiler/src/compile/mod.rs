@@ -2,6 +2,7 @@
 
 pub(crate) mod addresses;
 mod cluster;
+mod hosting;
 mod kubeadm;
 mod kubeconfig;
 mod lifecycle;

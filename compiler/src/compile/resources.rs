@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ksail_kinds::{
-    BuiltinKinds, EngineSpec, ImageSource, ImageSpec, MirrorSpec, NetworkSpec, RegistrySpec, Spec, VolumeSpec,
+    BuiltinKinds, ClusterSpec, EngineSpec, ImageSource, ImageSpec, MirrorSpec, NetworkSpec, RegistrySpec, Spec,
+    VolumeSpec,
 };
 use ksail_model::{
     Address, Choice, Condition, Declaration, DeclaredGraph, Diagnostic, Edge, ForceOn, Identity, Lifecycle, Origin,
@@ -281,6 +282,9 @@ impl<'a> Builder<'a> {
         }
         registry.edges = edges(base, volume, "registry");
         let address = self.add(registry);
+        if self.loaded.config.has_docker_cluster() {
+            self.registry_hosting(&self.address(ClusterSpec::KIND, "main"), &address);
+        }
         self.graph.outputs.insert("registry".to_owned(), endpoint(address));
     }
 

@@ -30,7 +30,7 @@ pub(crate) use schema::judge_status;
 pub(crate) use scopes::Scopes;
 
 /// The kind of resource that an object is.
-const KIND: &str = "object";
+pub(crate) const KIND: &str = "object";
 /// Lists of objects end so.
 const LIST: &str = "List";
 
@@ -269,7 +269,7 @@ impl Reader<'_> {
 }
 
 /// The field beside the object's own: who manages it.
-const MANAGER_FIELD: &str = "fieldManager";
+pub(crate) const MANAGER_FIELD: &str = "fieldManager";
 pub(crate) const MANAGER: &str = "ksail";
 
 fn namespace_path() -> Path {

@@ -45,6 +45,7 @@ fn nodes_are_machines_with_what_makes_them_nodes() {
             ("bootstrap/worker-0", Some("machine/worker-0")),
             ("cluster/main", first),
             ("image/docker.io%2Fkindest%2Fnode:v1.36.4", None),
+            ("kubeconfig/main", None),
             ("machine/control-plane-0", None),
             ("machine/worker-0", None),
             ("network/main", None),
@@ -54,6 +55,8 @@ fn nodes_are_machines_with_what_makes_them_nodes() {
             ("volume/worker-0", None),
         ]
     );
+    let outputs: Vec<&str> = compiled.graph.outputs.keys().map(String::as_str).collect();
+    assert_eq!(outputs, ["context", "kubeconfig", "kubernetes"]);
     let worker = get(&compiled, "dev/machine/worker-0");
     assert_eq!(worker.identity.name, "dev-worker");
     assert!(worker.spec.field("port").is_none() && worker.choices.is_empty());
@@ -111,6 +114,23 @@ fn what_is_not_built_is_refused() {
     assert!(refused("", &with_kind(two)).contains("more than one control plane on Docker"));
     assert!(refused("", &with_kind("nodes: [{image: my/node:latest}]\n")).contains("tells no version"));
     assert!(refused("    distributionConfig: other.yaml\n", &world).contains("`other.yaml` cannot be read"));
+}
+
+#[test]
+fn the_cluster_tells_tools_of_its_registry() {
+    let spec = "    localRegistry: {registry: \"localhost:5050\"}\n";
+    let hosting = "dev/object/ConfigMap/kube-public/local-registry-hosting";
+    let told = compiled(spec, &World::default());
+    let object = get(&told, hosting);
+    assert_eq!(object.host, Some(Address::parse("dev/cluster/main").unwrap()));
+    assert!(object.spec.to_string().contains("localRegistryHosting.v1"), "{}", object.spec);
+    assert_eq!(object.edges.len(), 1);
+    assert!(!compiled("", &World::default()).graph.declarations.contains_key(&Address::parse(hosting).unwrap()));
+    // A manifest that declares it is the user's own word.
+    let own = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: local-registry-hosting, namespace: kube-public}\ndata: {a: b}\n";
+    let world = World { manifests: [("own.yaml".to_owned(), own.to_owned())].into(), ..World::default() };
+    let own = compiled(&format!("{spec}  manifests: [{{path: own.yaml}}]\n"), &world);
+    assert!(get(&own, hosting).spec.to_string().contains("a: "), "{}", get(&own, hosting).spec);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ksail_kinds::{ClusterSpec, Spec as _};
+use ksail_kinds::{ClusterSpec, KubeconfigSpec, Spec as _};
 use ksail_model::{Observation, Preview, Readiness, Seen, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, PreviewRequest, UpdateRequest};
 
@@ -60,6 +60,7 @@ fn seen(machine: &str, written: Written) -> Seen {
         attributes: Value::map([
             ("id", Value::from(written.found.clone())),
             ("endpoint", Value::from(port.map(ClusterSpec::endpoint))),
+            ("kubeconfig", Value::from(KubeconfigSpec::source_in(machine))),
             ("machine", Value::from(machine)),
         ]),
         mark: Some(written.mark("")),
@@ -138,15 +139,15 @@ pub(crate) async fn delete(call: &Call, machine: &str, request: &DeleteRequest) 
     Ok(Deleted::Gone)
 }
 
-/// The administrator's access to the cluster of a machine, as its engine's machine reaches it.
-pub(crate) async fn kubeconfig(call: &Call, machine: &str, endpoint: &str) -> Result<Arc<str>, CallError> {
+/// The administrator's access to the cluster of a machine, with the server that it names or another.
+pub(crate) async fn kubeconfig(call: &Call, machine: &str, endpoint: Option<&str>) -> Result<Arc<str>, CallError> {
     let what = format!("read the access to the cluster of `{machine}`");
     let output = match look(call, machine, &what, &["cat", ADMIN]).await? {
         Some(output) if output.is_success() => output,
         Some(output) => return Err(CallError::unreachable(call.refused(&what, &output.end(1)).message)),
         None => return Err(CallError::unreachable(call.refused(&what, "there is no such container").message)),
     };
-    Ok(with_server(&output.stdout, endpoint).into())
+    Ok(endpoint.map_or(output.stdout.clone(), |endpoint| with_server(&output.stdout, endpoint)).into())
 }
 
 /// A kubeconfig with another server.

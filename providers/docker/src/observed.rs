@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, RestartPolicyNameEnum};
-use ksail_kinds::{HealthCheck, Port, Protocol, RegistrySpec};
+use ksail_kinds::{HealthCheck, Port, Protocol, RegistrySpec, Spec as _};
 use ksail_model::{Mark, Path, Secret, Value};
 
 use crate::labels::{self, Labels};
@@ -399,8 +399,12 @@ impl Observed {
             attributes.insert("addresses".to_owned(), Value::Map(addresses.into()));
         } else if let Some(port) = self.ports().into_iter().find(|port| port.container == REGISTRY_PORT) {
             let outside = RegistrySpec::endpoint(&port.address, port.host);
-            attributes.insert("endpoint".to_owned(), Value::from(outside));
             let inside = RegistrySpec::network_endpoint(self.name());
+            if kind == RegistrySpec::KIND {
+                let hosting = RegistrySpec::hosting(&outside, &inside);
+                attributes.insert(RegistrySpec::HOSTING.to_owned(), Value::from(hosting));
+            }
+            attributes.insert("endpoint".to_owned(), Value::from(outside));
             attributes.insert("network_endpoint".to_owned(), Value::from(inside));
         }
         Value::Map(attributes.into())

@@ -73,11 +73,12 @@ impl DockerProvider {
         self
     }
 
-    /// The kubeconfig with which the administrator of a machine's cluster reaches it from the engine's machine. It is a secret.
+    /// The kubeconfig with which the administrator of a machine's cluster reaches it: at an endpoint on the engine's machine, or at the
+    /// server that it names itself. It is a secret.
     ///
     /// # Errors
     /// The machine is not there, or was never bootstrapped.
-    pub async fn kubeconfig(&self, context: &CallContext, endpoint: &str) -> Result<Arc<str>, CallError> {
+    pub async fn kubeconfig(&self, context: &CallContext, endpoint: Option<&str>) -> Result<Arc<str>, CallError> {
         let call = self.call(context).await?;
         cluster::kubeconfig(&call, self.inside(&call, CLUSTER)?, endpoint).await
     }

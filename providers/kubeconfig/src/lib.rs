@@ -15,3 +15,4 @@ mod tree;
 
 pub use places::{Places, default_file};
 pub use provider::KubeconfigProvider;
+pub use source::MachineFiles;

@@ -11,13 +11,14 @@ use ksail_provider::{
     Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, Provider, Target,
     UpdateRequest, WaitRequest, guard,
 };
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::edit::{Change, edit};
 use crate::entries::{Found, has_context, marked};
 use crate::lock::{Lock, LockError, path_of};
 use crate::places::Places;
-use crate::source::{self, Credentials};
+use crate::source::{self, Credentials, MachineFiles};
 use crate::tree::Tree;
 use crate::{document, file};
 
@@ -30,19 +31,24 @@ const READ_WAIT: Duration = Duration::from_secs(1);
 const READ_PAUSE: Duration = Duration::from_millis(10);
 
 /// Entries in kubeconfigs of one user.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KubeconfigProvider {
     places: Arc<Places>,
+    machines: Option<Arc<dyn MachineFiles>>,
 }
 
 /// A call under way, in a thread that may block.
 struct Work {
     places: Arc<Places>,
+    machines: Option<Arc<dyn MachineFiles>>,
     lineage: String,
     /// Whether the call is part of an operation: else nothing is written.
     may_write: bool,
     cancel: CancellationToken,
     deadline: Instant,
+    /// For what is no file, and so is asked for by a call of its own.
+    runtime: Handle,
+    context: CallContext,
 }
 
 /// A file, as it is written in a spec and as it is found.
@@ -54,7 +60,14 @@ struct Place {
 impl KubeconfigProvider {
     /// A provider for the files of a user. Nothing is read before the first call.
     pub fn new(places: Places) -> Self {
-        Self { places: Arc::new(places) }
+        Self { places: Arc::new(places), machines: None }
+    }
+
+    /// This provider, with who reads what lies in machines.
+    #[must_use]
+    pub fn machines(mut self, files: Arc<dyn MachineFiles>) -> Self {
+        self.machines = Some(files);
+        self
     }
 
     /// Runs blocking work under the caller's deadline and cancellation. What `changes` something asks for them itself before it
@@ -70,6 +83,9 @@ impl KubeconfigProvider {
         }
         let state = Work {
             places: Arc::clone(&self.places),
+            machines: self.machines.clone(),
+            runtime: Handle::current(),
+            context: context.clone(),
             lineage: context.lineage.clone(),
             may_write: context.operation.is_some(),
             cancel: context.cancel.clone(),
@@ -158,7 +174,15 @@ impl Work {
     }
 
     fn credentials(&self, source: &str) -> Result<Credentials, String> {
-        source::read(&self.places.path(source)?)
+        let Some(machine) = KubeconfigSpec::machine_of(source) else {
+            return source::read(&self.places.path(source)?);
+        };
+        let files = self.machines.as_ref().ok_or("no engine is known here")?;
+        let timeout = self.deadline.saturating_duration_since(Instant::now());
+        let context = CallContext { timeout, ..self.context.clone() };
+        // This is a thread that may block.
+        let text = self.runtime.block_on(files.kubeconfig(&context, machine)).map_err(|error| error.message)?;
+        source::credentials(&text, Path::new(""))
     }
 
     fn observation(&self, target: &Target) -> Observation {

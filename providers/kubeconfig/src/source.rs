@@ -2,6 +2,10 @@
 //! it is kept nowhere but in the user's file.
 
 use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ksail_provider::{CallContext, CallError};
 
 use crate::document;
 use crate::tree::Tree;
@@ -25,6 +29,16 @@ pub(crate) const OF_USER: [&str; 10] = [
 /// Those that are paths, relative to the file that they stand in.
 const PATHS: [&str; 4] = ["certificate-authority", "client-certificate", "client-key", "tokenFile"];
 
+/// Who reads kubeconfigs that lie in machines of an engine.
+#[async_trait]
+pub trait MachineFiles: Send + Sync {
+    /// The kubeconfig that lies in a machine. It is a secret.
+    ///
+    /// # Errors
+    /// It cannot be had now.
+    async fn kubeconfig(&self, context: &CallContext, machine: &str) -> Result<Arc<str>, CallError>;
+}
+
 /// What a login needs: the fields of the cluster, but its server, and those of the user.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Credentials {
@@ -38,7 +52,15 @@ pub(crate) struct Credentials {
 /// A fragment that says why they cannot be told. It holds nothing of the file's values.
 pub(crate) fn read(path: &Path) -> Result<Credentials, String> {
     let text = crate::file::read(path).map_err(|error| error.to_string())?.ok_or("it is not there")?;
-    let root = document::read(&text).map_err(|error| error.to_string())?.ok_or("it is empty")?.tree();
+    credentials(&text, crate::file::folder_of(path))
+}
+
+/// The current context's cluster and user in a kubeconfig; its paths are relative to a folder.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn credentials(text: &str, folder: &Path) -> Result<Credentials, String> {
+    let root = document::read(text).map_err(|error| error.to_string())?.ok_or("it is empty")?.tree();
     let current = root.get("current-context").and_then(Tree::as_text).ok_or("it has no current context")?;
     let named = |list: &str, name: &str, inner: &str| {
         let found = root.get(list)?.as_list().iter().find(|entry| crate::edit::is_named(entry, name))?;
@@ -51,7 +73,6 @@ pub(crate) fn read(path: &Path) -> Result<Credentials, String> {
     };
     let cluster = of("clusters", "cluster").ok_or("the cluster of its current context is not there")?;
     let user = of("users", "user").ok_or("the user of its current context is not there")?;
-    let folder = crate::file::folder_of(path);
     Ok(Credentials { cluster: fields(&cluster, folder, &["server"]), user: fields(&user, folder, &[]) })
 }
 

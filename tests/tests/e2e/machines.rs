@@ -15,6 +15,10 @@ const EXAMPLE: &str = include_str!("../../../examples/vanilla/ksail.yaml");
 const KIND_FILE: &str = include_str!("../../../examples/vanilla/kind.yaml");
 const WEB: &str = include_str!("../../../examples/vanilla/k8s/web.yaml");
 
+/// What the user has before.
+const CONTEXTS: &str = "apiVersion: v1\nkind: Config\nclusters:\n- name: work\n  cluster:\n    server: https://work:6443\ncontexts:\n- name: work\n  \
+                        context:\n    cluster: work\n    user: me\ncurrent-context: work\nusers:\n- name: me\n  user:\n    token: mine\n";
+
 /// How often applies are killed, and within which time after their beginning.
 const KILLS: usize = 6;
 const KILLED_WITHIN: Duration = Duration::from_secs(25);
@@ -125,6 +129,41 @@ impl World {
         said.trim().to_owned()
     }
 
+    fn contexts(&self) -> String {
+        std::fs::read_to_string(self.project.home().join(".kube/config")).expect("a kubeconfig")
+    }
+
+    /// The user works with another cluster so far.
+    fn has_contexts(&self) {
+        std::fs::create_dir_all(self.project.home().join(".kube")).expect("a folder");
+        std::fs::write(self.project.home().join(".kube/config"), CONTEXTS).expect("a kubeconfig");
+    }
+
+    /// As a user types it, with kubectl from this machine; and nothing of the credentials is anywhere else.
+    #[track_caller]
+    fn is_reached_by_its_user(&self) {
+        self.project.is_settled();
+        let text = self.contexts();
+        assert!(text.contains(&format!("current-context: ksail-{}", self.cluster)), "{text}");
+        let file = self.project.run(&["output", "kubeconfig"]).code(0).out;
+        assert_eq!(std::path::Path::new(file.trim()), self.project.home().join(".kube/config"));
+        let key = text.lines().find_map(|line| line.trim().strip_prefix("client-key-data: ")).expect("a key");
+        let shown = self.project.run(&["state", "pull"]).code(0).out;
+        assert!(!shown.contains(key), "a credential is in the state");
+        let Some(kubectl) = std::env::var_os("KSAIL_TEST_KUBECTL").filter(|path| !path.is_empty()) else { return };
+        let path = "jsonpath={.data.localRegistryHosting\\.v1}";
+        let run = Command::new(kubectl)
+            .args(["get", "configmap", "local-registry-hosting", "-n", "kube-public", "-o", path])
+            .env_remove("KUBECONFIG")
+            .env("HOME", self.project.home())
+            .output()
+            .expect("kubectl runs");
+        let said = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(said.contains(&format!("host: \"localhost:{}\"", self.project.registry_port)), "{run:?}");
+        let within = format!("hostFromClusterNetwork: \"{}-local-registry:5000\"", self.cluster);
+        assert!(said.contains(&within), "{said}");
+    }
+
     /// Nothing is left of it by the engine's own listing.
     fn is_gone(&self) {
         assert_eq!(self.engine.addresses(&self.cluster), [""; 0]);
@@ -205,7 +244,10 @@ fn kind_sees_what_was_made() {
         return;
     };
     world.workers(1);
+    world.has_contexts();
+    let before = world.contexts();
     world.project.apply();
+    world.is_reached_by_its_user();
     let host = std::env::var("KSAIL_TEST_DOCKER_HOST").expect("the engine");
     let kind = |arguments: &[&str]| {
         let run = Command::new(&kind).args(arguments).env("DOCKER_HOST", &host).output().expect("kind runs");
@@ -220,6 +262,7 @@ fn kind_sees_what_was_made() {
     let endpoint = world.project.run(&["output", "kubernetes"]).code(0).out;
     assert!(kubeconfig.contains(&format!("server: {}", endpoint.trim())), "{endpoint}");
     world.project.run(&["destroy", "--auto-approve"]).code(0);
+    assert_eq!(world.contexts(), before, "the user's kubeconfig is given back");
     world.is_gone();
 }
 

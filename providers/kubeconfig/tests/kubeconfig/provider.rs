@@ -1,10 +1,15 @@
 //! What is written, what is left alone, and what is seen.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
 use ksail_kinds::{KubeconfigSpec, Spec as _};
-use ksail_model::{Observation, Value};
-use ksail_provider::{CallErrorKind, Deleted, Provider as _};
+use ksail_model::{Observation, Path, Value};
+use ksail_provider::{
+    CallContext, CallError, CallErrorKind, CreateRequest, DeleteRequest, Deleted, Provider as _, Target,
+};
+use ksail_provider_kubeconfig::MachineFiles;
 
 use crate::support::{OTHERS, TOKEN, World, context, mark, named};
 
@@ -51,6 +56,50 @@ async fn no_credential_is_told() {
     let told = format!("{:?} {:?} {owned:?}", made, world.seen().await);
     assert!(!told.contains(TOKEN) && !told.contains("Y2E="), "{told}");
     assert!(world.text().contains(TOKEN));
+}
+
+/// A machine whose credentials are those of a file, while it runs.
+struct Machine(Option<std::path::PathBuf>);
+
+#[async_trait::async_trait]
+impl MachineFiles for Machine {
+    async fn kubeconfig(&self, context: &CallContext, machine: &str) -> Result<Arc<str>, CallError> {
+        assert!(machine == "dev-control-plane" && !context.timeout.is_zero());
+        // As one that is asked over a connection.
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        match &self.0 {
+            Some(file) => Ok(std::fs::read_to_string(file).unwrap().into()),
+            None => Err(CallError::unreachable("the machine does not run")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn credentials_may_lie_in_a_machine() {
+    let world = World::new();
+    world.write(OTHERS);
+    let mut target = world.target();
+    let source = KubeconfigSpec::source_in("dev-control-plane");
+    target.spec.as_mut().unwrap().set(&Path::key("source"), Value::from(source.as_str()));
+    let provider = |file| world.provider().machines(Arc::new(Machine(file)));
+    let create = |target: &Target| CreateRequest { target: target.clone(), mark: mark("l1"), secrets: BTreeMap::new() };
+    // One that does not run tells no credentials, and nothing is written.
+    let error = provider(None).create(&context(), &create(&target)).await.unwrap_err();
+    assert!(error.message.contains("the machine does not run"), "{error:?}");
+    assert_eq!(world.text(), OTHERS);
+    let made = provider(Some(world.source())).create(&context(), &create(&target)).await.unwrap();
+    assert_eq!(made.seen.fields.field("source").and_then(Value::as_str), Some(source.as_str()));
+    assert_eq!(world.said()["users"][1]["user"]["token"], TOKEN);
+    // Other credentials are seen; a machine that does not run is no reason to mend anything.
+    world.rotate("another");
+    for (file, wanted) in [(Some(world.source()), "outdated"), (None, "current")] {
+        let seen = provider(file).observe(&context(), &[target.clone()]).await.unwrap().observations.remove(0);
+        let fields = &seen.seen().unwrap().fields;
+        assert_eq!(fields.field("credentials").and_then(Value::as_str), Some(wanted));
+    }
+    let request = DeleteRequest { target, mark: mark("l1"), adopted: false, attributes: Value::empty_map() };
+    assert_eq!(provider(None).delete(&context(), &request).await.unwrap(), Deleted::Gone);
+    assert_eq!(world.text(), OTHERS);
 }
 
 #[tokio::test]
