@@ -2,9 +2,10 @@
 # A node image of Kubernetes to the contract of kind, and kind itself, from nothing but a Go toolchain and Debian's packages.
 #
 #   testbed/node-image.sh up            builds what is missing and loads the image into the engine of testbed/docker.sh
-#   eval "$(testbed/node-image.sh env)" sets KSAIL_TEST_NODE_IMAGE and KSAIL_TEST_KIND for the tests
-#   testbed/node-image.sh remove        takes the image off the engine; what is built stays
+#   eval "$(testbed/node-image.sh env)" sets KSAIL_TEST_NODE_IMAGE, KSAIL_TEST_BALANCER_IMAGE and KSAIL_TEST_KIND for the tests
+#   testbed/node-image.sh remove        takes the images off the engine; what is built stays
 #
+# The load balancer of several control planes is Debian's own HAProxy in an image of ours.
 # The image holds what kind's own does as far as a cluster needs it: systemd, containerd, the kubelet, kubeadm, kubectl, and
 # the images of the control plane, of kube-proxy and of CoreDNS. Its network plugin, its entrypoint and its manifests are our
 # own (testbed/node). All of it lives in $KSAIL_TESTBED (~/.cache/ksail-testbed by default), kept by versions and by the digest
@@ -21,6 +22,8 @@ programs="$folder/programs"
 base="$folder/base-bookworm-1.tar"
 # What the product's declarations name, and what real kind is told.
 readonly reference="kindest/node:v$kubernetes_version"
+# What the tests let take the place of the image of HAProxy, which cannot be had here.
+readonly balancer="ksail-testbed/haproxy:2"
 # How often what downloads is tried, and how long containerd may take to answer, in seconds.
 readonly tries=3 start_seconds=30
 readonly packages="systemd,systemd-sysv,dbus,iptables,nftables,conntrack,socat,ethtool,kmod,iproute2,ebtables,mount,util-linux,procps,jq,runc,containernetworking-plugins,ca-certificates,iputils-ping"
@@ -80,6 +83,7 @@ build_programs() {
     retry build_module "$name" "$containerd" "$containerd_version" "$containerd/cmd/$name" \
       -tags "no_aufs no_zfs no_btrfs no_devmapper" -ldflags "-s -w -X $containerd/version.Version=v$containerd_version"
   done
+  retry build_module etcdctl go.etcd.io/etcd/etcdctl/v3 "$etcd_version" go.etcd.io/etcd/etcdctl/v3 -ldflags "-s -w"
   retry build_module coredns github.com/coredns/coredns "$coredns_version" github.com/coredns/coredns -ldflags "-s -w"
   retry build_module kind sigs.k8s.io/kind "$kind_version" sigs.k8s.io/kind -ldflags "-s -w"
   build_network
@@ -98,8 +102,7 @@ build_base() {
   [[ $(id -u) == 0 ]] || fail "root is needed to build the base of the node image"
   if ! command -v debootstrap >/dev/null; then
     say "installing debootstrap"
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 update >"$folder/apt.log" 2>&1 || true
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends debootstrap >>"$folder/apt.log" 2>&1
+    retry apt_install debootstrap
   fi
   say "building the base of the node image"
   remove_base
@@ -155,7 +158,8 @@ tools_of_network() {
   done
 }
 
-# One component image a call: what it is called, its program, and where that lies in it.
+# One component image a call: what it is called, its program, where that lies in it, the base if it needs tools of the network, and
+# a second program that lies beside the first.
 component() {
   local tar=$1 name=$2 program=$3 path=$4 content
   content=$(mktemp -d "$folder/content.XXXXXX")
@@ -163,6 +167,7 @@ component() {
   if [[ -n ${5:-} ]]; then tools_of_network "$5" "$content"; fi
   mkdir -p "$content/$(dirname "$path")"
   cp "$program" "$content/$path"
+  if [[ -n ${6:-} ]]; then cp "$6" "$content/$(dirname "$path")/$(basename "${6%-*}")"; fi
   image_tar "$tar" "$content" "$name" "/$path"
   rm -rf "$content"
 }
@@ -174,7 +179,7 @@ component_images() {
     case $name in
     *kube-proxy:*) component "$into/kube-proxy.tar" "$name" "$kubernetes/kube-proxy" usr/local/bin/kube-proxy "$node" ;;
     *kube-*) component "$into/$(basename "${name%%:*}").tar" "$name" "$kubernetes/$(basename "${name%%:*}")" "usr/local/bin/$(basename "${name%%:*}")" ;;
-    */etcd:*) component "$into/etcd.tar" "$name" "$kubernetes/etcd" usr/local/bin/etcd ;;
+    */etcd:*) component "$into/etcd.tar" "$name" "$kubernetes/etcd" usr/local/bin/etcd "" "$programs/etcdctl-$etcd_version" ;;
     */coredns:*) component "$into/coredns.tar" "$name" "$programs/coredns-$coredns_version" coredns ;;
     */pause:*)
       component "$into/pause.tar" "$name" "$programs/pause" pause
@@ -276,6 +281,37 @@ load() {
   our_docker tag "$honest" "$reference"
 }
 
+# HAProxy with what it needs: its libraries, and a shell.
+load_balancer() {
+  our_docker image inspect "$balancer" >/dev/null 2>&1 && return 0
+  if ! command -v haproxy >/dev/null; then
+    say "installing haproxy"
+    retry apt_install haproxy
+  fi
+  local content library program
+  content=$(mktemp -d "$folder/content.XXXXXX")
+  chmod 0755 "$content"
+  mkdir -p "$content/usr/bin" "$content/etc"
+  mkdir -m 1777 "$content/tmp"
+  ln -s usr/bin "$content/bin"
+  cp -L "$(command -v haproxy)" "$content/usr/bin/haproxy"
+  cp -L "$(command -v dash)" "$content/usr/bin/sh"
+  for program in haproxy sh; do
+    while read -r library; do
+      mkdir -p "$content/$(dirname "$library")"
+      cp -Ln "$library" "$content/$library"
+    done < <(ldd "$content/usr/bin/$program" | grep -o '/[^ ]*\.so[^ ]*')
+  done
+  tar -C "$content" --numeric-owner --owner=0 --group=0 -c . |
+    our_docker import -c 'ENV PATH=/usr/bin' -c 'CMD ["haproxy"]' - "$balancer" >/dev/null
+  rm -rf "$content"
+}
+
+apt_install() {
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 update >"$folder/apt.log" 2>&1 &&
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" >>"$folder/apt.log" 2>&1
+}
+
 locked() {
   mkdir -p "$folder"
   exec 9>"$folder/lock"
@@ -291,12 +327,13 @@ up() {
     build_image
   fi
   load
+  load_balancer
   flock -u 9
   say "node image $reference, kind $kind_version"
 }
 
 remove() {
-  our_docker image rm "$reference" "ksail-testbed/node:$(digest)" >/dev/null 2>&1 || true
+  our_docker image rm "$balancer" "$reference" "ksail-testbed/node:$(digest)" >/dev/null 2>&1 || true
 }
 
 case "${1:-}" in
@@ -304,6 +341,7 @@ up) up ;;
 remove) remove ;;
 env)
   printf 'export KSAIL_TEST_NODE_IMAGE=%s\n' "$reference"
+  printf 'export KSAIL_TEST_BALANCER_IMAGE=%s\n' "$balancer"
   printf 'export KSAIL_TEST_KIND=%s\n' "$programs/kind-$kind_version"
   ;;
 *)

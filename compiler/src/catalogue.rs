@@ -18,6 +18,10 @@ pub(crate) const NODE_KUBERNETES: &str = "v1.36.4";
 /// The node image of a version of Kubernetes, without its tag.
 pub(crate) const NODE_IMAGE: &str = "docker.io/kindest/node";
 
+/// What stands before several control planes on a Docker Engine: an image of HAProxy that has a shell.
+pub(crate) const LOAD_BALANCER: CatalogueImage =
+    CatalogueImage { entry: "load balancer", reference: "docker.io/library/haproxy:3.2-alpine" };
+
 /// The registry behind local registries and mirrors on a Docker Engine.
 pub(crate) const REGISTRY: CatalogueImage =
     CatalogueImage { entry: "registry", reference: "docker.io/library/registry:2.8.3" };

@@ -173,9 +173,6 @@ pub(crate) fn not_built(loaded: &Loaded) -> Vec<Unbuilt> {
 fn not_built_on_docker(loaded: &Loaded, add: &mut dyn FnMut(Path, String)) {
     let config = &loaded.config;
     let at = |text: &str| Path::parse(text).unwrap_or_default();
-    if config.spec.cluster.control_planes.is_some_and(|count| count > 1) {
-        add(at("spec.cluster.controlPlanes"), "more than one control plane on Docker".to_owned());
-    }
     if config.spec.cluster.vanilla.mirrors_dir.is_some() {
         add(at("spec.cluster.vanilla.mirrorsDir"), "vanilla.mirrorsDir".to_owned());
     }

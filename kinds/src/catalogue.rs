@@ -107,6 +107,16 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
             })
         },
         KindSchema {
+            may_coexist: Err(FIXED_PORT),
+            follows: Some(crate::load_balancer::follows),
+            ..kind(
+                "load-balancer",
+                ["image", "cluster", "network", "address", "port", "backends"]
+                    .map(|field| FieldSchema::new(field).forces_replacement())
+                    .to_vec(),
+            )
+        },
+        KindSchema {
             is_host: true,
             estimate: Duration::from_millis(500),
             holds_data: Some("all that lives in it"),
@@ -133,6 +143,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
                     FieldSchema::new("network").forces_replacement(),
                     FieldSchema::new("address").forces_replacement(),
                     FieldSchema::new("volume").forces_replacement(),
+                    FieldSchema::new("aliases").list(ListShape::Set),
                     FieldSchema::new("ports").list(ListShape::Set),
                     FieldSchema::new("mounts").list(ListShape::ByKey("target")),
                 ],
@@ -150,6 +161,10 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
             )
         },
         KindSchema { estimate: Duration::from_secs(1), ..kind("addon", vec![]) },
+        KindSchema {
+            estimate: Duration::from_secs(1),
+            ..kind("etcd-member", vec![FieldSchema::new("peer").forces_replacement()])
+        },
         KindSchema { normalises: true, estimate: Duration::from_millis(500), ..kind(crate::NODE, vec![]) },
         KindSchema { normalises: true, estimate: Duration::from_millis(100), ..kind("object", vec![]) },
     ]

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::Spec;
 
 /// A Kubernetes cluster. The identity's name is the cluster's name. Attributes: `id`, `endpoint` (`https://127.0.0.1:6443`), and how
-/// its administrator reaches it: `kubeconfig` (the path of a file, or in which machine it lies), and of one on machines, which serves as long
-/// as these do, `machine` (the name of that machine). One without is served by the embedded engine, and is a simulation.
+/// its administrator reaches it: `kubeconfig` (the path of a file, or in whose machines it lies), and of one on machines `machines`: the
+/// cluster's name, by which these are found. It serves as long as one of its control plane does. One without is served by the embedded
+/// engine, and is a simulation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterSpec {

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Spec;
 
-/// What a source that lies in a machine begins with.
-const IN_MACHINE: &str = "machine://";
+/// What a source that lies in the machines of a cluster begins with.
+const IN_MACHINES: &str = "machines://";
 
 /// The cluster, user and context of a cluster in a file that kubectl reads. The identity's name is that of the context, and of the
 /// two others. Attributes: `id` (that name), `former_context` (the one that was the current one before, if there was one, and is given back).
@@ -23,8 +23,8 @@ pub struct KubeconfigSpec {
     pub user: String,
     /// Where the API is.
     pub server: String,
-    /// The kubeconfig that the cluster itself gave: a file's path, or `machine://NAME` for the one that lies in a machine. Credentials are
-    /// read there at the moment of a call.
+    /// The kubeconfig that the cluster itself gave: a file's path, or `machines://CLUSTER` for the one that lies in the
+    /// machines of its control plane. Credentials are read there at the moment of a call.
     pub source: String,
     /// Whether the credentials are those that the source holds now: `current` or `outdated`.
     pub credentials: String,
@@ -45,14 +45,14 @@ impl KubeconfigSpec {
         }
     }
 
-    /// The source that lies in a machine.
-    pub fn source_in(machine: &str) -> String {
-        format!("{IN_MACHINE}{machine}")
+    /// The source that lies in the machines of a cluster.
+    pub fn source_in(cluster: &str) -> String {
+        format!("{IN_MACHINES}{cluster}")
     }
 
-    /// The name of the machine that a source lies in, if it is no file.
-    pub fn machine_of(source: &str) -> Option<&str> {
-        source.strip_prefix(IN_MACHINE)
+    /// The name of the cluster in whose machines a source lies, if it is no file.
+    pub fn cluster_of(source: &str) -> Option<&str> {
+        source.strip_prefix(IN_MACHINES)
     }
 
     /// What is said of credentials that are those of the cluster, or are not.

@@ -46,6 +46,9 @@ pub struct MachineSpec {
     pub network: String,
     /// Its address on that network.
     pub address: String,
+    /// Names beside its own by which the network knows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// The name of the volume that holds what it keeps (`/var`).
     pub volume: String,
     /// The loopback port of the engine's machine that leads to its API server.
@@ -77,7 +80,7 @@ impl MachineSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BootstrapAction {
-    /// It begins a cluster.
+    /// It begins a cluster, or joins it where other control planes run it already, so that the first one can be made anew.
     Init,
     /// It joins one.
     Join,
@@ -94,7 +97,7 @@ pub struct BootstrapSpec {
     pub action: BootstrapAction,
     /// Its configuration: documents, each with its kind.
     pub config: Vec<Value>,
-    /// The machine whose control plane admits it, where it joins.
+    /// The machine whose control plane admits it, where it joins; another one that serves does where this one does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<String>,
     /// Whether a control plane takes workloads, as it must where it is alone.
@@ -106,8 +109,8 @@ impl Spec for BootstrapSpec {
     const KIND: &'static str = "bootstrap";
 }
 
-/// Objects that a node image brings along as a file, applied by the machine itself: the network plugin, the storage class. It
-/// lives in the machine. The identity's name is what it is (`cni`). No attributes.
+/// Objects that a node image brings along as a file: the network plugin, the storage class. They live in the cluster, and are applied
+/// by a machine of its control plane. The identity's name is what they are (`cni`). No attributes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AddonSpec {
@@ -123,6 +126,27 @@ pub struct AddonSpec {
 
 impl Spec for AddonSpec {
     const KIND: &'static str = "addon";
+}
+
+/// A member of the etcd of a control plane of several machines: it came with the machine's bootstrap, and leaves before the machine
+/// does, so that those that stay keep their majority. It lives in the cluster. The identity's name is the machine's. Attributes:
+/// `id`, as etcd has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdMemberSpec {
+    /// Where other members reach it (`https://10.170.3.2:2380`).
+    pub peer: String,
+}
+
+impl Spec for EtcdMemberSpec {
+    const KIND: &'static str = "etcd-member";
+}
+
+impl EtcdMemberSpec {
+    /// Where other members reach the one of a machine.
+    pub fn peer_at(address: &str) -> String {
+        format!("https://{address}:2380")
+    }
 }
 
 /// The attributes of a machine that follow from its spec.

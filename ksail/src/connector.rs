@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ksail_kinds::{MachineSpec, Spec as _};
+use ksail_kinds::{ClusterSpec, MachineSpec, Spec as _};
 use ksail_model::{Path, ProviderConfig};
 use ksail_provider::{CallContext, CallError, Connector, HostSession, Provider};
 use ksail_provider_docker::{DockerProvider, Endpoint};
@@ -27,14 +27,14 @@ impl Connectors {
         Self { settings, state_folder }
     }
 
-    /// The cluster of a host: its kubeconfig is a file, or lies in a machine.
+    /// The cluster of a host: its kubeconfig is a file, or lies in its machines.
     fn cluster(&self, host: &HostSession) -> Result<KubernetesProvider, CallError> {
-        let Ok(machine) = told(host, "machine") else {
+        let Ok(cluster) = told(host, "machines") else {
             let kubeconfig = vec![told(host, "kubeconfig")?.into()];
             return Ok(KubernetesProvider::new(Connection { kubeconfig, context: None }));
         };
-        let engine = docker(&self.settings, &ProviderConfig::default(), None)?.in_machine(machine.clone());
-        let source = MachineAccess { engine, machine, endpoint: told(host, "endpoint")? };
+        let engine = docker(&self.settings, &ProviderConfig::default(), None)?.in_cluster(cluster.clone());
+        let source = MachineAccess { engine, cluster, endpoint: told(host, "endpoint")? };
         Ok(KubernetesProvider::told(Arc::new(source)))
     }
 
@@ -57,36 +57,38 @@ impl Connectors {
     }
 }
 
-/// The engine that settings and environment name, or the one that a host serves; or what lives in a machine of it.
+/// The engine that settings and environment name, or the one that a host serves; or what lives in a machine or a cluster of it.
 fn docker(
     settings: &Settings,
     config: &ProviderConfig,
     host: Option<&HostSession>,
 ) -> Result<DockerProvider, CallError> {
-    let machine = host.filter(|host| host.address.kind() == MachineSpec::KIND);
-    let endpoint = match host.filter(|_| machine.is_none()) {
+    let of_kind = |kind: &str| host.filter(|host| host.address.kind() == kind);
+    let (machine, cluster) = (of_kind(MachineSpec::KIND), of_kind(ClusterSpec::KIND));
+    let endpoint = match host.filter(|_| machine.is_none() && cluster.is_none()) {
         Some(host) => Endpoint::socket(told(host, "socket")?),
         None => Endpoint::resolve(&config.settings, &|name| (settings.env)(name), settings.home().as_deref())
             .map_err(|error| CallError::refused(error.to_string()))?,
     };
     let provider = DockerProvider::new(endpoint).project(settings.project.clone());
-    Ok(match machine {
-        Some(machine) => provider.in_machine(told(machine, "name")?),
-        None => provider,
+    Ok(match (machine, cluster) {
+        (Some(machine), _) => provider.in_machine(told(machine, "name")?),
+        (None, Some(cluster)) => provider.in_cluster(told(cluster, "machines")?),
+        (None, None) => provider,
     })
 }
 
 /// The access to a cluster, read from one of its machines.
 struct MachineAccess {
     engine: DockerProvider,
-    machine: String,
+    cluster: String,
     endpoint: String,
 }
 
 #[async_trait]
 impl KubeconfigSource for MachineAccess {
     fn place(&self) -> String {
-        format!("the machine {}", self.machine)
+        format!("the machines of {}", self.cluster)
     }
 
     async fn kubeconfig(&self, context: &CallContext) -> Result<Arc<str>, CallError> {
@@ -101,8 +103,8 @@ struct EngineFiles {
 
 #[async_trait]
 impl MachineFiles for EngineFiles {
-    async fn kubeconfig(&self, context: &CallContext, machine: &str) -> Result<Arc<str>, CallError> {
-        let engine = docker(&self.settings, &ProviderConfig::default(), None)?.in_machine(machine);
+    async fn kubeconfig(&self, context: &CallContext, cluster: &str) -> Result<Arc<str>, CallError> {
+        let engine = docker(&self.settings, &ProviderConfig::default(), None)?.in_cluster(cluster);
         engine.kubeconfig(context, None).await
     }
 }

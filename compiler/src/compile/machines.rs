@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ksail_kinds::{
-    AddonSpec, BootstrapAction, BootstrapSpec, BuiltinKinds, ClusterSpec, ImageSource, ImageSpec, MachineRole,
-    MachineSpec, NODE, RegistrySpec, Spec, VolumeSpec,
+    AddonSpec, BootstrapAction, BootstrapSpec, BuiltinKinds, ClusterSpec, EtcdMemberSpec, ImageSource, ImageSpec,
+    LoadBalancerSpec, MachineRole, MachineSpec, NODE, RegistrySpec, Spec, VolumeSpec,
 };
 use ksail_model::{
     Address, Condition, Declaration, Edge, ForceOn, Identity, Lifecycle, Origin, Origins, Ownership, Path, Reference,
@@ -43,6 +43,8 @@ impl Addresses {
     /// The first address of control planes, of which there are few, and of workers. What asks for no address of its own gets one
     /// of the upper half.
     const CONTROL_PLANES: u8 = 2;
+    /// As many control planes as etcd is recommended to have members at most, which is seven.
+    const AFTER_CONTROL_PLANES: u8 = 9;
     const WORKERS: u8 = 10;
     const GIVEN: u8 = 128;
 
@@ -70,7 +72,7 @@ impl Addresses {
     /// The address of a node, if the network has room for it.
     fn node(self, node: &Node) -> Option<String> {
         let (first, end) = match node.role {
-            NodeRole::ControlPlane => (Self::CONTROL_PLANES, Self::WORKERS),
+            NodeRole::ControlPlane => (Self::CONTROL_PLANES, Self::AFTER_CONTROL_PLANES),
             NodeRole::Worker => (Self::WORKERS, Self::GIVEN - 1),
         };
         let last = u8::try_from(node.index).ok()?.checked_add(first)?;
@@ -87,8 +89,10 @@ struct Common<'a> {
     facts: ClusterFacts,
     addresses: Addresses,
     is_alone: bool,
-    /// The container and the address of the first control plane.
-    first: (String, Address),
+    /// The container and the address of each control plane.
+    control_planes: Vec<(String, Address)>,
+    /// The load balancer before several of them.
+    balancer: Option<Address>,
     registries: BTreeMap<String, String>,
     file: KindFile,
 }
@@ -104,12 +108,6 @@ impl Builder<'_> {
         let mut wanted = self.loaded.config.spec.cluster.clone();
         wanted.control_planes = wanted.control_planes.or(file.count(NodeRole::ControlPlane));
         wanted.workers = wanted.workers.or(file.count(NodeRole::Worker));
-        if wanted.control_planes.is_some_and(|count| count > 1) {
-            let message = "more than one control plane on Docker is not built yet";
-            let error = ksail_model::Diagnostic::error(codes::NOT_BUILT, message);
-            self.problems.push(error.hint("leave one in the distribution's file"));
-            return;
-        }
         let nodes = nodes::of(&wanted);
         let Some(first) = nodes.first() else { return };
         let common = self.common(network, &nodes, first, file);
@@ -119,7 +117,7 @@ impl Builder<'_> {
         for node in &nodes {
             self.docker_node(&common, &cluster, node);
         }
-        self.addons(&common);
+        self.addons(&common, &cluster);
         let problems = manifests::declare(self.loaded, self.project, KUBERNETES, Some(&cluster), &mut self.graph);
         self.problems.extend(problems);
     }
@@ -134,11 +132,25 @@ impl Builder<'_> {
             None => version_origin,
         };
         let image = self.node_image(&image_reference, &image_origin);
-        let container = self.machine_name(first);
+        let is_control_plane = |node: &&Node| node.role == NodeRole::ControlPlane;
+        let control_planes: Vec<(String, Address)> = nodes
+            .iter()
+            .filter(is_control_plane)
+            .map(|node| (self.machine_name(node), self.address(MachineSpec::KIND, &node.name())))
+            .collect();
+        let addresses = Addresses::of(self.cluster);
+        let balancer = (control_planes.len() > 1).then(|| {
+            let backend = |node: &Node| {
+                let address = addresses.node(node).unwrap_or_default();
+                (self.machine_name(node), format!("{address}:{}", MachineSpec::API_PORT))
+            };
+            let backends = nodes.iter().filter(is_control_plane).map(backend).collect();
+            self.load_balancer(network, &file, backends)
+        });
         let facts = ClusterFacts {
             name: self.cluster.to_owned(),
             version,
-            endpoint: format!("{container}:{}", MachineSpec::API_PORT),
+            endpoint: format!("{}:{}", self.api_name(), MachineSpec::API_PORT),
             api_address: LOOPBACK.to_owned(),
             api_port: MachineSpec::API_PORT,
             pod_subnet: file.pod_subnet.clone().unwrap_or_else(|| POD_SUBNET.to_owned()),
@@ -153,9 +165,10 @@ impl Builder<'_> {
             image_reference,
             image_origin,
             facts,
-            addresses: Addresses::of(self.cluster),
+            addresses,
             is_alone: nodes.len() == 1,
-            first: (container, self.address(MachineSpec::KIND, &first.name())),
+            control_planes,
+            balancer,
             registries: self.registries_of_machines(),
             file,
         }
@@ -182,10 +195,14 @@ impl Builder<'_> {
     }
 
     fn node_image(&mut self, reference: &str, origin: &Origin) -> Address {
+        self.needed_image(reference, origin, "nodes need it")
+    }
+
+    fn needed_image(&mut self, reference: &str, origin: &Origin, why: &str) -> Address {
         let image = self.address(ImageSpec::KIND, reference);
         if !self.graph.declarations.contains_key(&image) {
             let mut origins = Origins::all(origin.clone());
-            origins.set(Path::key("source"), derived("nodes need it"));
+            origins.set(Path::key("source"), derived(why));
             self.image(reference, ImageSource::Pull {}, origins);
         }
         image
@@ -195,6 +212,54 @@ impl Builder<'_> {
     fn machine_name(&self, node: &Node) -> String {
         let number = if node.index == 0 { String::new() } else { (node.index + 1).to_string() };
         format!("{}-{}{number}", self.cluster, node.role.word())
+    }
+
+    /// The name by which machines reach the API: that of kind's load balancer. The only control plane answers to it too, so that it
+    /// stays what it is when there are more of them, or fewer.
+    fn api_name(&self) -> String {
+        format!("{}-external-load-balancer", self.cluster)
+    }
+
+    /// What stands before several control planes.
+    fn load_balancer(&mut self, network: &Address, file: &KindFile, backends: BTreeMap<String, String>) -> Address {
+        let rules = self.loaded.config.spec.images.as_slice();
+        let (reference, rule) = image_reference::rewrite(catalogue::LOAD_BALANCER.reference, rules);
+        let image_origin = match rule {
+            Some(index) => self.origin(&format!("spec.images[{index}].to")),
+            None => Origin::Catalogue { entry: catalogue::LOAD_BALANCER.entry.into() },
+        };
+        let image = self.needed_image(&reference, &image_origin, "the load balancer needs it");
+        let port = file.api_port.unwrap_or_default();
+        let spec = LoadBalancerSpec {
+            image: reference,
+            cluster: self.cluster.to_owned(),
+            network: self.cluster.to_owned(),
+            address: LOOPBACK.to_owned(),
+            port,
+            backends,
+            running: true,
+        };
+        let mut origins = Origins::all(self.origin("spec.cluster.controlPlanes"));
+        origins.set(Path::key("image"), image_origin);
+        origins.set(Path::key("address"), derived("the API is published on this machine only"));
+        origins.set(Path::key("backends"), derived("each control plane has an API server"));
+        origins.set(Path::key("running"), derived("what is declared runs"));
+        let mut balancer = self.declaration("main", self.api_name(), &spec, origins);
+        if port == 0 {
+            choose_port(&mut balancer, API_PORTS.collect());
+        }
+        let first = self.address(MachineSpec::KIND, &format!("{}-0", NodeRole::ControlPlane.word()));
+        balancer.edges = vec![
+            edge(network, ForceOn::Replace, "it is on the cluster's network"),
+            edge(&image, ForceOn::Nothing, "it is a container of the image"),
+            Edge {
+                // One that was the only control plane gives up the port and the name first.
+                strength: Strength::Soft,
+                condition: Condition::Exists,
+                ..edge(&first, ForceOn::Nothing, "it takes over what was published by the only control plane")
+            },
+        ];
+        self.add(balancer)
     }
 
     /// Who answers pulls of which host: the mirrors, and the local registry under the names that it has.
@@ -232,6 +297,9 @@ impl Builder<'_> {
         let container = self.machine_name(node);
         let machine = self.machine(common, node, &container, &address, &field);
         let bootstrap = self.bootstrap(common, node, &container, &address, &machine, &field);
+        if node.role == NodeRole::ControlPlane {
+            self.etcd_member(node, &container, &address, cluster, &bootstrap, field.clone());
+        }
         self.node_on_machine(node, &container, cluster, &bootstrap, field);
     }
 
@@ -240,7 +308,8 @@ impl Builder<'_> {
         let spec = VolumeSpec { driver: "local".to_owned() };
         let volume = self.declaration(&node.name(), volume_name.clone(), &spec, Origins::all(field.clone()));
         let volume = self.add(volume);
-        let is_first = common.first.0 == container;
+        // The only control plane is what a load balancer would be.
+        let is_only = node.role == NodeRole::ControlPlane && common.balancer.is_none();
         let own = common.file.node(node);
         let (image_reference, image_origin, image) = match &own.image {
             None => (common.image_reference.clone(), common.image_origin.clone(), common.image.clone()),
@@ -262,8 +331,9 @@ impl Builder<'_> {
             image: image_reference,
             network: self.cluster.to_owned(),
             address: address.to_owned(),
+            aliases: if is_only { vec![self.api_name()] } else { Vec::new() },
             volume: volume_name,
-            port: is_first.then_some(port),
+            port: is_only.then_some(port),
             ports: own.ports,
             mounts: own.mounts,
             registries: common.registries.clone(),
@@ -273,11 +343,12 @@ impl Builder<'_> {
         origins.set(Path::key("image"), image_origin);
         origins.set(Path::key("network"), derived("what a cluster has on an engine shares one network"));
         origins.set(Path::key("address"), derived("nodes keep their addresses"));
+        origins.set(Path::key("aliases"), derived("machines reach the API by this name"));
         origins.set(Path::key("volume"), derived("what a node keeps outlives its container"));
         origins.set(Path::key("registries"), derived("the mirrors and the local registry answer pulls"));
         origins.set(Path::key("running"), derived("what is declared runs"));
         let mut machine = self.declaration(&node.name(), container.to_owned(), &spec, origins);
-        if is_first && port == 0 {
+        if is_only && port == 0 {
             choose_port(&mut machine, API_PORTS.collect());
         }
         machine.edges = vec![
@@ -297,7 +368,7 @@ impl Builder<'_> {
         machine: &Address,
         field: &Origin,
     ) -> Address {
-        let is_first = common.first.0 == container;
+        let is_first = node.role == NodeRole::ControlPlane && node.index == 0;
         let facts = MachineFacts {
             name: container.to_owned(),
             address: address.to_owned(),
@@ -312,18 +383,70 @@ impl Builder<'_> {
         let spec = BootstrapSpec {
             action: if is_first { BootstrapAction::Init } else { BootstrapAction::Join },
             config: documents.into_iter().map(Value::from).collect(),
-            through: (!is_first).then(|| common.first.0.clone()),
+            through: (!is_first).then(|| self.machine_name(&Node { role: NodeRole::ControlPlane, index: 0 })),
             takes_workloads: common.is_alone,
         };
         let mut origins = Origins::all(field.clone());
         origins.set(Path::key("config"), derived("what kind tells kubeadm"));
         let mut bootstrap = self.declaration(&node.name(), container.to_owned(), &spec, origins);
         bootstrap.host = Some(machine.clone());
-        if !is_first {
-            let first = self.address(BootstrapSpec::KIND, &format!("{}-0", NodeRole::ControlPlane.word()));
-            bootstrap.edges = vec![edge(&first, ForceOn::Replace, "it joins the cluster that this one begins")];
-        }
+        bootstrap.edges = self.needs_of_bootstrap(common, node);
         self.add(bootstrap)
+    }
+
+    fn needs_of_bootstrap(&self, common: &Common<'_>, node: &Node) -> Vec<Edge> {
+        let of = |kind: &str, index: u32| self.address(kind, &Node { role: NodeRole::ControlPlane, index }.name());
+        let is_control_plane = node.role == NodeRole::ControlPlane;
+        let Some(balancer) = &common.balancer else {
+            if is_control_plane {
+                return Vec::new();
+            }
+            // Without its only control plane a cluster is another one.
+            return vec![edge(
+                &of(BootstrapSpec::KIND, 0),
+                ForceOn::Replace,
+                "it joins the cluster that this one begins",
+            )];
+        };
+        if !is_control_plane {
+            return vec![edge(
+                &of(BootstrapSpec::KIND, 0),
+                ForceOn::Nothing,
+                "it joins the cluster that this one begins",
+            )];
+        }
+        if node.index > 0 {
+            let before = of(BootstrapSpec::KIND, node.index - 1);
+            return vec![edge(&before, ForceOn::Nothing, "etcd takes one member after the other")];
+        }
+        let others = common.control_planes.iter().skip(1);
+        let others =
+            others.map(|(_, machine)| edge(machine, ForceOn::Nothing, "it tells whether the cluster is there already"));
+        std::iter::once(edge(balancer, ForceOn::Nothing, "machines reach the API through it")).chain(others).collect()
+    }
+
+    /// What its bootstrap made it in etcd: it leaves before the machine does.
+    fn etcd_member(
+        &mut self,
+        node: &Node,
+        container: &str,
+        address: &str,
+        cluster: &Address,
+        bootstrap: &Address,
+        field: Origin,
+    ) {
+        let spec = EtcdMemberSpec { peer: EtcdMemberSpec::peer_at(address) };
+        let mut origins = Origins::all(field);
+        origins.set(Path::key("peer"), derived("nodes keep their addresses"));
+        let mut member = self.declaration(&node.name(), container.to_owned(), &spec, origins);
+        member.host = Some(cluster.clone());
+        member.edges = vec![edge(bootstrap, ForceOn::Replace, "the machine is a member once kubeadm has run on it")];
+        if node.index > 0 {
+            let before = Node { role: NodeRole::ControlPlane, index: node.index - 1 };
+            let before = self.address(EtcdMemberSpec::KIND, &before.name());
+            member.edges.push(edge(&before, ForceOn::Nothing, "members leave one after the other"));
+        }
+        self.add(member);
     }
 
     fn cluster_on_machines(&mut self, common: &Common<'_>) -> Address {
@@ -332,12 +455,16 @@ impl Builder<'_> {
         origins.set(Path::key("running"), derived("it serves as long as its machines run"));
         let spec = ClusterSpec { version: common.facts.version.clone(), port: 0, running: true, stages: Vec::new() };
         let mut cluster = self.declaration("main", self.cluster.to_owned(), &spec, origins);
-        let machine = &common.first.1;
-        let port = Reference { address: machine.clone(), path: Path::key("port") };
+        let first = |kind: &str| self.address(kind, &format!("{}-0", NodeRole::ControlPlane.word()));
+        let published_by = common.balancer.clone().unwrap_or_else(|| first(MachineSpec::KIND));
+        let port = Reference { address: published_by.clone(), path: Path::key("port") };
         cluster.spec.set(&Path::key("port"), Value::Ref(port));
-        cluster.host = Some(machine.clone());
-        let first = self.address(BootstrapSpec::KIND, &format!("{}-0", NodeRole::ControlPlane.word()));
-        cluster.edges = vec![edge(&first, ForceOn::Replace, "its first node begins it")];
+        // Several control planes keep it together, whichever of them is made anew.
+        let on_replace = if common.balancer.is_some() { ForceOn::Nothing } else { ForceOn::Replace };
+        cluster.edges = vec![
+            edge(&first(BootstrapSpec::KIND), on_replace, "its first node begins it"),
+            edge(&published_by, ForceOn::Nothing, "it is reached there"),
+        ];
         let address = self.add(cluster);
         let endpoint = Value::Ref(Reference { address: address.clone(), path: Path::key("endpoint") });
         self.graph.outputs.insert("kubernetes".to_owned(), endpoint);
@@ -378,7 +505,8 @@ impl Builder<'_> {
             identity: Identity::named(format!("Node/_/{name}")),
             spec: Value::map(spec),
             host: Some(cluster.clone()),
-            edges: vec![edge(bootstrap, ForceOn::Nothing, "the machine is a node once kubeadm has run on it")],
+            // One that is made anew is emptied before it goes, as one that goes for good.
+            edges: vec![edge(bootstrap, ForceOn::Replace, "the machine is a node once kubeadm has run on it")],
             ownership: Ownership::Owned,
             lifecycle: Lifecycle::default(),
             choices: Vec::new(),
@@ -386,14 +514,13 @@ impl Builder<'_> {
         });
     }
 
-    fn addons(&mut self, common: &Common<'_>) {
+    fn addons(&mut self, common: &Common<'_>, cluster: &Address) {
         let network = AddonSpec {
             manifest: NETWORK_PLUGIN.to_owned(),
             pod_subnet: Some(common.facts.pod_subnet.clone()),
             endpoint: Some(common.facts.endpoint.clone()),
         };
         let storage = AddonSpec { manifest: STORAGE.to_owned(), pod_subnet: None, endpoint: None };
-        let first = self.address(BootstrapSpec::KIND, &format!("{}-0", NodeRole::ControlPlane.word()));
         let is_wanted = |name: &str| name != "cni" || !common.file.has_no_default_cni;
         for (name, spec, why) in [
             ("cni", network, "the node image brings a network plugin along"),
@@ -404,8 +531,7 @@ impl Builder<'_> {
             }
             let mut addon = self.declaration(name, name.to_owned(), &spec, Origins::all(derived(why)));
             addon.provider = DOCKER.to_owned();
-            addon.host = Some(common.first.1.clone());
-            addon.edges = vec![edge(&first, ForceOn::Replace, "it is applied to the cluster that begins there")];
+            addon.host = Some(cluster.clone());
             self.add(addon);
         }
     }
@@ -428,6 +554,6 @@ mod tests {
         assert!(node(NodeRole::ControlPlane, 0).unwrap().ends_with(".2"));
         assert!(node(NodeRole::Worker, 0).unwrap().ends_with(".10"));
         assert!(node(NodeRole::Worker, 116).unwrap().ends_with(".126"));
-        assert_eq!((node(NodeRole::Worker, 117), node(NodeRole::ControlPlane, 8)), (None, None));
+        assert_eq!((node(NodeRole::Worker, 117), node(NodeRole::ControlPlane, 7)), (None, None));
     }
 }

@@ -35,15 +35,16 @@ fn nodes_are_machines_with_what_makes_them_nodes() {
         .values()
         .map(|one| (one.address.without_cluster(), one.host.as_ref().map(Address::without_cluster)))
         .collect();
-    let (first, cluster) = (Some("machine/control-plane-0"), Some("cluster/main"));
+    let cluster = Some("cluster/main");
     assert_eq!(
         hosts,
         [
-            ("addon/cni", first),
-            ("addon/storage", first),
-            ("bootstrap/control-plane-0", first),
+            ("addon/cni", cluster),
+            ("addon/storage", cluster),
+            ("bootstrap/control-plane-0", Some("machine/control-plane-0")),
             ("bootstrap/worker-0", Some("machine/worker-0")),
-            ("cluster/main", first),
+            ("cluster/main", None),
+            ("etcd-member/control-plane-0", cluster),
             ("image/docker.io%2Fkindest%2Fnode:v1.36.4", None),
             ("kubeconfig/main", None),
             ("machine/control-plane-0", None),
@@ -66,6 +67,32 @@ fn nodes_are_machines_with_what_makes_them_nodes() {
     assert_eq!(needs, ["bootstrap/control-plane-0"], "it joins as soon as it can, and waits for nothing else");
     let node = get(&compiled, "dev/node/worker-0").spec.to_string();
     assert!(node.contains("providerID: \"kind://docker/dev/dev-worker\""), "{node}");
+}
+
+#[test]
+fn several_control_planes_stand_behind_a_load_balancer() {
+    let compiled = compiled("    controlPlanes: 3\n    workers: 1\n", &World::default());
+    let edges = |address: &str| -> Vec<String> {
+        get(&compiled, address).edges.iter().map(|edge| edge.to.without_cluster().to_owned()).collect()
+    };
+    let first = get(&compiled, "dev/machine/control-plane-0").spec.to_string();
+    assert!(!first.contains("port:") && !first.contains("aliases"), "the load balancer has both: {first}");
+    let balancer = get(&compiled, "dev/load-balancer/main");
+    assert_eq!((balancer.identity.name.as_str(), balancer.choices.len()), ("dev-external-load-balancer", 1));
+    assert_eq!(balancer.spec.field("backends").unwrap().as_map().unwrap().len(), 3);
+    assert_eq!(
+        edges("dev/bootstrap/control-plane-0"),
+        ["load-balancer/main", "machine/control-plane-1", "machine/control-plane-2"]
+    );
+    assert_eq!(edges("dev/bootstrap/control-plane-2"), ["bootstrap/control-plane-1"]);
+    assert_eq!(edges("dev/bootstrap/worker-0"), ["bootstrap/control-plane-0"], "while the others join");
+    assert_eq!(edges("dev/etcd-member/control-plane-2"), ["bootstrap/control-plane-2", "etcd-member/control-plane-1"]);
+    let join = get(&compiled, "dev/bootstrap/control-plane-1").spec.to_string();
+    assert!(join.contains("controlPlaneEndpoint: \"dev-external-load-balancer:6443\""), "{join}");
+    // Machines know the API by the same name where it is the only control plane's.
+    let alone = built(&sources(&with_spec(HEAD)), &World::default()).unwrap();
+    let only = get(&alone, "dev/machine/control-plane-0").spec.to_string();
+    assert!(only.contains("aliases: [\"dev-external-load-balancer\"]"), "{only}");
 }
 
 #[test]
@@ -104,14 +131,12 @@ fn the_file_of_kind_is_read_where_it_is() {
 #[test]
 fn what_is_not_built_is_refused() {
     let world = World::default();
-    assert!(refused("    controlPlanes: 3\n", &world).contains("more than one control plane on Docker"));
     assert!(
         refused("  nodes: [{taints: [{key: a, effect: NoExecute}]}]\n", &world).contains("taints of nodes on Docker")
     );
     assert!(refused("    vanilla: {mirrorsDir: kind/mirrors}\n", &world).contains("vanilla.mirrorsDir"));
     assert!(refused("", &with_kind("networking: {ipFamily: ipv6}\n")).contains("ipFamily ipv6 is not built yet"));
-    let two = "nodes: [{role: control-plane}, {role: control-plane}]\n";
-    assert!(refused("", &with_kind(two)).contains("more than one control plane on Docker"));
+    assert!(refused("    controlPlanes: 8\n", &world).contains("control-plane-7 is one node too many"));
     assert!(refused("", &with_kind("nodes: [{image: my/node:latest}]\n")).contains("tells no version"));
     assert!(refused("    distributionConfig: other.yaml\n", &world).contains("`other.yaml` cannot be read"));
 }

@@ -258,7 +258,12 @@ impl<'a> Builder<'a> {
                     .declaration
                     .as_ref()
                     .is_some_and(|declaration| needed_by(declaration).any(|address| address == needed));
-                for (delete, is_old) in self.ends_of(&needed) {
+                let ends = self.ends_of(&needed);
+                // What it stands on is gone already and is made anew: it goes before that, as if the old one were still to be deleted.
+                if let (true, Some(own), Some(create)) = (ends.is_empty(), own_delete, self.made_anew(&needed)) {
+                    self.link_firmly(own, create, Condition::Exists, Firm::Softly);
+                }
+                for (delete, is_old) in ends {
                     let (before, condition) = match (own_delete, self.made(key)) {
                         (Some(own), _) => (own, Condition::Exists),
                         (None, Some(change)) if !still_needed => {
@@ -273,6 +278,13 @@ impl<'a> Builder<'a> {
                 }
             }
         }
+    }
+
+    /// The step that makes what was at an address anew, where nothing of the old one is to be ended.
+    fn made_anew(&self, address: &Address) -> Option<NodeIndex> {
+        let (key, node) = self.nodes.get_key_value(&RecordKey::current(address.clone()))?;
+        let is_anew = node.record.is_some() && matches!(node.action, Action::Create | Action::Replace { .. });
+        self.forward.get(key).copied().filter(|_| is_anew)
     }
 
     /// The steps that end what is or was at an address; with each, whether it is an old one beside a new one.

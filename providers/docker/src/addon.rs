@@ -1,15 +1,14 @@
-//! Addons: manifests that a node image brings along, applied by a machine of the control plane.
+//! Addons: manifests that a node image brings along, applied by a machine of the control plane, and kept in the cluster.
 
 use ksail_kinds::{AddonSpec, Spec as _};
-use ksail_model::{Observation, Readiness, Seen, Value};
+use ksail_model::{Readiness, Seen, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, Target, UpdateRequest};
 use serde_json::{Value as Json, json};
 
 use crate::call::Call;
-use crate::cluster::{read, remove, write};
-use crate::exec::{look, run};
+use crate::control_plane::{self, KUBECTL, forget, keep, needed};
+use crate::exec::run;
 use crate::network::cause_of;
-use crate::steps::FOLDER;
 use crate::written::Written;
 
 /// By these words a manifest asks for the range of the pods' addresses in its place, and for where the API server is.
@@ -17,19 +16,15 @@ const ASKS_FOR_SUBNET: &str = "would you kindly template this file";
 const ASKS_FOR_ENDPOINT: &str = "would you kindly patch this file";
 const SUBNET: [&str; 2] = ["{{ .PodSubnet }}", "{{.PodSubnet}}"];
 const ENDPOINT: &str = "CONTROL_PLANE_ENDPOINT";
-const KUBECONFIG: &str = "--kubeconfig=/etc/kubernetes/admin.conf";
 /// How many lines of what was said a failure tells.
 const TOLD: usize = 6;
-
-fn place(name: &str) -> String {
-    format!("{FOLDER}/addons/{name}")
-}
 
 fn what_of(target: &Target) -> String {
     format!("the addon `{}`", target.identity.name)
 }
 
-fn seen(name: &str, written: Written) -> Seen {
+/// What is seen of an addon that is kept.
+pub(crate) fn seen(name: &str, written: Written) -> Seen {
     Seen {
         id: Some(name.to_owned()),
         attributes: Value::empty_map(),
@@ -40,53 +35,41 @@ fn seen(name: &str, written: Written) -> Seen {
     }
 }
 
-pub(crate) async fn observe(call: &Call, machine: &str, target: &Target) -> Result<Observation, CallError> {
-    let name = &target.identity.name;
-    let found = read(call, machine, &format!("look at {}", what_of(target)), &place(name)).await?;
-    Ok(found.map_or(Observation::Absent, |written| Observation::Present(Box::new(seen(name, written)))))
-}
-
-/// All addons that carry a mark, by their names.
-pub(crate) async fn list(call: &Call, machine: &str) -> Result<Vec<(String, Seen)>, CallError> {
-    let what = format!("list the addons of `{machine}`");
-    let program = format!("cd {FOLDER}/addons 2>/dev/null || exit 0; ls");
-    let Some(output) = look(call, machine, &what, &["sh", "-c", &program]).await? else { return Ok(Vec::new()) };
-    let mut all = Vec::new();
-    for name in output.stdout.lines().filter(|name| !name.ends_with(".new")) {
-        if let Some(written) = read(call, machine, &what, &place(name)).await? {
-            all.push((name.to_owned(), seen(name, written)));
-        }
-    }
-    Ok(all)
-}
-
 pub(crate) async fn create(
     call: &Call,
-    machine: &str,
+    cluster: &str,
     request: &CreateRequest,
     spec: &Value,
 ) -> Result<Seen, CallError> {
     let (what, name) = (what_of(&request.target), &request.target.identity.name);
-    if let Some(written) = read(call, machine, &what, &place(name)).await? {
+    if let Some(written) = read(call, cluster, &what, name).await? {
         written.may_complete(&what, &request.mark)?;
     }
-    put(call, machine, &request.target, Written::new(&request.mark, spec, None)).await
+    put(call, cluster, &request.target, Written::new(&request.mark, spec, None)).await
 }
 
 pub(crate) async fn update(
     call: &Call,
-    machine: &str,
+    cluster: &str,
     request: &UpdateRequest,
     spec: &Value,
 ) -> Result<Seen, CallError> {
-    put(call, machine, &request.target, Written::new(&request.mark, spec, None)).await
+    put(call, cluster, &request.target, Written::new(&request.mark, spec, None)).await
 }
 
-/// Applies the manifest, and writes down what was applied.
-async fn put(call: &Call, machine: &str, target: &Target, written: Written) -> Result<Seen, CallError> {
+/// What is kept of it.
+async fn read(call: &Call, cluster: &str, what: &str, name: &str) -> Result<Option<Written>, CallError> {
+    let kept = control_plane::all_kept(call, cluster, what).await?;
+    let own = kept.into_iter().find(|(kind, kept, _)| kind == AddonSpec::KIND && kept == name);
+    Ok(own.map(|(_, _, written)| written))
+}
+
+/// Applies the manifest, and keeps what was applied.
+async fn put(call: &Call, cluster: &str, target: &Target, written: Written) -> Result<Seen, CallError> {
     let (what, name) = (what_of(target), &target.identity.name);
-    apply(call, machine, &what, &written.spec).await?;
-    write(call, machine, &what, &place(name), &written).await?;
+    let machine = needed(call, cluster, &format!("apply {what}")).await?;
+    apply(call, &machine, &what, &written.spec).await?;
+    keep(call, &machine, &format!("keep {what}"), (AddonSpec::KIND, name), &written).await?;
     Ok(seen(name, written))
 }
 
@@ -106,7 +89,8 @@ async fn objects(call: &Call, machine: &str, doing: &str, spec: &AddonSpec) -> R
     }
     let Some(endpoint) = spec.endpoint.as_ref().filter(|_| asks_for_endpoint) else { return Ok(text) };
     // The machine's own client reads the YAML.
-    let command = ["kubectl", KUBECONFIG, "create", "--dry-run=client", "--output=json", "--filename=-"];
+    let arguments = ["create", "--dry-run=client", "--output=json", "--filename=-"];
+    let command: Vec<&str> = KUBECTL.iter().chain(&arguments).copied().collect();
     let read = run(call, machine, doing, &command, &text).await?;
     if !read.is_success() {
         return Err(call.refused(doing, &read.end(TOLD)));
@@ -145,25 +129,21 @@ async fn apply(call: &Call, machine: &str, what: &str, spec: &Value) -> Result<(
     let doing = format!("apply {what}");
     let spec = AddonSpec::from_value(spec).map_err(|error| call.refused(&doing, &cause_of(&error)))?;
     let objects = objects(call, machine, &doing, &spec).await?;
-    let output = run(call, machine, &doing, &["kubectl", KUBECONFIG, "apply", "--filename=-"], &objects).await?;
-    if output.is_success() { Ok(()) } else { Err(call.refused(&doing, &output.end(TOLD))) }
+    control_plane::apply(call, machine, &doing, &["apply", "--filename=-"], &objects).await
 }
 
-pub(crate) async fn delete(call: &Call, machine: &str, request: &DeleteRequest) -> Result<Deleted, CallError> {
+pub(crate) async fn delete(call: &Call, cluster: &str, request: &DeleteRequest) -> Result<Deleted, CallError> {
     let (what, name) = (what_of(&request.target), &request.target.identity.name);
-    let Some(written) = read(call, machine, &what, &place(name)).await? else { return Ok(Deleted::WasAbsent) };
+    let Some(written) = read(call, cluster, &what, name).await? else { return Ok(Deleted::WasAbsent) };
     if !written.may_delete(&what, request)? {
         return Ok(Deleted::WasAbsent);
     }
     let doing = format!("delete {what}");
+    let machine = needed(call, cluster, &doing).await?;
     let spec = AddonSpec::from_value(&written.spec).map_err(|error| call.refused(&doing, &cause_of(&error)))?;
-    let objects = objects(call, machine, &doing, &spec).await?;
-    let command = ["kubectl", KUBECONFIG, "delete", "--ignore-not-found", "--filename=-"];
-    let output = run(call, machine, &doing, &command, &objects).await?;
-    if !output.is_success() {
-        return Err(call.refused(&doing, &output.end(TOLD)));
-    }
-    remove(call, machine, &doing, &place(name)).await?;
+    let objects = objects(call, &machine, &doing, &spec).await?;
+    control_plane::apply(call, &machine, &doing, &["delete", "--ignore-not-found", "--filename=-"], &objects).await?;
+    forget(call, &machine, &doing, (AddonSpec::KIND, name)).await?;
     Ok(Deleted::Gone)
 }
 

@@ -1,11 +1,14 @@
 //! Bootstraps: kubeadm's run on a machine, which makes it a node.
 
-use ksail_kinds::{BootstrapAction, BootstrapSpec, Spec as _};
+use ksail_kinds::{BootstrapAction, BootstrapSpec, EtcdMemberSpec, Spec as _};
 use ksail_model::{Observation, Preview, Readiness, Seen, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, PreviewRequest, Target, UpdateRequest};
 
 use crate::call::Call;
-use crate::exec::{Parcel, run, upload};
+use crate::container;
+use crate::control_plane::{self, KUBECTL, cluster_of, kubectl, members, serving};
+use crate::etcd;
+use crate::exec::{Parcel, look, run, upload};
 use crate::network::cause_of;
 use crate::steps::{self, Work};
 use crate::written::Written;
@@ -34,7 +37,24 @@ fi
 /// Lines of the units that tell why a node does not come up.
 const UNITS: &str = "journalctl --no-pager --lines 6 --unit kubelet --unit containerd --output cat --priority warning 2>/dev/null; \
      for log in /var/log/pods/kube-system_*/*/*.log; do [ -f \"$log\" ] && tail -n 2 \"$log\"; done 2>/dev/null; true";
-const KUBECTL: &str = "kubectl --kubeconfig=/etc/kubernetes/admin.conf";
+/// What machines of one control plane share: the authorities, the key of service accounts, and the administrator's access, which would be
+/// another one on each of them.
+const SHARED: [&str; 9] = [
+    "admin.conf",
+    "pki/ca.crt",
+    "pki/ca.key",
+    "pki/etcd/ca.crt",
+    "pki/etcd/ca.key",
+    "pki/front-proxy-ca.crt",
+    "pki/front-proxy-ca.key",
+    "pki/sa.key",
+    "pki/sa.pub",
+];
+/// Puts it where kubeadm expects it, once what a run before has left is gone.
+const TAKE_KEYS: &str = "cp -a /var/lib/ksail/keys/. /etc/kubernetes/\n\
+     rm -rf /var/lib/ksail/keys\n";
+/// Whether a machine is of a cluster already (0), or not yet (100).
+const IS_BEGUN: &str = "[ -e /etc/kubernetes/admin.conf ] || exit 100";
 const TAINT: &str = "node-role.kubernetes.io/control-plane";
 const NO_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
@@ -55,24 +75,29 @@ fn text_of(config: &[Value]) -> String {
 
 /// Lets a control plane take workloads, or not.
 fn workloads(machine: &str, taken: bool) -> String {
+    let kubectl = kubectl();
     if taken {
         format!(
-            "{KUBECTL} taint nodes {machine} {TAINT}- >/dev/null 2>&1 || true\n{KUBECTL} label nodes {machine} {NO_BALANCERS}- >/dev/null\n"
+            "{kubectl} taint nodes {machine} {TAINT}- >/dev/null 2>&1 || true\n{kubectl} label nodes {machine} {NO_BALANCERS}- >/dev/null\n"
         )
     } else {
         format!(
-            "{KUBECTL} taint --overwrite nodes {machine} {TAINT}=:NoSchedule >/dev/null\n{KUBECTL} label --overwrite nodes {machine} {NO_BALANCERS}= >/dev/null\n"
+            "{kubectl} taint --overwrite nodes {machine} {TAINT}=:NoSchedule >/dev/null\n{kubectl} label --overwrite nodes {machine} {NO_BALANCERS}= >/dev/null\n"
         )
     }
 }
 
-fn program(machine: &str, spec: &BootstrapSpec) -> String {
+/// What is done: kubeadm's own name for it, and what a control plane needs before.
+fn program(machine: &str, spec: &BootstrapSpec, joins_control_plane: bool) -> String {
     let action = match spec.action {
-        BootstrapAction::Init => "kubeadm init --config=/kind/kubeadm.conf --skip-token-print\n",
-        BootstrapAction::Join => "kubeadm join --config=/kind/kubeadm.conf\n",
+        BootstrapAction::Init if !joins_control_plane => {
+            "kubeadm init --config=/kind/kubeadm.conf --skip-token-print\n"
+        }
+        _ => "kubeadm join --config=/kind/kubeadm.conf\n",
     };
+    let before = if joins_control_plane { TAKE_KEYS } else { "" };
     let after = if spec.takes_workloads { workloads(machine, true) } else { String::new() };
-    format!("{PRELUDE}{action}{after}")
+    format!("{PRELUDE}{before}{action}{after}")
 }
 
 /// The token with which the configuration lets a machine join.
@@ -87,11 +112,89 @@ fn token(config: &[Value]) -> Option<String> {
 async fn admit(call: &Call, through: &str, what: &str, token: &str) -> Result<(), CallError> {
     let doing = format!("let {what} join through `{through}`");
     let id = token.split('.').next().unwrap_or_default();
+    let kubectl = kubectl();
     let program = format!(
-        "{KUBECTL} -n kube-system get secret bootstrap-token-{id} >/dev/null 2>&1 || kubeadm token create \"$1\" >/dev/null"
+        "{kubectl} -n kube-system get secret bootstrap-token-{id} >/dev/null 2>&1 || kubeadm token create \"$1\" >/dev/null"
     );
     let output = run(call, through, &doing, &["sh", "-c", &program, "sh", token], "").await?;
     if output.is_success() { Ok(()) } else { Err(call.refused(&doing, &output.end(TOLD))) }
+}
+
+/// The machine through which one joins: the one that is named, or another that serves.
+async fn door(call: &Call, cluster: &str, machine: &str, what: &str, named: Option<&str>) -> Result<String, CallError> {
+    let doing = format!("let {what} join");
+    let members = members(&container::list(call).await?, cluster);
+    let named = named.filter(|named| *named != machine);
+    if let Some(named) = named.filter(|named| members.iter().any(|member| member.name == *named && member.is_running)) {
+        let ready: Vec<&str> = KUBECTL.iter().copied().chain(["get", "--raw=/readyz"]).collect();
+        if look(call, named, &doing, &ready).await?.is_some_and(|output| output.is_success()) {
+            return Ok(named.to_owned());
+        }
+    }
+    let serving = serving(call, cluster, Some(machine)).await?;
+    serving.map_err(|why| CallError::transient(call.refused(&doing, &why).message))
+}
+
+/// Whether other machines run the control plane that this one would begin: then it joins them, for a second cluster under the same
+/// name would be none that anybody wants.
+async fn is_begun(call: &Call, cluster: &str, machine: &str, what: &str) -> Result<bool, CallError> {
+    let doing = format!("begin the cluster of {what}");
+    let members = members(&container::list(call).await?, cluster);
+    for member in members.iter().filter(|member| member.name != machine) {
+        let known = match member.is_running {
+            true => look(call, &member.name, &doing, &["sh", "-c", IS_BEGUN]).await?,
+            false => None,
+        };
+        match known {
+            Some(output) if output.code == 100 => {}
+            Some(output) if output.is_success() => return Ok(true),
+            _ => {
+                let why = format!("`{}` does not run, and may be a machine of it already", member.name);
+                return Err(call.refused(&doing, &why).hint("plan again: what stands still is started first"));
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Gives a machine what all machines of a control plane share. What etcd still knows
+/// of a former machine of this name is forgotten, or its successor would be taken for it.
+async fn prepare_control_plane(
+    call: &Call,
+    machine: &str,
+    what: &str,
+    through: &str,
+    config: &[Value],
+) -> Result<(), CallError> {
+    let doing = format!("let {what} join the control plane through `{through}`");
+    let mut parcel = Parcel::new();
+    for name in SHARED {
+        let path = format!("/etc/kubernetes/{name}");
+        let output = look(call, through, &doing, &["cat", &path]).await?;
+        let output = output.ok_or_else(|| call.refused(&doing, "it is gone"))?;
+        if !output.is_success() {
+            return Err(call.refused(&doing, &output.end(1)));
+        }
+        let to = format!("{}/keys/{name}", steps::FOLDER.trim_start_matches('/'));
+        parcel.secret(&to, &output.stdout).map_err(|error| call.refused(&doing, &error.to_string()))?;
+    }
+    let packed = parcel.bytes().map_err(|error| call.refused(&doing, &error.to_string()))?;
+    upload(call, machine, &doing, "/", packed).await?;
+    let peer = EtcdMemberSpec::peer_at(&advertised(config).unwrap_or_default());
+    etcd::remove(call, through, &doing, machine, &peer).await.map(drop)
+}
+
+/// Takes away the object of a node that was lost with all that its machine kept: kubeadm lets none join in its place.
+async fn forget_node(call: &Call, machine: &str, what: &str, through: &str) -> Result<(), CallError> {
+    let doing = format!("forget what {what} was before");
+    control_plane::apply(call, through, &doing, &["delete", "node", machine, "--ignore-not-found"], "").await
+}
+
+/// Where the API server of the machine answers, as its configuration says.
+fn advertised(config: &[Value]) -> Option<String> {
+    let is_join = |document: &&Value| document.field("kind").and_then(Value::as_str) == Some("JoinConfiguration");
+    let control_plane = config.iter().find(is_join)?.field("controlPlane")?;
+    control_plane.field("localAPIEndpoint")?.field("advertiseAddress")?.as_str().map(str::to_owned)
 }
 
 pub(crate) async fn observe(call: &Call, machine: &str) -> Result<Observation, CallError> {
@@ -128,14 +231,37 @@ pub(crate) async fn create(
 ) -> Result<Seen, CallError> {
     let what = what_of(machine);
     let wanted = typed(call, &what, spec)?;
-    if let (Some(through), Some(token)) = (&wanted.through, token(&wanted.config)) {
-        admit(call, through, &what, &token).await?;
+    // Work that goes on, or is over, needs no more preparation.
+    let attached = matches!(
+        steps::state(call, machine, &what, WORK).await?,
+        Work::GoesOn(begun) | Work::Done(begun) if Written::read(&begun.whose).is_some_and(|written| written.spec == *spec)
+    );
+    let mut joins_control_plane = false;
+    if !attached {
+        let cluster = cluster_of(&container::list(call).await?, machine)
+            .ok_or_else(|| call.refused(&what, "its machine has no container").hint("plan again"))?;
+        let joins = match wanted.action {
+            BootstrapAction::Init => is_begun(call, &cluster, machine, &what).await?,
+            BootstrapAction::Join => true,
+        };
+        if joins {
+            let through = door(call, &cluster, machine, &what, wanted.through.as_deref()).await?;
+            if let Some(token) = token(&wanted.config) {
+                admit(call, &through, &what, &token).await?;
+            }
+            forget_node(call, machine, &what, &through).await?;
+            joins_control_plane = advertised(&wanted.config).is_some();
+            if joins_control_plane {
+                prepare_control_plane(call, machine, &what, &through, &wanted.config).await?;
+            }
+        }
+        let mut parcel = Parcel::new();
+        let packed = parcel.file(CONFIG, &text_of(&wanted.config)).and_then(|()| parcel.bytes());
+        let packed = packed.map_err(|error| call.refused(&what, &error.to_string()))?;
+        upload(call, machine, &format!("write the configuration of {what}"), "/", packed).await?;
     }
-    let mut parcel = Parcel::new();
-    let packed = parcel.file(CONFIG, &text_of(&wanted.config)).and_then(|()| parcel.bytes());
-    let packed = packed.map_err(|error| call.refused(&what, &error.to_string()))?;
-    upload(call, machine, &format!("write the configuration of {what}"), "/", packed).await?;
-    do_work(call, machine, &what, &Written::new(&request.mark, spec, None).line(), &program(machine, &wanted)).await?;
+    let whose = Written::new(&request.mark, spec, None).line();
+    do_work(call, machine, &what, &whose, &program(machine, &wanted, joins_control_plane)).await?;
     seen(call, machine, &what).await
 }
 

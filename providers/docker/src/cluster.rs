@@ -1,122 +1,182 @@
-//! Clusters on machines: known by what the first machine says of itself.
+//! Clusters on machines: known by what is kept in them, through whichever machine of the control plane answers.
 
 use std::sync::Arc;
 
-use ksail_kinds::{ClusterSpec, KubeconfigSpec, Spec as _};
-use ksail_model::{Observation, Preview, Readiness, Seen, Value};
-use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, PreviewRequest, UpdateRequest};
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, Volume};
+use ksail_kinds::{ClusterSpec, KubeconfigSpec, MachineRole, Spec as _};
+use ksail_model::{Mark, Observation, Preview, Readiness, Seen, Value};
+use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, PreviewRequest, Target, UpdateRequest};
 
 use crate::call::Call;
+use crate::control_plane::{self, KUBECTL, members, needed, serving};
 use crate::exec::{look, run};
+use crate::machine_plan::{CLUSTER, ROLE};
 use crate::network::cause_of;
-use crate::steps::FOLDER;
+use crate::volume;
 use crate::written::Written;
 
+/// The kind, and under which name a cluster is kept in itself.
+pub(crate) const KIND: &str = ClusterSpec::KIND;
+const KEPT: (&str, &str) = (KIND, KIND);
 /// Where kubeadm leaves the administrator's access, and the server that it names.
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
 /// Tells by what the cluster is known.
-const UID: &str =
-    "kubectl --kubeconfig=/etc/kubernetes/admin.conf get namespace kube-system --output jsonpath={.metadata.uid}";
+const UID: [&str; 4] = ["get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}"];
 /// Why an upgrade is refused.
 const NO_UPGRADE: &str = "an upgrade of a cluster on Docker is not built yet";
 
-fn place() -> String {
-    format!("{FOLDER}/cluster")
+fn what_of(name: &str) -> String {
+    format!("the cluster `{name}`")
 }
 
-/// Writes a line into a file of a machine, whole or not at all.
-pub(crate) async fn write(
-    call: &Call,
-    machine: &str,
-    doing: &str,
-    path: &str,
-    written: &Written,
-) -> Result<(), CallError> {
-    let program = r#"set -eu; mkdir -p "$(dirname "$1")"; cat >"$1.new"; sync "$1.new"; mv "$1.new" "$1""#;
-    let output = run(call, machine, doing, &["sh", "-c", program, "sh", path], &written.line()).await?;
-    if output.is_success() { Ok(()) } else { Err(call.refused(doing, &output.end(3))) }
-}
-
-/// Reads what [`write`] wrote.
-pub(crate) async fn read(call: &Call, machine: &str, what: &str, path: &str) -> Result<Option<Written>, CallError> {
-    let program = r#"if [ -e "$1" ]; then cat "$1"; else exit 100; fi"#;
-    match look(call, machine, what, &["sh", "-c", program, "sh", path]).await? {
-        Some(output) if output.is_success() => Ok(Written::read(output.stdout.trim())),
-        None | Some(crate::exec::Output { code: 100, .. }) => Ok(None),
-        Some(output) => Err(call.refused(what, &output.end(1))),
-    }
-}
-
-/// Takes such a file away.
-pub(crate) async fn remove(call: &Call, machine: &str, doing: &str, path: &str) -> Result<(), CallError> {
-    let output = run(call, machine, doing, &["rm", "-f", path], "").await?;
-    if output.is_success() { Ok(()) } else { Err(call.refused(doing, &output.end(1))) }
-}
-
-fn seen(machine: &str, written: Written) -> Seen {
-    let port = written.spec.field("port").and_then(Value::as_i64).and_then(|port| u16::try_from(port).ok());
+fn seen(name: &str, written: Written) -> Seen {
+    let mark = Some(written.mark(""));
     Seen {
         id: written.found.clone(),
-        attributes: Value::map([
-            ("id", Value::from(written.found.clone())),
-            ("endpoint", Value::from(port.map(ClusterSpec::endpoint))),
-            ("kubeconfig", Value::from(KubeconfigSpec::source_in(machine))),
-            ("machine", Value::from(machine)),
-        ]),
-        mark: Some(written.mark("")),
+        attributes: attributes(name, written.found.as_deref(), &written.spec),
+        mark,
         fields: written.spec,
         readiness: Readiness::Ready,
         others: Vec::new(),
     }
 }
 
-pub(crate) async fn observe(call: &Call, machine: &str) -> Result<Observation, CallError> {
-    let found = read(call, machine, &format!("look at the cluster of `{machine}`"), &place()).await?;
-    Ok(found.map_or(Observation::Absent, |written| Observation::Present(Box::new(seen(machine, written)))))
+fn port_of(spec: &Value) -> Option<u16> {
+    spec.field("port").and_then(Value::as_i64).and_then(|port| u16::try_from(port).ok())
+}
+
+/// Whether a container that runs publishes a port.
+fn is_published(containers: &[ContainerSummary], port: u16) -> bool {
+    let publishes = |container: &ContainerSummary| {
+        let ports = container.ports.iter().flatten();
+        container.state == Some(ContainerSummaryStateEnum::RUNNING)
+            && ports.filter_map(|one| one.public_port).any(|public| public == port)
+    };
+    containers.iter().any(publishes)
+}
+
+fn attributes(name: &str, id: Option<&str>, spec: &Value) -> Value {
+    Value::map([
+        ("id", Value::from(id.map(str::to_owned))),
+        ("endpoint", Value::from(port_of(spec).map(ClusterSpec::endpoint))),
+        ("kubeconfig", Value::from(KubeconfigSpec::source_in(name))),
+        ("machines", Value::from(name)),
+    ])
+}
+
+/// What is seen of a cluster. One whose machines do not answer is there as long as one of them is, or what it keeps.
+pub(crate) async fn observe(
+    call: &Call,
+    containers: &[ContainerSummary],
+    volumes: &[Volume],
+    target: &Target,
+) -> Result<Observation, CallError> {
+    let name = &target.identity.name;
+    let members = members(containers, name);
+    let what = format!("look at {}", what_of(name));
+    let why = match control_plane::kept(call, &members, &what).await? {
+        Ok(kept) => {
+            let own = kept.into_iter().find(|(kind, _, _)| kind == KIND);
+            let Some((_, _, written)) = own else { return Ok(Observation::Absent) };
+            let mut seen = seen(name, written);
+            if let Some(port) = port_of(&seen.fields).filter(|port| !is_published(containers, *port)) {
+                seen.readiness = Readiness::NotReady(format!("nothing leads from port {port} to it"));
+            }
+            return Ok(Observation::Present(Box::new(seen)));
+        }
+        Err(why) => why,
+    };
+    let is_kept = volumes.iter().filter_map(volume::mark).any(|mark| {
+        mark.lineage == call.context.lineage
+            && mark.address.cluster() == target.address.cluster()
+            && mark.address.kind() == "volume"
+            && mark.address.name().starts_with(MachineRole::ControlPlane.word())
+    });
+    // Only what was made before has an id.
+    let (Some(id), Some(spec)) = (&target.id, &target.spec) else { return Ok(Observation::Absent) };
+    if members.is_empty() && !is_kept {
+        return Ok(Observation::Absent);
+    }
+    Ok(Observation::Present(Box::new(Seen {
+        id: Some(id.clone()),
+        fields: spec.clone(),
+        attributes: attributes(name, Some(id), spec),
+        // What it keeps is ours, and so is it.
+        mark: is_kept.then(|| Mark {
+            lineage: call.context.lineage.clone(),
+            address: target.address.clone(),
+            operation: String::new(),
+            generation: 1,
+        }),
+        readiness: Readiness::NotReady(format!("no machine of its control plane serves it: {why}")),
+        others: Vec::new(),
+    })))
+}
+
+/// The clusters of an engine that tell of themselves, by name.
+pub(crate) async fn list(call: &Call, containers: &[ContainerSummary]) -> Result<Vec<(String, Seen)>, CallError> {
+    let is_control_plane = |container: &&ContainerSummary| {
+        let role = container.labels.as_ref().and_then(|labels| labels.get(ROLE));
+        role.is_some_and(|role| role == MachineRole::ControlPlane.word())
+    };
+    let names = containers.iter().filter(is_control_plane);
+    let names = names.filter_map(|container| container.labels.as_ref()?.get(CLUSTER).cloned());
+    let names: std::collections::BTreeSet<String> = names.collect();
+    let mut all = Vec::new();
+    for name in names {
+        let what = format!("look at {}", what_of(&name));
+        let kept = control_plane::kept(call, &members(containers, &name), &what).await?.unwrap_or_default();
+        let own = kept.into_iter().find(|(kind, _, _)| kind == KIND);
+        all.extend(own.map(|(_, _, written)| (name.clone(), seen(&name, written))));
+    }
+    Ok(all)
 }
 
 fn typed(call: &Call, what: &str, spec: &Value) -> Result<ClusterSpec, CallError> {
     ClusterSpec::from_value(spec).map_err(|error| call.refused(what, &cause_of(&error)))
 }
 
-pub(crate) async fn create(
-    call: &Call,
-    machine: &str,
-    request: &CreateRequest,
-    spec: &Value,
-) -> Result<Seen, CallError> {
-    let what = format!("the cluster `{}`", request.target.identity.name);
+/// What is kept of the cluster that a machine serves.
+async fn read(call: &Call, name: &str, what: &str) -> Result<Option<Written>, CallError> {
+    let members = members(&crate::container::list(call).await?, name);
+    let kept = control_plane::kept(call, &members, what).await?;
+    let kept = kept.map_err(|why| CallError::transient(call.refused(what, &why).message))?;
+    Ok(kept.into_iter().find(|(kind, _, _)| kind == KIND).map(|(_, _, written)| written))
+}
+
+pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -> Result<Seen, CallError> {
+    let name = &request.target.identity.name;
+    let what = what_of(name);
     typed(call, &what, spec)?;
-    if let Some(written) = read(call, machine, &what, &place()).await? {
+    let doing = format!("reach {what}");
+    if let Some(written) = read(call, name, &doing).await? {
         written.may_complete(&what, &request.mark)?;
     }
-    let doing = format!("reach {what}");
-    let output = run(call, machine, &doing, &["sh", "-c", UID], "").await?;
+    let machine = needed(call, name, &doing).await?;
+    let command: Vec<&str> = KUBECTL.iter().chain(&UID).copied().collect();
+    let output = run(call, &machine, &doing, &command, "").await?;
     if !output.is_success() {
         return Err(CallError::transient(call.refused(&doing, &output.end(3)).message));
     }
     let written = Written::new(&request.mark, spec, Some(output.stdout.trim().to_owned()));
-    write(call, machine, &doing, &place(), &written).await?;
-    Ok(seen(machine, written))
+    control_plane::keep(call, &machine, &doing, KEPT, &written).await?;
+    Ok(seen(name, written))
 }
 
-pub(crate) async fn update(
-    call: &Call,
-    machine: &str,
-    request: &UpdateRequest,
-    spec: &Value,
-) -> Result<Seen, CallError> {
-    let doing = format!("change the cluster `{}`", request.target.identity.name);
+pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -> Result<Seen, CallError> {
+    let name = &request.target.identity.name;
+    let doing = format!("change {}", what_of(name));
     let wanted = typed(call, &doing, spec)?;
-    let Some(before) = read(call, machine, &doing, &place()).await? else {
+    let Some(before) = read(call, name, &doing).await? else {
         return Err(call.refused(&doing, "it is not there").hint("plan again"));
     };
     if typed(call, &doing, &before.spec)?.version != wanted.version {
         return Err(call.refused(&doing, NO_UPGRADE));
     }
     let written = Written::new(&request.mark, spec, before.found);
-    write(call, machine, &doing, &place(), &written).await?;
-    Ok(seen(machine, written))
+    let machine = needed(call, name, &doing).await?;
+    control_plane::keep(call, &machine, &doing, KEPT, &written).await?;
+    Ok(seen(name, written))
 }
 
 pub(crate) fn preview(request: &PreviewRequest) -> Preview {
@@ -129,25 +189,35 @@ pub(crate) fn preview(request: &PreviewRequest) -> Preview {
     }
 }
 
-pub(crate) async fn delete(call: &Call, machine: &str, request: &DeleteRequest) -> Result<Deleted, CallError> {
-    let what = format!("the cluster `{}`", request.target.identity.name);
-    let Some(written) = read(call, machine, &what, &place()).await? else { return Ok(Deleted::WasAbsent) };
+/// Forgets a cluster. It is nothing apart from its machines, which go after it: one that none of them serves is gone already.
+pub(crate) async fn delete(call: &Call, request: &DeleteRequest) -> Result<Deleted, CallError> {
+    let name = &request.target.identity.name;
+    let what = what_of(name);
+    let doing = format!("forget {what}");
+    let Ok(machine) = serving(call, name, None).await? else { return Ok(Deleted::WasAbsent) };
+    let Some(written) = read(call, name, &doing).await? else { return Ok(Deleted::WasAbsent) };
     if !written.may_delete(&what, request)? {
         return Ok(Deleted::WasAbsent);
     }
-    remove(call, machine, &format!("forget {what}"), &place()).await?;
+    control_plane::forget(call, &machine, &doing, KEPT).await?;
     Ok(Deleted::Gone)
 }
 
-/// The administrator's access to the cluster of a machine, with the server that it names or another.
-pub(crate) async fn kubeconfig(call: &Call, machine: &str, endpoint: Option<&str>) -> Result<Arc<str>, CallError> {
-    let what = format!("read the access to the cluster of `{machine}`");
-    let output = match look(call, machine, &what, &["cat", ADMIN]).await? {
-        Some(output) if output.is_success() => output,
-        Some(output) => return Err(CallError::unreachable(call.refused(&what, &output.end(1)).message)),
-        None => return Err(CallError::unreachable(call.refused(&what, "there is no such container").message)),
-    };
-    Ok(endpoint.map_or(output.stdout.clone(), |endpoint| with_server(&output.stdout, endpoint)).into())
+/// The administrator's access to a cluster, with the server that it names or another.
+pub(crate) async fn kubeconfig(call: &Call, name: &str, endpoint: Option<&str>) -> Result<Arc<str>, CallError> {
+    let what = format!("read the access to {}", what_of(name));
+    let mut why = "none of its machines runs".to_owned();
+    for member in members(&crate::container::list(call).await?, name).iter().filter(|member| member.is_running) {
+        match look(call, &member.name, &what, &["cat", ADMIN]).await? {
+            Some(output) if output.is_success() => {
+                let text = output.stdout;
+                return Ok(endpoint.map_or(text.clone(), |endpoint| with_server(&text, endpoint)).into());
+            }
+            Some(output) => why = output.end(1),
+            None => {}
+        }
+    }
+    Err(CallError::unreachable(call.refused(&what, &why).message))
 }
 
 /// A kubeconfig with another server.

@@ -8,11 +8,13 @@ use bollard::models::{
 use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
 };
+use ksail_kinds::{LoadBalancerSpec, Spec as _};
 use ksail_model::{Identity, Readiness, Seen, Step, Value};
 use ksail_provider::{CallError, CallErrorKind, CreateRequest, DeleteRequest, Deleted, UpdateRequest};
 
 use crate::call::{Call, Failed};
 use crate::compare::same_where_fixed;
+use crate::load_balancer;
 use crate::observed::Observed;
 use crate::ownership::{Found, may_change, may_complete, may_delete};
 use crate::plan::{ContainerPlan, plan, restart_policy};
@@ -76,6 +78,9 @@ pub(crate) async fn seen(
     let readiness = match shall_run {
         // What shall not run is ready when it does not.
         Some(false) if observed.is_stopped() => Readiness::Ready,
+        _ if kind == LoadBalancerSpec::KIND && observed.not_running().is_none() => {
+            load_balancer::readiness(call, observed).await?
+        }
         _ => call.aside("look whether it is healthy", readiness(call, kind, observed)).await?,
     };
     Ok(Seen {

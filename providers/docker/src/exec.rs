@@ -159,6 +159,12 @@ impl Parcel {
         self.0.append_data(&mut header, path, text.as_bytes())
     }
 
+    /// A file that nobody but root may read.
+    pub(crate) fn secret(&mut self, path: &str, text: &str) -> std::io::Result<()> {
+        let mut header = header(tar::EntryType::Regular, 0o600, text.len() as u64);
+        self.0.append_data(&mut header, path, text.as_bytes())
+    }
+
     pub(crate) fn link(&mut self, path: &str, to: &str) -> std::io::Result<()> {
         let mut header = header(tar::EntryType::Symlink, 0o777, 0);
         self.0.append_link(&mut header, path, to)

@@ -19,6 +19,7 @@ use crate::observed::Observed;
 use crate::ownership::{Found, may_change, may_complete, may_delete};
 use crate::steps::FOLDER;
 use crate::volume;
+use crate::wait::last_look;
 
 /// How long a machine may take to stop by itself, in seconds.
 const STOP_SECONDS: i32 = 20;
@@ -27,8 +28,8 @@ const STARTED: [&str; 2] = ["detected cgroup v1", "Multi-User System"];
 /// The pauses between two looks at one that is not ready.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// What is kept of the deadline for the last look.
-const LAST_LOOK: Duration = Duration::from_millis(1500);
+/// How long a port that is held is waited for.
+const PORT_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a log may take to be read, and how many of its last lines are told.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 const TOLD: usize = 6;
@@ -43,7 +44,8 @@ const IS_NODE: &str = r#"
 name=$1 role=$2 started=$3
 [ "$(cat /var/lib/ksail/bootstrap/exit 2>/dev/null)" = 0 ] || exit 0
 if [ "$role" = control-plane ]; then
-  said=$(kubectl --kubeconfig=/etc/kubernetes/admin.conf get --raw=/readyz --request-timeout=5s 2>&1) ||
+  said=$(kubectl --kubeconfig=/etc/kubernetes/admin.conf --server=https://127.0.0.1:6443 --tls-server-name=localhost \
+    get --raw=/readyz --request-timeout=5s 2>&1) ||
     { echo "its API server does not answer: $said"; exit 1; }
 fi
 beat=$(kubectl --kubeconfig=/etc/kubernetes/kubelet.conf get node "$name" --request-timeout=5s \
@@ -262,7 +264,17 @@ fn pack_registries(parcel: &mut Parcel, wanted: &MachineSpec) -> std::io::Result
 
 async fn start(call: &Call, what: &str, name: &str) -> Result<(), CallError> {
     let doing = format!("start {what}");
-    match call.change(&doing, call.session.docker.start_container(name, None)).await {
+    let begun = Instant::now();
+    let mut started = call.change(&doing, call.session.docker.start_container(name, None)).await;
+    // Who held the port may be going: a load balancer that is not needed any more, or a container that ends.
+    while let Err(Failed::Answered { message, .. }) = &started
+        && is_port_conflict(message)
+        && begun.elapsed() < PORT_PATIENCE
+    {
+        call.pause(&doing, LONGEST_PAUSE).await?;
+        started = call.change(&doing, call.session.docker.start_container(name, None)).await;
+    }
+    match started {
         Ok(()) => Ok(()),
         Err(Failed::Answered { status, message }) => {
             if look_at(call, name).await?.is_some_and(|observed| observed.is_running()) {
@@ -297,7 +309,7 @@ async fn remove(call: &Call, what: &str, name: &str) -> Result<bool, CallError> 
 
 /// Whether a change of the field needs another container.
 fn needs_container(path: &ksail_model::Path) -> bool {
-    matches!(path.steps().first(), Some(Step::Key(key)) if matches!(key.as_str(), "port" | "ports" | "mounts"))
+    matches!(path.steps().first(), Some(Step::Key(key)) if matches!(key.as_str(), "port" | "ports" | "mounts" | "aliases"))
 }
 
 pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -> Result<Seen, CallError> {
@@ -405,7 +417,7 @@ pub(crate) async fn delete(call: &Call, request: &DeleteRequest) -> Result<Delet
 pub(crate) async fn wait(call: &Call, target: &Target) -> Result<Seen, CallError> {
     let name = &target.identity.name;
     let what = what_of(name);
-    let last_look = (call.deadline - LAST_LOOK.min(call.context.timeout / 2)).max(Instant::now());
+    let last_look = last_look(call);
     let mut pause = FIRST_PAUSE;
     loop {
         let containers = list(call).await?;

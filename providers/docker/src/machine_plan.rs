@@ -14,8 +14,8 @@ use crate::observed::Observed;
 use crate::plan::port_key;
 
 /// By these labels kind finds its nodes, and we what the engine does not tell otherwise.
-const CLUSTER: &str = "io.x-k8s.kind.cluster";
-const ROLE: &str = "io.x-k8s.kind.role";
+pub(crate) const CLUSTER: &str = "io.x-k8s.kind.cluster";
+pub(crate) const ROLE: &str = "io.x-k8s.kind.role";
 /// What a machine keeps, and what it reads of the engine's machine.
 const KEPT: &str = "/var";
 const MODULES: &str = "/lib/modules";
@@ -49,6 +49,7 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
     };
     let endpoint = EndpointSettings {
         ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(spec.address.clone()), ..Default::default() }),
+        aliases: (!spec.aliases.is_empty()).then(|| spec.aliases.clone()),
         ..Default::default()
     };
     ContainerCreateBody {
@@ -125,6 +126,7 @@ impl Observed {
         let ports: Vec<&Port> = published.iter().filter(|port| !is_api(port)).collect();
         let network = self.networks().into_iter().next();
         let address = network.as_ref().and_then(|network| self.address(network));
+        let aliases = network.as_ref().map(|network| self.aliases(network)).unwrap_or_default();
         let mut fields = vec![
             ("cluster", Value::from(label(CLUSTER))),
             ("role", Value::from(label(ROLE))),
@@ -135,6 +137,9 @@ impl Observed {
             ("running", Value::from(self.is_running())),
         ];
         fields.extend(api.map(|port| ("port", Value::from(port))));
+        if !aliases.is_empty() {
+            fields.push(("aliases", Value::from(aliases)));
+        }
         if !ports.is_empty() {
             fields.push(("ports", json(&ports)));
         }

@@ -261,6 +261,7 @@ impl Observed {
         match kind {
             "registry" => self.registry_fields(),
             "mirror" => self.mirror_fields(declared),
+            "load-balancer" => self.load_balancer_fields(),
             _ => self.container_fields(declared),
         }
     }
@@ -375,6 +376,14 @@ impl Observed {
                 .filter(|(_, value)| !value.is_null())
                 .collect(),
         )
+    }
+
+    /// The names that a network knows it by beside its own, which may be the beginning of its id.
+    pub(crate) fn aliases(&self, network: &str) -> Vec<String> {
+        let endpoint = self.endpoints().find(|(name, _)| *name == network);
+        let own = |alias: &String| *alias == self.name() || self.id().starts_with(alias.as_str());
+        let aliases = endpoint.and_then(|(_, endpoint)| endpoint.aliases.clone()).unwrap_or_default();
+        aliases.into_iter().filter(|alias| !own(alias)).collect()
     }
 
     fn restart(&self) -> Value {

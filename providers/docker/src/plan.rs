@@ -6,11 +6,14 @@ use bollard::models::{
     ContainerCreateBody, EndpointSettings, HostConfig, Mount as EngineMount, MountType, NetworkingConfig, PortBinding,
     PortMap, RestartPolicy, RestartPolicyNameEnum,
 };
-use ksail_kinds::{ContainerSpec, MirrorSpec, Mount, Port, Protocol, RegistrySpec, Restart, Spec as _};
+use ksail_kinds::{
+    ContainerSpec, LoadBalancerSpec, MirrorSpec, Mount, Port, Protocol, RegistrySpec, Restart, Spec as _,
+};
 use ksail_model::{Mark, Path, Value};
 use ksail_provider::SecretText;
 
 use crate::labels::{self, Labels};
+use crate::load_balancer;
 use crate::network::cause_of;
 
 /// Where a registry keeps its blobs.
@@ -72,6 +75,9 @@ pub(crate) fn plan(
                 running: spec.running,
             };
             Ok(registry(like, env, labels))
+        }
+        "load-balancer" => {
+            Ok(load_balancer::plan(LoadBalancerSpec::from_value(spec).map_err(|error| cause_of(&error))?))
         }
         _ => container(ContainerSpec::from_value(spec).map_err(|error| cause_of(&error))?, secrets),
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -21,25 +22,40 @@ use crate::labels;
 use crate::observed::Observed;
 use crate::ports::{self, INSPECTIONS};
 use crate::session::Session;
-use crate::{addon, bootstrap, cluster, container, image, machine, network, volume, wait};
+use crate::{addon, bootstrap, cluster, container, control_plane, etcd, image, machine, network, volume, wait};
 
 /// The kinds that are containers outside.
-const CONTAINERS: [&str; 3] = ["container", "registry", "mirror"];
+const CONTAINERS: [&str; 4] = ["container", "registry", "mirror", "load-balancer"];
 /// The kind that is a container on a volume.
 const MACHINE: &str = "machine";
-/// The kinds that live in a machine.
+/// The kind that lives in a machine.
 const BOOTSTRAP: &str = "bootstrap";
+/// The kind that machines make up, and those that live in it.
+const CLUSTER: &str = cluster::KIND;
 const ADDON: &str = "addon";
-const CLUSTER: &str = "cluster";
+const ETCD_MEMBER: &str = etcd::KIND;
 
-/// Networks, volumes, images, containers, registries, mirrors and machines on one engine, or what lives in one of its machines.
+/// The pause between two looks at a control plane that does not serve.
+const CONTROL_PLANE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Where on an engine the things of a session are.
+enum Inside {
+    /// On the engine itself.
+    Engine,
+    /// In a machine: what makes it a node.
+    Machine(String),
+    /// In a cluster on machines, through its control plane.
+    Cluster(String),
+}
+
+/// Networks, volumes, images, containers, registries, mirrors, machines and clusters on one engine, or what lives in one of these.
 ///
 /// It connects at its first call and keeps what it found: the place, the engine's id (the scope) and whether its ports are
 /// on this machine. After a crash nothing of it is left to clean up.
 pub struct DockerProvider {
     endpoint: Endpoint,
     project: PathBuf,
-    machine: Option<String>,
+    inside: Inside,
     session: Mutex<Option<Arc<Session>>>,
 }
 
@@ -56,7 +72,7 @@ impl DockerProvider {
     /// A provider for the engine at an endpoint. Nothing is connected to before the first call. Paths of archives are
     /// relative to the current folder, unless [`project`](Self::project) says otherwise.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, project: PathBuf::new(), machine: None, session: Mutex::new(None) }
+        Self { endpoint, project: PathBuf::new(), inside: Inside::Engine, session: Mutex::new(None) }
     }
 
     /// This provider, with the folder that paths of archives are relative to.
@@ -66,36 +82,44 @@ impl DockerProvider {
         self
     }
 
-    /// This provider, for what lives in a machine of the engine: what makes it a node, and the cluster that it holds.
+    /// This provider, for what lives in a machine of the engine: what makes it a node.
     #[must_use]
     pub fn in_machine(mut self, name: impl Into<String>) -> Self {
-        self.machine = Some(name.into());
+        self.inside = Inside::Machine(name.into());
         self
     }
 
-    /// The kubeconfig with which the administrator of a machine's cluster reaches it: at an endpoint on the engine's machine, or at the
+    /// This provider, for what lives in a cluster on machines of the engine, by the cluster's name.
+    #[must_use]
+    pub fn in_cluster(mut self, name: impl Into<String>) -> Self {
+        self.inside = Inside::Cluster(name.into());
+        self
+    }
+
+    /// The kubeconfig with which the administrator of this cluster reaches it: at an endpoint on the engine's machine, or at the
     /// server that it names itself. It is a secret.
     ///
     /// # Errors
-    /// The machine is not there, or was never bootstrapped.
+    /// No machine of its control plane runs, or none was ever bootstrapped.
     pub async fn kubeconfig(&self, context: &CallContext, endpoint: Option<&str>) -> Result<Arc<str>, CallError> {
         let call = self.call(context).await?;
-        cluster::kubeconfig(&call, self.inside(&call, CLUSTER)?, endpoint).await
+        cluster::kubeconfig(&call, self.cluster(&call, CLUSTER)?, endpoint).await
     }
 
     /// The machine that this is about.
-    fn inside(&self, call: &Call, kind: &str) -> Result<&str, CallError> {
-        self.machine.as_deref().ok_or_else(|| call.refused(kind, "it lives in a machine, and none is named"))
+    fn machine(&self, call: &Call, kind: &str) -> Result<&str, CallError> {
+        match &self.inside {
+            Inside::Machine(name) => Ok(name),
+            _ => Err(call.refused(kind, "it lives in a machine, and none is named")),
+        }
     }
 
-    /// Looks at what lives in the machine.
-    async fn observe_inside(&self, call: &Call, targets: &[Target]) -> Result<ObserveReply, CallError> {
-        let mut looks = Vec::with_capacity(targets.len());
-        for target in targets {
-            looks.push(observe_inside(call, self.inside(call, target.address.kind())?, target));
+    /// The cluster that this is about.
+    fn cluster(&self, call: &Call, kind: &str) -> Result<&str, CallError> {
+        match &self.inside {
+            Inside::Cluster(name) => Ok(name),
+            _ => Err(call.refused(kind, "it lives in a cluster, and none is named")),
         }
-        let observations = futures::stream::iter(looks).buffered(INSPECTIONS).try_collect().await?;
-        Ok(ObserveReply { scope: call.session.scope.clone(), observations })
     }
 
     async fn call(&self, context: &CallContext) -> Result<Call, CallError> {
@@ -113,13 +137,24 @@ impl DockerProvider {
         Ok(Call::new(session, context.clone(), deadline))
     }
 
-    async fn wait_inside(&self, call: &Call, machine: &str, target: &Target) -> Result<Applied, CallError> {
-        if target.address.kind() == BOOTSTRAP {
-            return Ok(applied(call, bootstrap::wait(call, machine, target).await?));
-        }
-        match observe_inside(call, machine, target).await? {
-            Observation::Present(seen) => Ok(applied(call, *seen)),
-            _ => Err(call.refused(&format!("wait for {}", target.address), "it is not there")),
+    /// Waits until the control plane serves what there is of it; at the deadline, tells why it does not.
+    async fn wait_for_control_plane(&self, call: &Call, request: &WaitRequest) -> Result<Seen, CallError> {
+        let (target, targets) = (&request.target, std::slice::from_ref(&request.target));
+        let what = format!("wait for {}", target.address);
+        let last_look = wait::last_look(call);
+        loop {
+            let seen = match &self.inside {
+                Inside::Cluster(cluster) => observe_in_cluster(call, cluster, targets).await?.into_iter().next(),
+                _ => {
+                    let lists = lists(call, |kinds| kinds.contains(&CLUSTER)).await?;
+                    Some(observe_one(call, &lists, &BTreeMap::new(), target).await?)
+                }
+            };
+            let Some(Observation::Present(seen)) = seen else { return Err(call.refused(&what, "it is not there")) };
+            if seen.readiness.is_ready() || Instant::now() >= last_look {
+                return Ok(*seen);
+            }
+            call.pause(&what, CONTROL_PLANE_PAUSE).await?;
         }
     }
 
@@ -144,9 +179,11 @@ fn unknown_kind(call: &Call, target: &Target) -> CallError {
 /// One list for each kind of thing that is asked for.
 async fn lists(call: &Call, wants: impl Fn(&[&str]) -> bool) -> Result<Lists, CallError> {
     let networks = async { if wants(&["network"]) { network::list(call).await } else { Ok(Vec::new()) } };
-    let volumes = async { if wants(&["volume", MACHINE]) { volume::list(call).await } else { Ok(Vec::new()) } };
-    let containers =
-        async { if wants(&CONTAINERS) || wants(&[MACHINE]) { container::list(call).await } else { Ok(Vec::new()) } };
+    let volumes =
+        async { if wants(&["volume", MACHINE, CLUSTER]) { volume::list(call).await } else { Ok(Vec::new()) } };
+    let containers = async {
+        if wants(&CONTAINERS) || wants(&[MACHINE, CLUSTER]) { container::list(call).await } else { Ok(Vec::new()) }
+    };
     let images = async { if wants(&["image"]) { image::list(call).await } else { Ok(Vec::new()) } };
     let (networks, volumes, containers, images) = futures::try_join!(networks, volumes, containers, images)?;
     Ok(Lists { networks, volumes, containers, images })
@@ -185,6 +222,7 @@ async fn observe_one(
         "volume" => lists.volumes.iter().find(|volume| volume.name == identity.name).map(volume::seen),
         "image" => image::seen(&lists.images, target, lineage),
         MACHINE => return machine::observe(call, &lists.containers, &lists.volumes, target).await,
+        CLUSTER => return cluster::observe(call, &lists.containers, &lists.volumes, target).await,
         kind if CONTAINERS.contains(&kind) => {
             // One that is in the list and not inspected went away between the two requests.
             let id = container::find(&lists.containers, identity);
@@ -201,44 +239,68 @@ async fn observe_one(
     Ok(seen.map_or(Observation::Absent, |seen| Observation::Present(Box::new(seen))))
 }
 
-async fn observe_inside(call: &Call, machine: &str, target: &Target) -> Result<Observation, CallError> {
-    match target.address.kind() {
-        BOOTSTRAP => bootstrap::observe(call, machine).await,
-        ADDON => addon::observe(call, machine, target).await,
-        CLUSTER => cluster::observe(call, machine).await,
-        _ => {
-            let message = unknown_kind(call, target).message;
-            Ok(Observation::Unknown(UnknownReason::Denied { message }))
-        }
+fn of_unknown_kind(call: &Call, target: &Target) -> Observation {
+    Observation::Unknown(UnknownReason::Denied { message: unknown_kind(call, target).message })
+}
+
+/// Looks at what lives in a machine.
+async fn observe_in_machine(call: &Call, machine: &str, targets: &[Target]) -> Result<Vec<Observation>, CallError> {
+    let mut observations = Vec::with_capacity(targets.len());
+    for target in targets {
+        observations.push(match target.address.kind() {
+            BOOTSTRAP => bootstrap::observe(call, machine).await?,
+            _ => of_unknown_kind(call, target),
+        });
     }
+    Ok(observations)
+}
+
+/// Looks at what lives in a cluster.
+async fn observe_in_cluster(call: &Call, cluster: &str, targets: &[Target]) -> Result<Vec<Observation>, CallError> {
+    let what = format!("look at what is kept in the cluster `{cluster}`");
+    let kept = control_plane::all_kept(call, cluster, &what).await?;
+    let wants_members = targets.iter().any(|target| target.address.kind() == ETCD_MEMBER);
+    let known = if wants_members { etcd::known(call, cluster, &what).await? } else { None };
+    let observe = |target: &Target| match target.address.kind() {
+        ETCD_MEMBER => etcd::observed(target, &kept, known.as_deref()),
+        ADDON => {
+            let name = &target.identity.name;
+            let own = kept.iter().find(|(kind, kept, _)| kind == ADDON && kept == name);
+            own.map_or(Observation::Absent, |(_, _, written)| {
+                Observation::Present(Box::new(addon::seen(name, written.clone())))
+            })
+        }
+        _ => of_unknown_kind(call, target),
+    };
+    Ok(targets.iter().map(observe).collect())
+}
+
+fn owned(kind: &str, identity: Identity, seen: Seen, ownership: Ownership) -> Owned {
+    Owned { kind: kind.to_owned(), identity, seen, ownership }
 }
 
 /// What in a machine carries a mark.
-async fn owned_inside(call: &Call, machine: &str) -> Result<Vec<Owned>, CallError> {
-    let (bootstrap, cluster) = futures::try_join!(bootstrap::observe(call, machine), cluster::observe(call, machine))?;
-    let addons = addon::list(call, machine).await?;
-    let seen = |observation: Observation| match observation {
-        Observation::Present(seen) => Some(*seen),
-        _ => None,
+async fn owned_in_machine(call: &Call, machine: &str) -> Result<Vec<Owned>, CallError> {
+    Ok(match bootstrap::observe(call, machine).await? {
+        Observation::Present(seen) => vec![owned(BOOTSTRAP, Identity::named(machine), *seen, Ownership::Owned)],
+        _ => Vec::new(),
+    })
+}
+
+/// What in a cluster carries a mark, apart from objects.
+async fn owned_in_cluster(call: &Call, cluster: &str) -> Result<Vec<Owned>, CallError> {
+    let what = format!("list what is kept in the cluster `{cluster}`");
+    let kept = control_plane::all_kept(call, cluster, &what).await?;
+    let known = etcd::known(call, cluster, &what).await?;
+    let one = |(kind, name, written): control_plane::Kept| {
+        let seen = match kind.as_str() {
+            ADDON => addon::seen(&name, written),
+            ETCD_MEMBER => etcd::seen_of(&name, known.as_deref(), written)?,
+            _ => return None,
+        };
+        Some(owned(&kind, Identity::named(name), seen, Ownership::Owned))
     };
-    let bootstrap = seen(bootstrap).map(|seen| (BOOTSTRAP, machine.to_owned(), seen));
-    // The cluster's name is that of its address.
-    let cluster = seen(cluster).map(|seen| {
-        let name = seen.mark.as_ref().map(|mark| mark.address.cluster().to_owned()).unwrap_or_default();
-        (CLUSTER, name, seen)
-    });
-    let addons = addons.into_iter().map(|(name, seen)| (ADDON, name, seen));
-    Ok(bootstrap
-        .into_iter()
-        .chain(cluster)
-        .chain(addons)
-        .map(|(kind, name, seen)| Owned {
-            kind: kind.to_owned(),
-            identity: Identity::named(name),
-            seen,
-            ownership: Ownership::Owned,
-        })
-        .collect())
+    Ok(kept.into_iter().filter_map(one).collect())
 }
 
 async fn owned_container(call: &Call, kind: String, id: String) -> Result<Option<(String, Identity, Seen)>, CallError> {
@@ -254,8 +316,11 @@ async fn owned_container(call: &Call, kind: String, id: String) -> Result<Option
 impl Provider for DockerProvider {
     async fn observe(&self, context: &CallContext, targets: &[Target]) -> Result<ObserveReply, CallError> {
         let call = self.call(context).await?;
-        if self.machine.is_some() {
-            return self.observe_inside(&call, targets).await;
+        let reply = |observations| ObserveReply { scope: call.session.scope.clone(), observations };
+        match &self.inside {
+            Inside::Machine(machine) => return Ok(reply(observe_in_machine(&call, machine, targets).await?)),
+            Inside::Cluster(cluster) => return Ok(reply(observe_in_cluster(&call, cluster, targets).await?)),
+            Inside::Engine => {}
         }
         let lists = lists(&call, |kinds| targets.iter().any(|target| kinds.contains(&target.address.kind()))).await?;
         let inspected = inspections(&call, &lists, targets).await?;
@@ -264,8 +329,7 @@ impl Provider for DockerProvider {
         for target in targets {
             looks.push(observe_one(&call, &lists, &inspected, target));
         }
-        let observations = futures::stream::iter(looks).buffered(INSPECTIONS).try_collect().await?;
-        Ok(ObserveReply { scope: call.session.scope.clone(), observations })
+        Ok(reply(futures::stream::iter(looks).buffered(INSPECTIONS).try_collect().await?))
     }
 
     async fn preview(&self, _context: &CallContext, requests: &[PreviewRequest]) -> Result<Vec<Preview>, CallError> {
@@ -288,9 +352,10 @@ impl Provider for DockerProvider {
             "volume" => volume::create(&call, request, spec).await?,
             "image" => image::ensure(&mut call, target, spec, &request.mark, false, &self.files()).await?,
             MACHINE => machine::create(&call, request, spec).await?,
-            kind @ BOOTSTRAP => bootstrap::create(&call, self.inside(&call, kind)?, request, spec).await?,
-            kind @ ADDON => addon::create(&call, self.inside(&call, kind)?, request, spec).await?,
-            kind @ CLUSTER => cluster::create(&call, self.inside(&call, kind)?, request, spec).await?,
+            CLUSTER => cluster::create(&call, request, spec).await?,
+            kind @ BOOTSTRAP => bootstrap::create(&call, self.machine(&call, kind)?, request, spec).await?,
+            kind @ ADDON => addon::create(&call, self.cluster(&call, kind)?, request, spec).await?,
+            kind @ ETCD_MEMBER => etcd::create(&call, self.cluster(&call, kind)?, request, spec).await?,
             kind if CONTAINERS.contains(&kind) => container::create(&call, request, spec).await?,
             _ => return Err(unknown_kind(&call, target)),
         };
@@ -304,12 +369,12 @@ impl Provider for DockerProvider {
         let spec = spec_of(&call, target)?;
         let seen = match target.address.kind() {
             MACHINE => machine::update(&call, request, spec).await?,
-            kind @ BOOTSTRAP => bootstrap::update(&call, self.inside(&call, kind)?, request, spec).await?,
-            kind @ ADDON => addon::update(&call, self.inside(&call, kind)?, request, spec).await?,
-            kind @ CLUSTER => cluster::update(&call, self.inside(&call, kind)?, request, spec).await?,
+            CLUSTER => cluster::update(&call, request, spec).await?,
+            kind @ BOOTSTRAP => bootstrap::update(&call, self.machine(&call, kind)?, request, spec).await?,
+            kind @ ADDON => addon::update(&call, self.cluster(&call, kind)?, request, spec).await?,
             kind if CONTAINERS.contains(&kind) => container::update(&call, request, spec).await?,
             "image" => image::ensure(&mut call, target, spec, &request.mark, true, &self.files()).await?,
-            kind @ ("network" | "volume") => {
+            kind @ ("network" | "volume" | ETCD_MEMBER) => {
                 let what = format!("change {kind} `{}`", target.identity.name);
                 return Err(call.refused(&what, "nothing of it can be changed in place"));
             }
@@ -325,9 +390,10 @@ impl Provider for DockerProvider {
             "volume" => volume::delete(&call, request).await,
             "image" => image::release(&call, request).await,
             MACHINE => machine::delete(&call, request).await,
-            kind @ BOOTSTRAP => bootstrap::delete(&call, self.inside(&call, kind)?, request).await,
-            kind @ ADDON => addon::delete(&call, self.inside(&call, kind)?, request).await,
-            kind @ CLUSTER => cluster::delete(&call, self.inside(&call, kind)?, request).await,
+            CLUSTER => cluster::delete(&call, request).await,
+            kind @ BOOTSTRAP => bootstrap::delete(&call, self.machine(&call, kind)?, request).await,
+            kind @ ADDON => addon::delete(&call, self.cluster(&call, kind)?, request).await,
+            kind @ ETCD_MEMBER => etcd::delete(&call, self.cluster(&call, kind)?, request).await,
             kind if CONTAINERS.contains(&kind) => container::delete(&call, request).await,
             _ => Err(unknown_kind(&call, &request.target)),
         }
@@ -342,10 +408,21 @@ impl Provider for DockerProvider {
         if request.target.address.kind() == MACHINE {
             return Ok(applied(&call, machine::wait(&call, &request.target).await?));
         }
-        if let Some(name) = &self.machine {
-            return self.wait_inside(&call, name, &request.target).await;
+        if request.target.address.kind() == BOOTSTRAP {
+            let machine = self.machine(&call, BOOTSTRAP)?;
+            return Ok(applied(&call, bootstrap::wait(&call, machine, &request.target).await?));
+        }
+        if matches!(request.target.address.kind(), CLUSTER | ETCD_MEMBER) {
+            return Ok(applied(&call, self.wait_for_control_plane(&call, request).await?));
         }
         // All other kinds are ready as soon as they are there.
+        if let Inside::Cluster(cluster) = &self.inside {
+            let observed = observe_in_cluster(&call, cluster, std::slice::from_ref(&request.target)).await?;
+            return match observed.into_iter().next() {
+                Some(Observation::Present(seen)) => Ok(applied(&call, *seen)),
+                _ => Err(call.refused(&format!("wait for {}", request.target.address), "it is not there")),
+            };
+        }
         let lists = lists(&call, |kinds| kinds.contains(&request.target.address.kind())).await?;
         match observe_one(&call, &lists, &BTreeMap::new(), &request.target).await? {
             Observation::Present(seen) => Ok(applied(&call, *seen)),
@@ -355,16 +432,12 @@ impl Provider for DockerProvider {
 
     async fn list_owned(&self, context: &CallContext) -> Result<Vec<Owned>, CallError> {
         let call = self.call(context).await?;
-        if let Some(machine) = &self.machine {
-            return owned_inside(&call, machine).await;
+        match &self.inside {
+            Inside::Machine(machine) => return owned_in_machine(&call, machine).await,
+            Inside::Cluster(cluster) => return owned_in_cluster(&call, cluster).await,
+            Inside::Engine => {}
         }
         let lists = lists(&call, |_| true).await?;
-        let owned = |kind: &str, identity: Identity, seen: Seen, ownership| Owned {
-            kind: kind.to_owned(),
-            identity,
-            seen,
-            ownership,
-        };
         let mut all = Vec::new();
         for network in lists.networks.iter().filter(|network| network::mark(network).is_some()) {
             let name = network.name.clone().unwrap_or_default();
@@ -376,6 +449,9 @@ impl Provider for DockerProvider {
         }
         for (identity, seen) in image::owned(&lists.images) {
             all.push(owned("image", identity, seen, Ownership::Shared));
+        }
+        for (name, seen) in cluster::list(&call, &lists.containers).await? {
+            all.push(owned(CLUSTER, Identity::named(name), seen, Ownership::Owned));
         }
         let mut looks = Vec::new();
         for container in &lists.containers {

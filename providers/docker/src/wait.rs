@@ -28,12 +28,17 @@ const LOG_LINE_CHARACTERS: usize = 300;
 /// How long the engine may take to give the log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// When a wait looks for the last time: something of the deadline is kept for that.
+pub(crate) fn last_look(call: &Call) -> Instant {
+    (call.deadline - LAST_LOOK.min(call.context.timeout / 2)).max(Instant::now())
+}
+
 /// Waits until a container is ready; at the deadline, or where it can no longer become ready, tells why it is not.
 pub(crate) async fn wait(call: &Call, request: &WaitRequest) -> Result<Seen, CallError> {
     let target = &request.target;
     let kind = target.address.kind();
     let what = format!("{kind} `{}`", target.identity.name);
-    let last_look = (call.deadline - LAST_LOOK.min(call.context.timeout / 2)).max(Instant::now());
+    let last_look = last_look(call);
     let mut pause = FIRST_PAUSE;
     let mut last: Option<(Seen, Observed)> = None;
     let mut restarts_before = None;

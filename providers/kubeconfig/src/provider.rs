@@ -174,14 +174,14 @@ impl Work {
     }
 
     fn credentials(&self, source: &str) -> Result<Credentials, String> {
-        let Some(machine) = KubeconfigSpec::machine_of(source) else {
+        let Some(cluster) = KubeconfigSpec::cluster_of(source) else {
             return source::read(&self.places.path(source)?);
         };
         let files = self.machines.as_ref().ok_or("no engine is known here")?;
         let timeout = self.deadline.saturating_duration_since(Instant::now());
         let context = CallContext { timeout, ..self.context.clone() };
         // This is a thread that may block.
-        let text = self.runtime.block_on(files.kubeconfig(&context, machine)).map_err(|error| error.message)?;
+        let text = self.runtime.block_on(files.kubeconfig(&context, cluster)).map_err(|error| error.message)?;
         source::credentials(&text, Path::new(""))
     }
 

@@ -32,11 +32,11 @@ const PATHS: [&str; 4] = ["certificate-authority", "client-certificate", "client
 /// Who reads kubeconfigs that lie in machines of an engine.
 #[async_trait]
 pub trait MachineFiles: Send + Sync {
-    /// The kubeconfig that lies in a machine. It is a secret.
+    /// The kubeconfig that lies in the machines of a cluster's control plane. It is a secret.
     ///
     /// # Errors
     /// It cannot be had now.
-    async fn kubeconfig(&self, context: &CallContext, machine: &str) -> Result<Arc<str>, CallError>;
+    async fn kubeconfig(&self, context: &CallContext, cluster: &str) -> Result<Arc<str>, CallError>;
 }
 
 /// What a login needs: the fields of the cluster, but its server, and those of the user.

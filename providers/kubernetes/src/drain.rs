@@ -67,7 +67,9 @@ pub(crate) async fn drain(
                 held.insert(name, why);
             }
         }
-        if pods.is_empty() {
+        // Nobody ends pods on a node that is lost: they go with its object.
+        let only_end = held.len() == pods.len() && held.values().all(|why| why == ENDING);
+        if pods.is_empty() || (only_end && is_lost(call, what, node).await?) {
             return Ok(());
         }
         tell(waited_for(&pods, &held));
@@ -82,6 +84,18 @@ pub(crate) async fn drain(
     Err(call
         .refused(what, &format!("pods did not leave it in time, and it takes pods again ({named})"))
         .hint("let its PodDisruptionBudget allow it, or add a node for the pods first"))
+}
+
+/// Whether the cluster has given the node up: its kubelet has not reported for longer than it may.
+async fn is_lost(call: &Call, what: &str, node: &str) -> Result<bool, CallError> {
+    let Some(node) = call.read(what, &format!("/api/v1/nodes/{node}")).await? else { return Ok(true) };
+    Ok(is_given_up(&node))
+}
+
+fn is_given_up(node: &Json) -> bool {
+    let conditions = at(node, &["status", "conditions"]).and_then(Json::as_array);
+    let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+    ready.is_some_and(|ready| ready["status"] == "Unknown")
 }
 
 /// The first of some texts, and how many more there are.
@@ -298,6 +312,13 @@ mod tests {
         assert!(!was_cut_off(&node("kubectl-cordon", true)));
         assert!(!was_cut_off(&node("ksail-drain", false)));
         assert!(!was_cut_off(&json!({"metadata": {}})));
+    }
+
+    #[test]
+    fn a_node_is_lost_once_the_cluster_says_so() {
+        let node = |status: &str| json!({"status": {"conditions": [{"type": "DiskPressure", "status": "Unknown"}, {"type": "Ready", "status": status}]}});
+        assert!(super::is_given_up(&node("Unknown")));
+        assert!(!super::is_given_up(&node("False")) && !super::is_given_up(&json!({})));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Clusters whose nodes are containers of a real Docker Engine, from a real node image.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -9,7 +9,9 @@ use crate::docker::name;
 use crate::kills::{seed, wait_for_operation};
 use crate::support::engine::Engine;
 use crate::support::project::{Project, Run};
-use crate::support::{did_not_run, docker_socket, free_port, wait_until};
+use crate::support::{did_not_run, docker_socket, free_port};
+
+mod control_planes;
 
 const EXAMPLE: &str = include_str!("../../../examples/vanilla/ksail.yaml");
 const KIND_FILE: &str = include_str!("../../../examples/vanilla/kind.yaml");
@@ -22,6 +24,9 @@ const CONTEXTS: &str = "apiVersion: v1\nkind: Config\nclusters:\n- name: work\n 
 /// How often applies are killed, and within which time after their beginning.
 const KILLS: usize = 6;
 const KILLED_WITHIN: Duration = Duration::from_secs(25);
+/// How long a cluster may take until all that was down runs as before: pods that failed meanwhile are started at longer and longer
+/// intervals.
+const REST: Duration = Duration::from_secs(180);
 
 /// A cluster of our own on the real engine.
 struct World {
@@ -112,14 +117,25 @@ impl World {
     /// A node that was down since then is ready once its kubelet has said so, and a plan that comes before waits for it. What ran
     /// on it counts as it did before until the kubelet has started it again, so that is waited for first.
     fn comes_to_rest(&self, workers: usize, node: &str, since: &str) {
+        let runs_again = || self.runs_since(node, since);
+        self.rests(&self.nodes(workers), &runs_again);
+    }
+
+    /// Whether all containers of pods on a node were started since then, and are ready.
+    fn runs_since(&self, node: &str, since: &str) -> bool {
         let path = r#"jsonpath={range .items[*]}{range .status.containerStatuses[*]}{.ready} {.state.running.startedAt}{"\n"}{end}{end}"#;
         let field = format!("spec.nodeName={node}");
-        wait_until("rest", || {
-            let said = self.kubectl(&["get", "pods", "-A", "--field-selector", &field, "-o", path]);
-            let runs_again = said.lines().all(|line| line.strip_prefix("true ").is_some_and(|started| started >= since));
-            let plan = || self.project.command(&["plan", "--detailed-exitcode"]).output().expect("a plan");
-            runs_again && self.ready_nodes() == self.nodes(workers) && plan().status.code() == Some(0)
-        });
+        let said = self.kubectl(&["get", "pods", "-A", "--field-selector", &field, "-o", path]);
+        said.lines().all(|line| line.strip_prefix("true ").is_some_and(|started| started >= since))
+    }
+
+    fn rests(&self, nodes: &[String], run_again: &dyn Fn() -> bool) {
+        let began = Instant::now();
+        let plan = || self.project.command(&["plan", "--detailed-exitcode"]).output().expect("a plan");
+        while !(run_again() && self.ready_nodes() == nodes && plan().status.code() == Some(0)) {
+            assert!(began.elapsed() < REST, "no rest within {} s: {:?}", REST.as_secs(), plan());
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 
     /// The time as Kubernetes writes it.

@@ -198,6 +198,17 @@ fn what_no_longer_needs_it_changes_before_it_goes() {
 }
 
 #[test]
+fn what_stood_on_a_lost_one_goes_before_that_is_made_anew() {
+    // A machine is lost with what made it a node: the node's object goes before another one takes its name.
+    let user = declared("thing/user", json!({})).dies_with("thing/lost");
+    let mut bench = Bench::applied([declared("thing/lost", json!({})), user]);
+    bench.gone("thing/lost");
+    let plan = bench.plan();
+    assert!(comes_before(&plan, (Delete, "thing/user"), (Create, "thing/lost")), "{}", shown(&plan));
+    assert!(comes_before(&plan, (Create, "thing/lost"), (Create, "thing/user")), "{}", shown(&plan));
+}
+
+#[test]
 fn a_long_chain_is_planned() {
     let chain = (0..3000).map(|n| {
         let node = declared(&format!("thing/n{n}"), json!({}));

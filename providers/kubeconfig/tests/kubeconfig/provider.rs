@@ -79,7 +79,7 @@ async fn credentials_may_lie_in_a_machine() {
     let world = World::new();
     world.write(OTHERS);
     let mut target = world.target();
-    let source = KubeconfigSpec::source_in("dev-control-plane");
+    let source = KubeconfigSpec::source_in("dev");
     target.spec.as_mut().unwrap().set(&Path::key("source"), Value::from(source.as_str()));
     let provider = |file| world.provider().machines(Arc::new(Machine(file)));
     let create = |target: &Target| CreateRequest { target: target.clone(), mark: mark("l1"), secrets: BTreeMap::new() };

@@ -103,6 +103,20 @@ impl Engine {
         assert_eq!(status, 204, "{answer}");
     }
 
+    /// Restarts containers, all at once.
+    #[track_caller]
+    pub(crate) fn restart(&self, containers: &[String]) {
+        std::thread::scope(|scope| {
+            for container in containers {
+                scope.spawn(move || {
+                    let (status, answer) =
+                        self.call("POST", &format!("/containers/{container}/restart?t=5"), &Value::Null);
+                    assert_eq!(status, 204, "{answer}");
+                });
+            }
+        });
+    }
+
     /// Runs a program in a container, and answers its exit code and what it said.
     #[track_caller]
     pub(crate) fn exec(&self, container: &str, command: &[&str]) -> (i64, String) {

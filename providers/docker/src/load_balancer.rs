@@ -1,0 +1,129 @@
+//! Load balancers: HAProxy before the API servers of a cluster.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use ksail_kinds::{LoadBalancerSpec, Port, Protocol, Restart};
+use ksail_model::{Readiness, Value};
+use ksail_provider::{CallError, CallErrorKind};
+
+use crate::call::Call;
+use crate::exec::look;
+use crate::labels::Labels;
+use crate::machine_plan::{CLUSTER, ROLE};
+use crate::observed::Observed;
+use crate::plan::ContainerPlan;
+
+/// By this role kind knows that the API is reached through it.
+const BALANCER: &str = "external-load-balancer";
+/// What is before the API servers, as JSON: the configuration is made from it.
+const BACKENDS: &str = "dev.ksail.backends";
+/// The variable that holds the configuration, so that it is there whenever the container starts.
+const CONFIG: &str = "HAPROXY_CONFIG";
+/// Starts it with that configuration. The socket is there once it listens.
+const START: &str = r#"rm -f /tmp/haproxy.sock; printf '%s' "$HAPROXY_CONFIG" >/tmp/haproxy.cfg && exec haproxy -W -db -f /tmp/haproxy.cfg"#;
+const LISTENS: &str = "test -S /tmp/haproxy.sock";
+
+/// What HAProxy is told: connections go, untouched, to servers that say they are ready.
+fn config(backends: &BTreeMap<String, String>) -> String {
+    let mut text = format!(
+        "global
+  log stdout format raw local0 notice
+  maxconn 4000
+  stats socket /tmp/haproxy.sock
+defaults
+  mode tcp
+  log global
+  retries 2
+  timeout connect 3s
+  timeout client 1h
+  timeout server 1h
+  timeout tunnel 1h
+frontend api
+  bind *:{}
+  default_backend control-planes
+backend control-planes
+  option httpchk GET /readyz
+  http-check expect status 200
+  default-server check check-ssl verify none inter 1s fall 2 rise 1 on-marked-down shutdown-sessions
+",
+        LoadBalancerSpec::PORT
+    );
+    for (name, address) in backends {
+        let _ = writeln!(text, "  server {name} {address}");
+    }
+    text
+}
+
+/// The container of a load balancer.
+pub(crate) fn plan(spec: LoadBalancerSpec) -> ContainerPlan {
+    let labels = Labels::from([
+        (CLUSTER.to_owned(), spec.cluster),
+        (ROLE.to_owned(), BALANCER.to_owned()),
+        (BACKENDS.to_owned(), serde_json::to_string(&spec.backends).unwrap_or_default()),
+    ]);
+    ContainerPlan {
+        image: spec.image,
+        command: ["sh", "-c", START].map(str::to_owned).into(),
+        env: vec![(CONFIG.to_owned(), config(&spec.backends))],
+        mounts: Vec::new(),
+        ports: vec![Port {
+            container: LoadBalancerSpec::PORT,
+            host: spec.port,
+            address: spec.address,
+            protocol: Protocol::Tcp,
+        }],
+        networks: vec![spec.network],
+        restart: Restart::UnlessStopped,
+        running: spec.running,
+        labels,
+    }
+}
+
+/// Whether one that runs listens. Whether a server answers behind it is no matter of its own.
+pub(crate) async fn readiness(call: &Call, observed: &Observed) -> Result<Readiness, CallError> {
+    let what = format!("ask the load balancer `{}` whether it listens", observed.name());
+    Ok(match look(call, observed.id(), &what, &["sh", "-c", LISTENS]).await {
+        Ok(Some(output)) if output.is_success() => Readiness::Ready,
+        // In one that ends at this moment nothing can be run.
+        Ok(_) => Readiness::NotReady("it does not listen yet".to_owned()),
+        Err(error) if error.kind == CallErrorKind::Refused => Readiness::NotReady(error.message),
+        Err(error) => return Err(error),
+    })
+}
+
+impl Observed {
+    /// The fields of a load balancer.
+    pub(crate) fn load_balancer_fields(&self) -> Value {
+        let label = |name: &str| self.labels().and_then(|labels| labels.get(name)).cloned();
+        let backends = label(BACKENDS).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        let port = self.published().into_iter().find(|port| port.container == LoadBalancerSpec::PORT);
+        Value::map([
+            ("image", self.image()),
+            ("cluster", Value::from(label(CLUSTER))),
+            ("network", Value::from(self.networks().into_iter().next())),
+            ("address", Value::from(port.as_ref().map(|port| port.address.clone()))),
+            ("port", Value::from(port.map(|port| port.host))),
+            ("backends", backends.map(Value::from).unwrap_or_default()),
+            ("running", Value::from(self.is_running())),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_control_plane_is_a_server() {
+        let backends = BTreeMap::from([
+            ("dev-control-plane".to_owned(), "10.170.3.2:6443".to_owned()),
+            ("dev-control-plane2".to_owned(), "10.170.3.3:6443".to_owned()),
+        ]);
+        let text = config(&backends);
+        assert!(text.contains("bind *:6443\n"), "{text}");
+        assert!(
+            text.ends_with("  server dev-control-plane 10.170.3.2:6443\n  server dev-control-plane2 10.170.3.3:6443\n")
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! Several control planes behind a load balancer, which is a real HAProxy in an image of the test bed.
+
+use super::World;
+use crate::support::did_not_run;
+
+impl World {
+    /// The example with so many control planes and a worker.
+    fn with_control_planes(count: usize) -> Option<Self> {
+        let world = Self::example()?;
+        let Some(image) = std::env::var("KSAIL_TEST_BALANCER_IMAGE").ok().filter(|image| !image.is_empty()) else {
+            did_not_run("KSAIL_TEST_BALANCER_IMAGE names no image of HAProxy (testbed/node-image.sh up)");
+            return None;
+        };
+        let rule = format!(
+            "spec:\n  images:\n    - from: docker.io/library/haproxy:3.2-alpine\n      to: docker.io/{image}\n"
+        );
+        let file = world.project.read("ksail.yaml").replacen("spec:\n", &rule, 1);
+        world.project.write("ksail.yaml", &file);
+        world.control_planes(count, 1);
+        Some(world)
+    }
+
+    fn control_planes(&self, count: usize, workers: usize) {
+        let file = self.project.read("ksail.yaml");
+        let kept = file.lines().filter(|line| !line.trim().starts_with("controlPlanes:"));
+        let kept = kept.filter(|line| !line.trim().starts_with("workers:"));
+        let file: String = kept.map(|line| format!("{line}\n")).collect();
+        let counts = format!("    distribution: Vanilla\n    controlPlanes: {count}\n    workers: {workers}\n");
+        self.project.write("ksail.yaml", &file.replacen("    distribution: Vanilla\n", &counts, 1));
+    }
+
+    /// All nodes, those of the control plane among them.
+    fn all(&self, control_planes: usize) -> Vec<String> {
+        let more = (2..=control_planes).map(|number| format!("{}{number}", self.control_plane()));
+        let mut all: Vec<String> = self.nodes(1).into_iter().chain(more).collect();
+        all.sort();
+        all
+    }
+
+    /// The members of etcd by name, with their ids, as the first machine tells.
+    #[track_caller]
+    fn members(&self) -> Vec<(String, String)> {
+        let pod = format!("etcd-{}", self.control_plane());
+        let pki = "/etc/kubernetes/pki/etcd";
+        let flags = [
+            "--endpoints=https://127.0.0.1:2379".to_owned(),
+            format!("--cacert={pki}/ca.crt"),
+            format!("--cert={pki}/healthcheck-client.crt"),
+            format!("--key={pki}/healthcheck-client.key"),
+        ];
+        let mut command = vec!["exec", "-n", "kube-system", &pod, "--", "etcdctl"];
+        command.extend(flags.iter().map(String::as_str));
+        command.extend(["member", "list"]);
+        let said = self.kubectl(&command);
+        let member = |line: &str| {
+            let parts: Vec<&str> = line.trim().split(", ").collect();
+            assert_eq!((parts[1], parts.last()), ("started", Some(&"false")), "started, and no learner: {line}");
+            (parts[2].to_owned(), parts[0].to_owned())
+        };
+        let mut members: Vec<(String, String)> = said.lines().filter(|line| line.contains(", ")).map(member).collect();
+        members.sort();
+        members
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.members().into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+#[test]
+fn three_control_planes_outlive_a_restart_of_all_and_the_loss_of_the_first() {
+    let Some(world) = World::with_control_planes(3) else { return };
+    let first = world.control_plane();
+    let control_planes = [first.clone(), format!("{first}2"), format!("{first}3")];
+    world.project.apply();
+    world.project.is_settled();
+    assert_eq!((world.ready_nodes(), world.names()), (world.all(3), control_planes.to_vec()));
+
+    // All machines at once, as after a restart of the engine or of its machine; the balancer too.
+    let since = world.now();
+    let balancer = format!("{}-external-load-balancer", world.cluster);
+    let machines: Vec<String> = world.all(3).into_iter().chain([balancer.clone()]).collect();
+    world.engine.restart(&machines);
+    world.project.apply();
+    world.rests(&world.all(3), &|| world.all(3).iter().all(|node| world.runs_since(node, &since)));
+    world.project.is_settled();
+    assert_eq!(world.names(), control_planes);
+
+    // The first one made anew, with nothing of what it kept: it joins the others, as another member.
+    let (before, uid) = (world.members(), world.uid(&first));
+    let plan = world.project.run(&["plan", "--replace", "volume/control-plane-0"]).code(0);
+    assert!(!plan.out.contains("cluster/main"), "the cluster stays: {}", plan.out);
+    plan.says(&format!("{}/etcd-member/control-plane-0 must be replaced", world.cluster));
+    let since = world.now();
+    world.project.run(&["apply", "--auto-approve", "--replace", "volume/control-plane-0"]).code(0);
+    world.rests(&world.all(3), &|| world.runs_since(&first, &since));
+    world.project.is_settled();
+    let after = world.members();
+    assert_eq!((&before[1..], world.names()), (&after[1..], control_planes.to_vec()));
+    assert!(before[0] != after[0] && world.uid(&first) != uid);
+
+    // The balancer lost: it comes back, and what is behind it is waited for.
+    world.engine.remove_container(&balancer);
+    world.project.run(&["plan", "--detailed-exitcode"]).code(2).says("nothing leads from port");
+    world.project.apply();
+    world.project.is_settled();
+
+    // And down to one again, which takes over what the balancer published.
+    world.control_planes(1, 1);
+    let since = world.now();
+    world.project.apply();
+    world.rests(&world.all(1), &|| world.runs_since(&first, &since));
+    world.project.is_settled();
+    assert_eq!((world.ready_nodes(), world.names()), (world.all(1), vec![first]));
+    assert_eq!(world.engine.is_running(&balancer), None);
+
+    world.project.run(&["destroy", "--auto-approve"]).code(0);
+    world.is_gone();
+}
