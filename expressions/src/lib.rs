@@ -13,7 +13,7 @@ use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use kube_cel::cel::{Context, ExecutionError, Program, Value};
 use serde_json::Value as Json;
 
-pub use rules::{Answer, RuleExpression};
+pub use rules::{Answer, NoAnswer, RuleExpression, RuleValue};
 
 /// The names that an expression has for the object.
 pub const NAMES: [&str; 2] = ["self", "object"];

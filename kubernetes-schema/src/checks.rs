@@ -46,6 +46,8 @@ pub struct Rule {
     pub reason: Option<Box<str>>,
     /// The field that is reported, below the value.
     pub field_path: Option<Box<str>>,
+    /// Whether `oldSelf` is an optional, so that the rule is asked of new values too.
+    pub optional_old: bool,
 }
 
 impl Checks {
@@ -68,6 +70,7 @@ impl Checks {
                     message_expression: text(rule, "messageExpression"),
                     reason: text(rule, "reason"),
                     field_path: text(rule, "fieldPath"),
+                    optional_old: rule.get("optionalOldSelf").and_then(Value::as_bool).unwrap_or(false),
                 })
             })
             .collect();

@@ -1,10 +1,12 @@
-//! Rules in CEL (`x-kubernetes-validations`) of custom resources. One that cannot be evaluated refuses nothing.
+//! Rules in CEL (`x-kubernetes-validations`) of custom resources. One that fails for what the value is refuses it, as on a real
+//! server; one that has what the library lacks refuses nothing.
 
-use ksail_expressions::{Answer, RuleExpression};
+use ksail_expressions::{Answer, NoAnswer, RuleExpression, RuleValue};
 use ksail_kubernetes_schema::{Rule, Shape, TypeId, Types};
 use serde_json::Value;
 
 use super::validate::field;
+use crate::merge::fields::item_step;
 use crate::status::Cause;
 
 /// The variable of what a value was; rules that name it are asked of changes only.
@@ -40,21 +42,25 @@ fn escaped_name(name: &str) -> String {
     name.replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__")
 }
 
-/// A value with the names that its fields have in expressions. Keys of maps are values, and stay.
-fn escaped(types: &Types, of: TypeId, value: &Value) -> Value {
+/// A value as rules see it: with the names that its fields have in expressions, and texts of a format as what they tell of. Keys of
+/// maps are values, and stay.
+fn seen(types: &Types, of: TypeId, value: &Value) -> RuleValue {
     match (types.shape(of), value) {
         (Shape::List { items, .. }, Value::Array(list)) => {
-            Value::Array(list.iter().map(|item| escaped(types, *items, item)).collect())
+            RuleValue::list(list.iter().map(|item| seen(types, *items, item)))
         }
         (shape @ (Shape::Map { .. } | Shape::Object(_)), Value::Object(map)) => {
             let is_object = matches!(shape, Shape::Object(_));
-            let of = |(key, item): (&String, &Value)| {
+            RuleValue::map(map.iter().map(|(key, item)| {
                 let name = if is_object { escaped_name(key) } else { key.clone() };
-                (name, escaped(types, types.field(of, key), item))
-            };
-            Value::Object(map.iter().map(of).collect())
+                (name, seen(types, types.field(of, key), item))
+            }))
         }
-        (_, value) => value.clone(),
+        (_, Value::String(text)) => {
+            let format = types.node(of).checks.as_ref().and_then(|checks| checks.format.as_deref());
+            RuleValue::text(text, format.unwrap_or_default())
+        }
+        (_, value) => RuleValue::new(value),
     }
 }
 
@@ -67,9 +73,13 @@ fn walk<'a>(types: &Types, of: TypeId, value: &'a Value, old: Option<&'a Value>,
         take(&checks.rules, of, value, old, path);
     }
     match (types.shape(of), value) {
-        (Shape::List { items, .. }, Value::Array(list)) => {
+        (Shape::List { items, merge }, Value::Array(list)) => {
+            let step = |item: &Value| item_step(types, *items, merge, item);
             for (index, item) in list.iter().enumerate() {
-                walk(types, *items, item, None, &format!("{path}[{index}]"), take);
+                // Items of what is no list by keys have no past.
+                let same = |other: &&'a Value| step(item).is_some_and(|own| step(other) == Some(own));
+                let old = old.and_then(Value::as_array).and_then(|old| old.iter().find(same));
+                walk(types, *items, item, old, &format!("{path}[{index}]"), take);
             }
         }
         (Shape::Map { .. } | Shape::Object(_), Value::Object(map)) => {
@@ -99,22 +109,46 @@ pub(crate) fn check(
     causes: &mut Vec<Cause>,
 ) {
     walk(types, of, value, old, path, &mut |rules, of, value, old, path| {
-        let old = old.map(|old| escaped(types, of, old));
-        judge(rules, &escaped(types, of, value), old.as_ref(), path, causes);
+        let old = old.map(|old| seen(types, of, old));
+        judge(rules, kind(types.shape(of)), &seen(types, of, value), old.as_ref(), path, causes);
     });
 }
 
+/// The name of a type, as messages show it in place of a value.
+fn kind(shape: &Shape) -> &'static str {
+    match shape {
+        Shape::List { .. } => "array",
+        Shape::Text(_) | Shape::Quantity => "string",
+        Shape::Integer { .. } => "integer",
+        Shape::Number => "number",
+        Shape::Boolean => "boolean",
+        Shape::Map { .. } | Shape::Object(_) => "object",
+        _ => "",
+    }
+}
+
 /// Checks a value by rules.
-fn judge(rules: &[Rule], value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+fn judge(rules: &[Rule], kind: &str, value: &RuleValue, old: Option<&RuleValue>, path: &str, causes: &mut Vec<Cause>) {
     for rule in rules {
+        let optional = rule.optional_old.then(|| RuleValue::optional(old));
+        let old = optional.as_ref().or(old);
         if rule.expression.contains(OLD) && old.is_none() {
             continue;
         }
-        let answer = |expression: &str| RuleExpression::parse(expression)?.answer(value, old);
-        if answer(&rule.expression) != Some(Answer::Bool(false)) {
-            continue;
+        let answer = |expression: &str| {
+            RuleExpression::parse(expression).ok_or(NoAnswer::Beyond).and_then(|parsed| parsed.answer(value, old))
+        };
+        match answer(&rule.expression) {
+            Ok(Answer::Bool(false)) => {}
+            Err(NoAnswer::Fails(why)) => {
+                let of = rule.message.as_deref().unwrap_or(&rule.expression).trim();
+                let message = format!("Invalid value: {kind:?}: {why} evaluating rule: {of}");
+                causes.push(Cause { reason: "FieldValueInvalid", field: path.to_owned(), message });
+                continue;
+            }
+            Ok(_) | Err(NoAnswer::Beyond) => continue,
         }
-        let computed = rule.message_expression.as_deref().and_then(answer);
+        let computed = rule.message_expression.as_deref().and_then(|expression| answer(expression).ok());
         let said = match (computed, &rule.message) {
             (Some(Answer::Text(text)), _) => text,
             (_, Some(message)) => message.to_string(),
@@ -146,13 +180,14 @@ mod tests {
             message_expression: None,
             reason: None,
             field_path: None,
+            optional_old: false,
         }
     }
 
     #[test]
     fn rules_judge_values_and_changes() {
         let value = json!({"min": 3, "max": 2, "names": ["a", "b"], "size": "1Gi", "host": "10.0.0.1"});
-        let old = json!({"min": 3, "max": 1});
+        let old = RuleValue::new(&json!({"min": 3, "max": 1}));
         for (expression, old, refused) in [
             ("self.min <= self.max", None, true),
             ("self.max < 3", None, false),
@@ -162,12 +197,14 @@ mod tests {
             ("self.max == oldSelf.max", Some(&old), true),
             ("self.min == oldSelf.min", Some(&old), false),
             ("self.min.unknownFunction()", None, false),
+            ("self.names[self.max] == 'c'", None, true),
+            ("self.missing == 1", None, true),
             ("quantity(self.size).compareTo(quantity('1Gi')) > 0", None, true),
             ("isIP(self.host)", None, false),
             ("self.names.isSorted() && sets.contains(self.names, ['c'])", None, true),
         ] {
             let mut causes = Vec::new();
-            judge(&[rule(expression)], &value, old, "spec", &mut causes);
+            judge(&[rule(expression)], "object", &RuleValue::new(&value), old, "spec", &mut causes);
             assert_eq!(!causes.is_empty(), refused, "{expression}");
         }
     }
@@ -180,7 +217,41 @@ mod tests {
             "labels": {"type": "object", "additionalProperties": {"type": "string"}},
         }}));
         let value = json!({"max-size": 1, "a.b/c": "d", "x__y": "z", "namespace": "n", "labels": {"a-b": "c"}});
-        let wanted = json!({"max__dash__size": 1, "a__dot__b__slash__c": "d", "x__underscores__y": "z", "__namespace__": "n", "labels": {"a-b": "c"}});
-        assert_eq!(escaped(&types, of, &value), wanted);
+        let seen = seen(&types, of, &value);
+        for expression in [
+            "self.max__dash__size == 1 && self.a__dot__b__slash__c == 'd'",
+            "self.x__underscores__y == 'z' && self.__namespace__ == 'n' && self.labels['a-b'] == 'c'",
+        ] {
+            assert_eq!(
+                RuleExpression::parse(expression).unwrap().answer(&seen, None),
+                Ok(Answer::Bool(true)),
+                "{expression}"
+            );
+        }
+    }
+
+    #[test]
+    fn rules_of_items_and_of_new_values_are_told_what_was() {
+        let mut types = ksail_kubernetes_schema::custom_types();
+        let grows = json!([{"rule": "self.v >= oldSelf.v", "message": "v only grows"}]);
+        let item = json!({"type": "object", "required": ["k"], "x-kubernetes-validations": grows,
+            "properties": {"k": {"type": "string"}, "v": {"type": "integer"}, "for": {"type": "string", "format": "duration"}}});
+        let of = types.add_schema(&json!({"type": "object", "properties": {
+            "list": {"type": "array", "items": item, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"]},
+            "born": {"type": "integer", "x-kubernetes-validations": [
+                {"rule": "oldSelf.hasValue() || self == 1", "optionalOldSelf": true}]},
+        }}));
+        let fields = |value: Value, old: Option<Value>| {
+            let mut causes = Vec::new();
+            check(&types, of, &value, old.as_ref(), "", &mut causes);
+            causes.into_iter().map(|cause| cause.field).collect::<Vec<_>>()
+        };
+        let old = json!({"list": [{"k": "a", "v": 1}, {"k": "b", "v": 5}], "born": 1});
+        assert!(
+            fields(json!({"list": [{"k": "b", "v": 5}, {"k": "c", "v": 0}, {"k": "a", "v": 2}]}), Some(old.clone()))
+                .is_empty()
+        );
+        assert_eq!(fields(json!({"list": [{"k": "b", "v": 4}], "born": 2}), Some(old)), ["list[0]"]);
+        assert_eq!(fields(json!({"born": 2}), None), ["born"]);
     }
 }
