@@ -58,7 +58,7 @@ impl Connectors {
 }
 
 /// The engine that settings and environment name, or the one that a host serves; or what lives in a machine or a cluster of it.
-fn docker(
+pub(crate) fn docker(
     settings: &Settings,
     config: &ProviderConfig,
     host: Option<&HostSession>,

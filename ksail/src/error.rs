@@ -27,6 +27,8 @@ pub mod codes {
     pub const PLAN_FILE: Code = Code(207);
     /// A cluster cannot be taken to a version.
     pub const VERSION: Code = Code(208);
+    /// The engine's machine is not fit for a plan.
+    pub const UNFIT_HOST: Code = Code(209);
     /// The plan is stale.
     pub const STALE: Code = Code(301);
     /// The plan was applied before.
@@ -84,6 +86,7 @@ pub mod codes {
         GRAPH,
         PLAN_FILE,
         VERSION,
+        UNFIT_HOST,
         STALE,
         USED,
         JOURNAL,

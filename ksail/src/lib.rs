@@ -5,8 +5,10 @@
 
 mod apply;
 mod choices;
+mod clusters;
 mod commit;
 mod connector;
+mod doctor;
 mod error;
 mod import;
 mod logged;
@@ -17,6 +19,7 @@ mod outputs;
 mod plan;
 mod plan_file;
 mod platform;
+mod power;
 mod project;
 mod recover;
 mod secret_command;
@@ -28,13 +31,16 @@ mod undo;
 mod versions;
 
 pub use apply::{Applied, ApplyOptions};
+pub use clusters::{Access, ClusterInfo, ClusterOwner, ClusterRow, PartInfo, clusters};
 pub use connector::Connectors;
+pub use doctor::{Check, Verdict, doctor};
 pub use error::{Error, Exit, codes, whole};
 pub use migrate::Migrated;
 pub use outputs::{Outputs, outputs_of};
 pub use plan::{PlanOptions, Planned, Refresh};
 pub use plan_file::{read_plan, write_plan};
 pub use platform::Platform;
+pub use power::{Power, PowerOptions, PowerOutcome, Powered};
 pub use project::ConfigFiles;
 pub use recover::Recovery;
 pub use settings::{Settings, VERSION};
@@ -46,4 +52,5 @@ pub use ksail_execute::{ApplyError, Ending, Event, EventSink, Failure, Limits, S
 pub use ksail_kinds::BuiltinKinds;
 pub use ksail_model::{Address, Code, Diagnostic, Record, RecordKey, Selector, Severity, Value};
 pub use ksail_plan::{Action, Explanation, Mode, Plan, PlanError, explain};
+pub use ksail_provider_docker::NodeContainer;
 pub use ksail_records::{HeldLock, LeaseSeen, LockOwner, SealedOperation, Snapshot, StateError};

@@ -15,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::choices::{Choices, choose, choose_anew, refuse_collisions, take_over};
 use crate::commit::commit_of;
+use crate::doctor::unfit;
 use crate::error::Error;
 use crate::names::follow_imports;
 use crate::platform::{Platform, Stack};
+use crate::power::stopped;
 use crate::settings::{VERSION, new_id, now_ms};
 use crate::versions::refuse_versions;
 
@@ -181,8 +183,18 @@ impl Platform {
         let (counts, steps) = (plan.counts(), plan.steps.len());
         tracing::debug!(digest = %plan.digest.short(), serial = plan.header.serial, steps, ?counts, "planned");
         refuse_collisions(&plan, choices.collisions)?;
-        let notes: Vec<String> =
-            simulated(&plan).into_iter().chain(untried(&plan, &previews)).chain(choices.notes).collect();
+        let (errors, more): (Vec<_>, Vec<_>) =
+            unfit(&plan, &self.settings).await.into_iter().partition(Diagnostic::is_error);
+        if !errors.is_empty() {
+            return Err(Error::Diagnostics(errors));
+        }
+        warnings.extend(more);
+        let notes: Vec<String> = simulated(&plan)
+            .into_iter()
+            .chain(stopped(&snapshot, &observations))
+            .chain(untried(&plan, &previews))
+            .chain(choices.notes)
+            .collect();
         // The digest of all of it is made anew for them.
         if !notes.is_empty() {
             plan.add_notes(notes);

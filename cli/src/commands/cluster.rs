@@ -1,9 +1,15 @@
-//! `ksail cluster …`: the commands and flags that users of KSail know.
+//! `ksail cluster …`: the commands and flags that users of KSail know, and those for a cluster's days.
+
+mod connect;
+mod info;
+mod list;
+mod logs;
+mod power;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ksail::{Error, Platform, codes};
+use ksail::{Error, Platform, Power, codes};
 use ksail_compiler::format::{Config, Distribution, MirrorEntry, Provider};
 
 use super::{Outcome, apply, destroy, init, plan};
@@ -11,7 +17,7 @@ use crate::args::{Format, Global, Time};
 use crate::report::Failure;
 use crate::terminal;
 
-/// The names that users of KSail know: init, create, update, delete, diff
+/// Stop, start, list, show, open and look into clusters; and the names that users of KSail know: init, create, update, delete, diff
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -30,6 +36,19 @@ enum Alias {
     Delete(Delete),
     /// As `ksail plan`
     Diff(Box<Diff>),
+    /// Stop what runs: nodes, registries, mirrors, the embedded engine. Nothing of it is lost
+    Stop(power::Arguments),
+    /// Start what was stopped, and wait until the nodes are ready. Nothing else is changed
+    Start(power::Arguments),
+    /// List the clusters of the Docker engine, whoever made them
+    #[command(visible_alias = "ls")]
+    List(list::Arguments),
+    /// Tell how the cluster does now: its parts, where they answer, its outputs
+    Info(info::Arguments),
+    /// Open k9s on the cluster; flags of k9s come after `--`
+    Connect(connect::Arguments),
+    /// Write what the nodes say into a folder, laid out as by `kind export logs`
+    Logs(logs::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -190,6 +209,12 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         Alias::Update(arguments) => change(global, arguments),
         Alias::Delete(arguments) => delete(global, arguments),
         Alias::Diff(arguments) => diff(global, arguments),
+        Alias::Stop(arguments) => power::run(global, arguments, Power::Off),
+        Alias::Start(arguments) => power::run(global, arguments, Power::On),
+        Alias::List(arguments) => list::run(global, arguments),
+        Alias::Info(arguments) => info::run(global, arguments),
+        Alias::Connect(arguments) => connect::run(global, arguments),
+        Alias::Logs(arguments) => logs::run(global, arguments),
     }
 }
 
@@ -353,6 +378,19 @@ fn mirror(text: &str) -> MirrorEntry {
         None => (None, None),
     };
     MirrorEntry { host: host.to_owned(), upstream, username, password, port: None }
+}
+
+/// Lines of cells as columns of equal width.
+fn table<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let mut text = String::new();
+    for line in lines {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 /// A text that YAML takes for nothing else.

@@ -4,6 +4,7 @@ mod apply;
 mod cluster;
 mod completion;
 mod destroy;
+mod doctor;
 mod engine_process;
 mod explain;
 mod graph;
@@ -43,6 +44,7 @@ pub(crate) enum Command {
     State(state::Arguments),
     Unlock(unlock::Arguments),
     Cluster(cluster::Arguments),
+    Doctor(doctor::Arguments),
     Completion(completion::Arguments),
     Version(version::Arguments),
     #[command(name = "__engine", hide = true)]
@@ -70,6 +72,7 @@ pub(crate) fn run(cli: &Cli) -> Outcome {
         Command::State(arguments) => state::run(global, arguments),
         Command::Unlock(arguments) => unlock::run(global, arguments),
         Command::Cluster(arguments) => cluster::run(global, arguments),
+        Command::Doctor(arguments) => doctor::run(global, arguments),
         Command::Completion(arguments) => Ok(completion::run(arguments)),
         Command::Version(arguments) => Ok(version::run(global, arguments)),
         Command::Engine(arguments) => engine_process::run(arguments),

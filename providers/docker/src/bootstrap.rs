@@ -11,6 +11,7 @@ use crate::etcd;
 use crate::exec::{Parcel, look, run, upload};
 use crate::network::cause_of;
 use crate::steps::{self, Work};
+use crate::why_not::why_not;
 use crate::written::Written;
 
 /// The folder of its work.
@@ -34,9 +35,6 @@ if [ "$FRESH" != 1 ]; then
   mkdir -p /etc/kubernetes/manifests
 fi
 "#;
-/// Lines of the units that tell why a node does not come up.
-const UNITS: &str = "journalctl --no-pager --lines 6 --unit kubelet --unit containerd --output cat --priority warning 2>/dev/null; \
-     for log in /var/log/pods/kube-system_*/*/*.log; do [ -f \"$log\" ] && tail -n 2 \"$log\"; done 2>/dev/null; true";
 /// What machines of one control plane share: the authorities, the key of service accounts, and the administrator's access, which would be
 /// another one on each of them.
 const SHARED: [&str; 9] = [
@@ -271,11 +269,12 @@ async fn do_work(call: &Call, machine: &str, what: &str, whose: &str, program: &
     if output.is_success() {
         return Ok(());
     }
-    let units = run(call, machine, &doing, &["sh", "-c", UNITS], "").await.map(|units| units.end(TOLD));
-    let told = format!("kubeadm failed:\n{}\n{}", output.end(TOLD), units.unwrap_or_default());
-    Err(call
-        .refused(&doing, told.trim_end())
-        .hint(format!("`docker exec {machine} journalctl -u kubelet` tells more; the same command tries again")))
+    // What cannot be asked any more is not the failure that is told.
+    let why = why_not(call, machine, &doing).await.unwrap_or_default();
+    let told = format!("kubeadm failed:\n{}\n{why}", output.end(TOLD));
+    Err(call.refused(&doing, told.trim_end()).hint(format!(
+        "`docker exec {machine} journalctl -u kubelet` and `ksail cluster logs` tell more; the same command tries again"
+    )))
 }
 
 /// Waits for a run that goes on.

@@ -19,28 +19,37 @@ mod credentials;
 mod endpoint;
 mod etcd;
 mod exec;
+mod host;
 mod image;
 mod labels;
 mod load_balancer;
 mod log_lines;
+mod logs;
 mod machine;
 mod machine_plan;
 mod network;
+mod nodes;
 mod observed;
 mod owner_tag;
 mod ownership;
 mod plan;
+mod port_holder;
 mod ports;
 mod probe;
 mod provider;
 mod reference;
 mod session;
 mod steps;
+mod subnets;
 mod volume;
 mod wait;
+mod why_not;
 mod written;
 
 pub use endpoint::{Endpoint, EndpointError};
+pub use host::{HostFacts, OwnFacts};
+pub use logs::ExportedLogs;
+pub use nodes::NodeContainer;
 pub use provider::DockerProvider;
 
 // The client library logs requests and answers whole, and those hold passwords.

@@ -9,7 +9,7 @@ use tokio::net::TcpSocket;
 
 use crate::call::Call;
 use crate::container::{inspect, list};
-use crate::labels;
+use crate::{labels, port_holder};
 
 /// How many containers are inspected at once.
 pub(crate) const INSPECTIONS: usize = 8;
@@ -46,12 +46,17 @@ pub(crate) async fn in_use(call: &Call, ports: &[u16]) -> Result<Vec<PortInUse>,
             });
         }
     }
-    let another = |port| PortInUse { port, holder: "another program".to_owned(), lineage: None };
-    let taken = ports.iter().filter_map(|port| match held.get(port) {
-        Some(taken) => Some(taken.clone()),
-        None => (call.session.local && listens(*port)).then(|| another(*port)),
-    });
-    Ok(taken.collect())
+    let others: Vec<u16> = if call.session.local {
+        ports.iter().copied().filter(|port| !held.contains_key(port) && listens(*port)).collect()
+    } else {
+        Vec::new()
+    };
+    let names = port_holder::holders(&others);
+    for port in others {
+        let holder = names.get(&port).cloned().unwrap_or_else(|| "another program".to_owned());
+        held.insert(port, PortInUse { port, holder, lineage: None });
+    }
+    Ok(ports.iter().filter_map(|port| held.get(port).cloned()).collect())
 }
 
 /// Whether something on this machine listens on the port of the loopback address. The port is bound for a moment and not

@@ -1,7 +1,7 @@
 //! The provider: the calls of the contract, each handed to its kind.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +17,17 @@ use tokio::time::Instant;
 
 use crate::call::{Call, before_sending};
 use crate::endpoint::Endpoint;
+use crate::host::{self, HostFacts};
 use crate::image::Files;
 use crate::labels;
+use crate::logs::{self, ExportedLogs};
+use crate::nodes::{self, NodeContainer};
 use crate::observed::Observed;
 use crate::ports::{self, INSPECTIONS};
 use crate::session::Session;
-use crate::{addon, bootstrap, cluster, container, control_plane, etcd, image, machine, network, volume, wait};
+use crate::{
+    addon, bootstrap, cluster, container, control_plane, etcd, image, machine, network, subnets, volume, wait,
+};
 
 /// The kinds that are containers outside.
 const CONTAINERS: [&str; 4] = ["container", "registry", "mirror", "load-balancer"];
@@ -104,6 +109,36 @@ impl DockerProvider {
     pub async fn kubeconfig(&self, context: &CallContext, endpoint: Option<&str>) -> Result<Arc<str>, CallError> {
         let call = self.call(context).await?;
         cluster::kubeconfig(&call, self.cluster(&call, CLUSTER)?, endpoint).await
+    }
+
+    /// The nodes of all clusters on the engine, whoever made them.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn nodes(&self, context: &CallContext) -> Result<Vec<NodeContainer>, CallError> {
+        nodes::nodes(&self.call(context).await?).await
+    }
+
+    /// The machine that the engine runs on.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn host(&self, context: &CallContext) -> Result<HostFacts, CallError> {
+        host::facts(&self.call(context).await?).await
+    }
+
+    /// Writes what the nodes of a cluster say into a folder, as `kind export logs` lays it out. No secret is held back: it is what stands in
+    /// the nodes, for their owner.
+    ///
+    /// # Errors
+    /// The engine does not answer, or the folder cannot be written.
+    pub async fn export_logs(
+        &self,
+        context: &CallContext,
+        cluster: &str,
+        folder: &Path,
+    ) -> Result<ExportedLogs, CallError> {
+        logs::export(&self.call(context).await?, cluster, folder).await
     }
 
     /// The machine that this is about.
@@ -303,6 +338,23 @@ async fn owned_in_cluster(call: &Call, cluster: &str) -> Result<Vec<Owned>, Call
     Ok(kept.into_iter().filter_map(one).collect())
 }
 
+/// What a change would give, of kinds that need not ask the engine.
+fn preview_of(request: &PreviewRequest) -> Preview {
+    match request.target.address.kind() {
+        MACHINE => machine::preview(request),
+        BOOTSTRAP => bootstrap::preview(request),
+        CLUSTER => cluster::preview(request),
+        _ => Preview::Unavailable,
+    }
+}
+
+/// The same, where networks shall have subnets of their own.
+async fn subnets_and_others(call: &Call, requests: &[PreviewRequest]) -> Result<Vec<Preview>, CallError> {
+    let networks = subnets::preview(call, requests).await?;
+    let both = requests.iter().zip(networks);
+    Ok(both.map(|(request, network)| if subnets::asks(request) { network } else { preview_of(request) }).collect())
+}
+
 async fn owned_container(call: &Call, kind: String, id: String) -> Result<Option<(String, Identity, Seen)>, CallError> {
     let Some(observed) = container::inspect(call, &id).await? else { return Ok(None) };
     let seen = match kind.as_str() {
@@ -332,14 +384,11 @@ impl Provider for DockerProvider {
         Ok(reply(futures::stream::iter(looks).buffered(INSPECTIONS).try_collect().await?))
     }
 
-    async fn preview(&self, _context: &CallContext, requests: &[PreviewRequest]) -> Result<Vec<Preview>, CallError> {
-        let preview = |request: &PreviewRequest| match request.target.address.kind() {
-            MACHINE => machine::preview(request),
-            BOOTSTRAP => bootstrap::preview(request),
-            CLUSTER => cluster::preview(request),
-            _ => Preview::Unavailable,
-        };
-        Ok(requests.iter().map(preview).collect())
+    async fn preview(&self, context: &CallContext, requests: &[PreviewRequest]) -> Result<Vec<Preview>, CallError> {
+        if matches!(self.inside, Inside::Engine) && requests.iter().any(subnets::asks) {
+            return subnets_and_others(&self.call(context).await?, requests).await;
+        }
+        Ok(requests.iter().map(preview_of).collect())
     }
 
     async fn create(&self, context: &CallContext, request: &CreateRequest) -> Result<Applied, CallError> {

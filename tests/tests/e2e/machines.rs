@@ -29,11 +29,11 @@ const KILLED_WITHIN: Duration = Duration::from_secs(25);
 const REST: Duration = Duration::from_secs(180);
 
 /// A cluster of our own on the real engine.
-struct World {
-    project: Project,
-    engine: Engine,
-    cluster: String,
-    version: String,
+pub(crate) struct World {
+    pub(crate) project: Project,
+    pub(crate) engine: Engine,
+    pub(crate) cluster: String,
+    pub(crate) version: String,
 }
 
 /// The real node image's version; says why there is none.
@@ -47,7 +47,7 @@ fn node_version() -> Option<String> {
 
 impl World {
     /// The example under a name and with ports of its own, in the version of the node image.
-    fn example() -> Option<Self> {
+    pub(crate) fn example() -> Option<Self> {
         let (socket, version) = (docker_socket()?, node_version()?);
         let engine = Engine::at(&socket);
         let cluster = name("v");
@@ -71,13 +71,13 @@ impl World {
         Some(Self { project, engine, cluster, version })
     }
 
-    fn control_plane(&self) -> String {
+    pub(crate) fn control_plane(&self) -> String {
         format!("{}-control-plane", self.cluster)
     }
 
     /// What kubectl says in the first machine.
     #[track_caller]
-    fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         let mut command = vec!["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"];
         command.extend(arguments);
         let (code, said) = self.engine.exec(&self.control_plane(), &command);
@@ -87,7 +87,7 @@ impl World {
 
     /// The nodes that are ready and take pods.
     #[track_caller]
-    fn ready_nodes(&self) -> Vec<String> {
+    pub(crate) fn ready_nodes(&self) -> Vec<String> {
         let path = r#"jsonpath={range .items[*]}{.metadata.name} {.spec.unschedulable} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}"#;
         let said = self.kubectl(&["get", "nodes", "-o", path]);
         let ready = said.lines().filter(|line| line.ends_with(" True") && !line.contains("true"));
@@ -96,17 +96,17 @@ impl World {
         nodes
     }
 
-    fn nodes(&self, workers: usize) -> Vec<String> {
+    pub(crate) fn nodes(&self, workers: usize) -> Vec<String> {
         let number = |index: usize| if index == 0 { String::new() } else { (index + 1).to_string() };
         let workers = (0..workers).map(|index| format!("{}-worker{}", self.cluster, number(index)));
         std::iter::once(self.control_plane()).chain(workers).collect()
     }
 
-    fn uid(&self, node: &str) -> String {
+    pub(crate) fn uid(&self, node: &str) -> String {
         self.kubectl(&["get", "node", node, "-o", "jsonpath={.metadata.uid}"])
     }
 
-    fn workers(&self, workers: usize) {
+    pub(crate) fn workers(&self, workers: usize) {
         let kind = self.project.read("kind.yaml");
         let head = kind.split("  - role: worker").next().expect("a beginning").to_owned();
         let tail = kind.split_once("kubeadmConfigPatches").expect("patches").1.to_owned();
@@ -181,7 +181,7 @@ impl World {
     }
 
     /// Nothing is left of it by the engine's own listing.
-    fn is_gone(&self) {
+    pub(crate) fn is_gone(&self) {
         assert_eq!(self.engine.addresses(&self.cluster), [""; 0]);
         assert_eq!(self.engine.owner_tags(&self.cluster), [""; 0]);
     }

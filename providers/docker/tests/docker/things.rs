@@ -201,9 +201,11 @@ async fn ports_are_told_with_what_holds_them(engine: Engine) {
     let ports = [port, other, free_port()];
     let name = &registry.identity.name;
     let held = engine.provider.ports_in_use(&engine.context(), &ports).await.unwrap();
+    let name_of_this = std::fs::read_to_string("/proc/self/comm").unwrap();
+    let this = format!("{} (pid {})", name_of_this.trim(), std::process::id());
     let told = |held: Vec<PortInUse>| held.into_iter().map(|taken| (taken.port, taken.holder)).collect::<Vec<_>>();
     assert!(held[0].lineage.is_some() && held[1].lineage.is_none(), "{held:?}");
-    assert_eq!(told(held), [(port, format!("container `{name}`")), (other, "another program".to_owned())]);
+    assert_eq!(told(held), [(port, format!("container `{name}`")), (other, this)]);
     engine.docker.stop_container(name, None::<StopContainerOptions>).await.unwrap();
     let held = engine.provider.ports_in_use(&engine.context(), &[port]).await.unwrap();
     assert!(held[0].lineage.is_some(), "{held:?}");

@@ -1,0 +1,84 @@
+//! What stands in a cluster's way is told before anything is changed, with what to do about it.
+
+use serde_json::{Value, json};
+
+use crate::machines::World;
+use crate::support::project::Project;
+use crate::support::{docker_socket, free_port};
+
+/// The checks of a name.
+fn named<'a>(checks: &'a Value, name: &str) -> Vec<&'a Value> {
+    let all = checks.as_array().unwrap_or_else(|| panic!("a list: {checks}"));
+    all.iter().filter(|check| check["check"] == name).collect()
+}
+
+#[test]
+fn the_doctor_looks_at_the_engine_and_its_machine() {
+    let Some(socket) = docker_socket() else { return };
+    let mut project = Project::empty(free_port());
+    project.set_env("DOCKER_HOST", &format!("unix://{}", socket.display()));
+    let run = project.run(&["doctor", "--format", "json"]);
+    let checks = run.json();
+    for name in ["engine", "cgroups", "limits", "disk", "size", "ports", "proxy", "dns"] {
+        assert!(!named(&checks, name).is_empty(), "{name} in {checks}");
+    }
+    assert_eq!(named(&checks, "engine")[0]["verdict"], "good", "{checks}");
+    let needs_remedy = |check: &&Value| check["verdict"] == "bad" || check["verdict"] == "warning";
+    assert!(
+        checks.as_array().unwrap().iter().filter(needs_remedy).all(|check| check["remedy"].is_string()),
+        "{checks}"
+    );
+    let is_bad = checks.as_array().unwrap().iter().any(|check| check["verdict"] == "bad");
+    assert_eq!(run.code, Some(i32::from(is_bad)));
+
+    // A proxy is told without its password, and names are that one's to know.
+    project.set_env("HTTPS_PROXY", "http://me:pass-of-the-proxy@proxy.example:3128");
+    let run = project.run(&["doctor"]).says("http://proxy.example:3128").says("NO_PROXY").says_not("pass-of-the-proxy");
+    assert!(run.out.contains("hint: "), "{run}");
+
+    // A port that the file fixes and another process has.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    project.declare(&[], "");
+    let file = project.read("ksail.yaml").replace("Embedded", "Docker").replace("name: dev", "name: doctored");
+    project.write("ksail.yaml", &file.replace(&project.registry_port.to_string(), &port.to_string()));
+    let held = format!("port {port} is held by ");
+    let us = format!("(pid {})", std::process::id());
+    project.run(&["doctor"]).code(1).says(&held).says(&us).says("choose another one in the file");
+    project.run(&["plan"]).code(1).says(&us).says("KS0205");
+}
+
+#[test]
+fn without_an_engine_the_doctor_says_what_to_do() {
+    let mut project = Project::empty(free_port());
+    project.set_env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    project.run(&["doctor"]).code(1).says("BAD   engine").says("hint: start the engine");
+    // Who needs none is told nothing of it.
+    project.declare(&[], "");
+    project.run(&["doctor"]).says("provider Embedded needs no Docker").says_not("BAD   engine");
+}
+
+#[test]
+fn a_subnet_that_is_taken_is_told_by_the_plan() {
+    let Some(world) = World::example() else { return };
+    let plan = world.project.run(&["plan", "--format", "json"]).json();
+    let network = plan["resource_changes"]
+        .as_array()
+        .expect("changes")
+        .iter()
+        .find(|one| one["address"].as_str().is_some_and(|address| address.ends_with("/network/main")));
+    let subnet = network.expect("the network")["change"]["after"]["subnet"].as_str().expect("a subnet").to_owned();
+    let other = format!("{}-of-another", world.cluster);
+    let body = json!({"Name": other, "IPAM": {"Config": [{"Subnet": subnet}]}});
+    let (status, answer) = world.engine.call("POST", "/networks/create", &body);
+    assert_eq!(status, 201, "{answer}");
+    let run = world.project.run(&["plan"]);
+    let (status, answer) = world.engine.call("DELETE", &format!("/networks/{other}"), &json!(null));
+    assert_eq!(status, 204, "{answer}");
+    let hint = format!("`docker network rm {other}`");
+    run.code(3)
+        .says(&format!("overlaps {subnet} of the network `{other}`"))
+        .says(&hint)
+        .says("network/main is blocked");
+    world.project.run(&["plan"]).code(0);
+}
