@@ -298,9 +298,9 @@ impl Builder<'_> {
         let machine = self.machine(common, node, &container, &address, &field);
         let bootstrap = self.bootstrap(common, node, &container, &address, &machine, &field);
         if node.role == NodeRole::ControlPlane {
-            self.etcd_member(node, &container, &address, cluster, &bootstrap, field.clone());
+            self.etcd_member(common, node, (&container, &address), cluster, &bootstrap, field.clone());
         }
-        self.node_on_machine(node, &container, cluster, &bootstrap, field);
+        self.node_on_machine(common, node, &container, cluster, &bootstrap, field);
     }
 
     fn machine(&mut self, common: &Common<'_>, node: &Node, container: &str, address: &str, field: &Origin) -> Address {
@@ -428,9 +428,9 @@ impl Builder<'_> {
     /// What its bootstrap made it in etcd: it leaves before the machine does.
     fn etcd_member(
         &mut self,
+        common: &Common<'_>,
         node: &Node,
-        container: &str,
-        address: &str,
+        (container, address): (&str, &str),
         cluster: &Address,
         bootstrap: &Address,
         field: Origin,
@@ -441,6 +441,9 @@ impl Builder<'_> {
         let mut member = self.declaration(&node.name(), container.to_owned(), &spec, origins);
         member.host = Some(cluster.clone());
         member.edges = vec![edge(bootstrap, ForceOn::Replace, "the machine is a member once kubeadm has run on it")];
+        // It is left through the others, so that it does before there is one only.
+        let balancer = common.balancer.as_ref();
+        member.edges.extend(balancer.map(|balancer| edge(balancer, ForceOn::Nothing, "the others are reached by it")));
         if node.index > 0 {
             let before = Node { role: NodeRole::ControlPlane, index: node.index - 1 };
             let before = self.address(EtcdMemberSpec::KIND, &before.name());
@@ -472,7 +475,16 @@ impl Builder<'_> {
     }
 
     /// The node's object, which the kubelet makes: it is marked, labelled, waited for, and emptied before it goes.
-    fn node_on_machine(&mut self, node: &Node, name: &str, cluster: &Address, bootstrap: &Address, field: Origin) {
+    fn node_on_machine(
+        &mut self,
+        common: &Common<'_>,
+        node: &Node,
+        name: &str,
+        cluster: &Address,
+        bootstrap: &Address,
+        field: Origin,
+    ) {
+        let reached_by = common.balancer.as_ref();
         let mut origins = Origins::all(field);
         let mut labels: BTreeMap<String, String> = BTreeMap::new();
         for (position, rule) in self.loaded.config.spec.nodes.iter().enumerate() {
@@ -506,7 +518,13 @@ impl Builder<'_> {
             spec: Value::map(spec),
             host: Some(cluster.clone()),
             // One that is made anew is emptied before it goes, as one that goes for good.
-            edges: vec![edge(bootstrap, ForceOn::Replace, "the machine is a node once kubeadm has run on it")],
+            edges: std::iter::once(edge(
+                bootstrap,
+                ForceOn::Replace,
+                "the machine is a node once kubeadm has run on it",
+            ))
+            .chain(reached_by.map(|balancer| edge(balancer, ForceOn::Nothing, "the cluster is reached by it")))
+            .collect(),
             ownership: Ownership::Owned,
             lifecycle: Lifecycle::default(),
             choices: Vec::new(),

@@ -86,7 +86,10 @@ fn several_control_planes_stand_behind_a_load_balancer() {
     );
     assert_eq!(edges("dev/bootstrap/control-plane-2"), ["bootstrap/control-plane-1"]);
     assert_eq!(edges("dev/bootstrap/worker-0"), ["bootstrap/control-plane-0"], "while the others join");
-    assert_eq!(edges("dev/etcd-member/control-plane-2"), ["bootstrap/control-plane-2", "etcd-member/control-plane-1"]);
+    assert_eq!(
+        edges("dev/etcd-member/control-plane-2"),
+        ["bootstrap/control-plane-2", "load-balancer/main", "etcd-member/control-plane-1"]
+    );
     let join = get(&compiled, "dev/bootstrap/control-plane-1").spec.to_string();
     assert!(join.contains("controlPlaneEndpoint: \"dev-external-load-balancer:6443\""), "{join}");
     // Machines know the API by the same name where it is the only control plane's.

@@ -263,6 +263,12 @@ impl<'a> Builder<'a> {
                 if let (true, Some(own), Some(create)) = (ends.is_empty(), own_delete, self.made_anew(&needed)) {
                     self.link_firmly(own, create, Condition::Exists, Firm::Softly);
                 }
+                // What only came after it gives up what it may take over.
+                if let (Firm::Softly, true, Some(own), Some(change)) =
+                    (firm, ends.is_empty(), own_delete, self.updated(&needed))
+                {
+                    self.link_firmly(own, change, Condition::Exists, Firm::Softly);
+                }
                 for (delete, is_old) in ends {
                     let (before, condition) = match (own_delete, self.made(key)) {
                         (Some(own), _) => (own, Condition::Exists),
@@ -285,6 +291,12 @@ impl<'a> Builder<'a> {
         let (key, node) = self.nodes.get_key_value(&RecordKey::current(address.clone()))?;
         let is_anew = node.record.is_some() && matches!(node.action, Action::Create | Action::Replace { .. });
         self.forward.get(key).copied().filter(|_| is_anew)
+    }
+
+    /// The step that changes what is at an address in place.
+    fn updated(&self, address: &Address) -> Option<NodeIndex> {
+        let (key, node) = self.nodes.get_key_value(&RecordKey::current(address.clone()))?;
+        self.forward.get(key).copied().filter(|_| node.action == Action::Update)
     }
 
     /// The steps that end what is or was at an address; with each, whether it is an old one beside a new one.

@@ -1,9 +1,12 @@
 //! Members of the etcd of a control plane: they come with the bootstrap of their machines, and leave before these go.
 
+use std::time::Duration;
+
 use ksail_kinds::{EtcdMemberSpec, Spec as _};
 use ksail_model::{Observation, Readiness, Seen, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, Target};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::container;
@@ -23,6 +26,10 @@ const ETCDCTL: [&str; 6] = [
     "--key=/etc/kubernetes/pki/etcd/healthcheck-client.key",
     "--command-timeout=10s",
 ];
+/// What etcd says where members miss each other; how long, and with what pauses, it is waited until they do not.
+const UNHEALTHY: &str = "unhealthy cluster";
+const PATIENCE: Duration = Duration::from_secs(40);
+const PAUSE: Duration = Duration::from_secs(1);
 /// How many lines of what was said a failure tells.
 const TOLD: usize = 4;
 
@@ -101,8 +108,18 @@ pub(crate) async fn remove(call: &Call, through: &str, doing: &str, name: &str, 
     let found = list(call, through, doing).await?.into_iter().find(|member| member.is(name, peer));
     let Some(member) = found else { return Ok(false) };
     let (pod, id) = (pod(through), member.hex());
-    let output = run(call, through, doing, &command(&pod, &["member", "remove", &id]), "").await?;
-    if output.is_success() { Ok(true) } else { Err(call.refused(doing, &output.end(TOLD))) }
+    let begun = Instant::now();
+    loop {
+        let output = run(call, through, doing, &command(&pod, &["member", "remove", &id]), "").await?;
+        if output.is_success() {
+            return Ok(true);
+        }
+        // It lets none go while members have not been connected for a while, which they are not right after one came or went.
+        if !output.stderr.contains(UNHEALTHY) || begun.elapsed() > PATIENCE {
+            return Err(call.refused(doing, &output.end(TOLD)));
+        }
+        call.pause(doing, PAUSE).await?;
+    }
 }
 
 fn seen(name: &str, member: Option<&Member>, written: Written) -> Seen {

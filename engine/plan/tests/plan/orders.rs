@@ -209,6 +209,16 @@ fn what_stood_on_a_lost_one_goes_before_that_is_made_anew() {
 }
 
 #[test]
+fn what_came_after_it_goes_before_it_changes() {
+    // A load balancer that is not needed any more holds the port that the only server is to have.
+    let server = |port: u16| declared("thing/server", json!({"port": port}));
+    let mut bench = Bench::applied([server(0), declared("thing/balancer", json!({})).needs_softly("thing/server")]);
+    bench.declare([server(1)]);
+    let plan = bench.plan();
+    assert!(comes_before(&plan, (Delete, "thing/balancer"), (Update, "thing/server")), "{}", shown(&plan));
+}
+
+#[test]
 fn a_long_chain_is_planned() {
     let chain = (0..3000).map(|n| {
         let node = declared(&format!("thing/n{n}"), json!({}));
