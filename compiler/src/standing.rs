@@ -55,6 +55,7 @@ const STANDINGS: &[(&str, Standing)] = &[
     ("spec.cluster.workers", Standing::Partly("on Docker and Embedded")),
     ("spec.cluster.kubernetesVersion", Standing::Partly("on Docker and Embedded")),
     ("spec.cluster.oidc", Standing::NotYet),
+    ("spec.cluster.audit", Standing::Partly("on Docker")),
     ("spec.cluster.vanilla", Standing::NotYet),
     ("spec.cluster.talos", Standing::NotYet),
     ("spec.cluster.eks", Standing::NotYet),
@@ -149,6 +150,11 @@ pub(crate) fn not_built(loaded: &Loaded) -> Vec<Unbuilt> {
     }
     if config.has_docker_cluster() {
         not_built_on_docker(loaded, &mut add);
+    } else if config.spec.cluster.audit.is_some() {
+        add(
+            at("spec.cluster.audit"),
+            format!("audit of distribution {} on {}", config.distribution(), config.provider()),
+        );
     }
     let provider = at("spec.cluster.provider");
     if !matches!(config.provider(), Provider::Docker | Provider::Embedded | Provider::Kubernetes)

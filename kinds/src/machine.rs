@@ -63,6 +63,9 @@ pub struct MachineSpec {
     /// By host of images, the URL of the registry that answers pulls for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub registries: BTreeMap<String, String>,
+    /// The proxies that it uses, by the names of variables. Where one holds a password it is a secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proxy: BTreeMap<String, Value>,
     /// Whether it shall run.
     pub running: bool,
 }
@@ -72,6 +75,8 @@ impl Spec for MachineSpec {
 }
 
 impl MachineSpec {
+    /// The variables that tell proxies; programs read them in small letters too.
+    pub const PROXIES: [&'static str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
     /// The port of an API server in its machine.
     pub const API_PORT: u16 = 6443;
 }
@@ -100,6 +105,9 @@ pub struct BootstrapSpec {
     /// The machine whose control plane admits it, where it joins; another one that serves does where this one does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<String>,
+    /// Files that are written before, by their paths without the first slash.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// Whether a control plane takes workloads, as it must where it is alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub takes_workloads: bool,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
+use super::audit;
 use crate::versions;
 
 /// The token with which machines join. It opens the cluster's own network only, as kind's does.
@@ -29,6 +30,8 @@ pub(super) struct ClusterFacts {
     pub(super) kube_proxy_mode: String,
     pub(super) feature_gates: BTreeMap<String, bool>,
     pub(super) runtime_config: BTreeMap<String, String>,
+    /// Whether the API server logs who asked for what.
+    pub(super) has_audit: bool,
 }
 
 /// What is a machine's own.
@@ -91,14 +94,21 @@ impl ClusterFacts {
         };
         let mut api_server = vec![("runtime-config", runtime.join(","))];
         api_server.extend(self.gates());
-        json!({
+        if self.has_audit {
+            api_server.extend(audit::arguments());
+        }
+        let mut document = json!({
             "apiVersion": self.api_version(), "kind": "ClusterConfiguration",
             "kubernetesVersion": self.version, "clusterName": self.name, "controlPlaneEndpoint": self.endpoint,
             "apiServer": {"certSANs": ["localhost", self.api_address], "extraArgs": self.arguments(&api_server)},
             "controllerManager": {"extraArgs": with_gates(vec![("enable-hostpath-provisioner", "true".to_owned())])},
             "scheduler": {"extraArgs": with_gates(Vec::new())},
             "networking": {"podSubnet": self.pod_subnet, "serviceSubnet": self.service_subnet},
-        })
+        });
+        if self.has_audit {
+            document["apiServer"]["extraVolumes"] = audit::volumes();
+        }
+        document
     }
 
     fn registration(&self, machine: &MachineFacts) -> Json {
@@ -194,6 +204,7 @@ mod tests {
             kube_proxy_mode: "iptables".to_owned(),
             feature_gates: BTreeMap::new(),
             runtime_config: BTreeMap::new(),
+            has_audit: false,
         }
     }
 
@@ -220,6 +231,16 @@ mod tests {
         let documents = facts.documents(&worker());
         assert_eq!(documents.len(), 4);
         assert_eq!(documents[1]["skipPhases"], json!(["preflight", "addon/kube-proxy"]));
+    }
+
+    #[test]
+    fn a_log_of_requests_has_its_policy_and_its_folder() {
+        let documents = ClusterFacts { has_audit: true, ..facts("v1.36.3") }.documents(&worker());
+        let api_server = documents[0]["apiServer"].clone();
+        let log = json!({"name": "audit-log-path", "value": "/var/log/kubernetes/audit/audit.log"});
+        assert!(api_server["extraArgs"].as_array().unwrap().contains(&log), "{api_server}");
+        assert_eq!(api_server["extraVolumes"][0]["hostPath"], "/var/lib/ksail/audit/policy.yaml");
+        assert!(facts("v1.36.3").documents(&worker())[0]["apiServer"]["extraVolumes"].is_null());
     }
 
     #[test]

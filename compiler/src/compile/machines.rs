@@ -12,7 +12,9 @@ use ksail_model::{
 };
 
 use super::kubeadm::{ClusterFacts, MachineFacts, provider_id};
+use super::proxies::proxies;
 use super::resources::{Builder, DOCKER, KUBERNETES, LOOPBACK, choose_port, derived};
+use super::{audit, names};
 use crate::catalogue;
 use crate::codes;
 use crate::endpoints::{self, RegistryPlace};
@@ -94,6 +96,9 @@ struct Common<'a> {
     /// The load balancer before several of them.
     balancer: Option<Address>,
     registries: BTreeMap<String, String>,
+    proxy: BTreeMap<String, Value>,
+    /// What control planes are given before kubeadm runs.
+    files: BTreeMap<String, String>,
     file: KindFile,
 }
 
@@ -117,6 +122,8 @@ impl Builder<'_> {
         for node in &nodes {
             self.docker_node(&common, &cluster, node);
         }
+        let ports: Vec<_> = nodes.iter().flat_map(|node| common.file.node(node).ports).collect();
+        self.graph.outputs.extend(names::ingress(&ports).map(|found| ("ingress".to_owned(), found)));
         self.addons(&common, &cluster);
         let problems = manifests::declare(self.loaded, self.project, KUBERNETES, Some(&cluster), &mut self.graph);
         self.problems.extend(problems);
@@ -147,6 +154,7 @@ impl Builder<'_> {
             let backends = nodes.iter().filter(is_control_plane).map(backend).collect();
             self.load_balancer(network, &file, backends)
         });
+        let policy = self.audit_policy();
         let facts = ClusterFacts {
             name: self.cluster.to_owned(),
             version,
@@ -158,7 +166,17 @@ impl Builder<'_> {
             kube_proxy_mode: file.kube_proxy_mode.clone().unwrap_or_else(|| KUBE_PROXY_MODE.to_owned()),
             feature_gates: file.feature_gates.clone(),
             runtime_config: file.runtime_config.clone(),
+            has_audit: policy.is_some(),
         };
+        let registries = self.registries_of_machines();
+        let of_registries = registries.values().filter_map(|url| url.strip_prefix("http://")?.split(':').next());
+        let past = [facts.service_subnet.clone(), facts.pod_subnet.clone(), addresses.subnet()].into_iter();
+        let door = facts.endpoint.split(':').next().map(str::to_owned);
+        let past = past
+            .chain(door)
+            .chain(nodes.iter().map(|node| self.machine_name(node)))
+            .chain(of_registries.map(str::to_owned));
+        let proxy = proxies(self.project, past);
         Common {
             network,
             image,
@@ -169,7 +187,9 @@ impl Builder<'_> {
             is_alone: nodes.len() == 1,
             control_planes,
             balancer,
-            registries: self.registries_of_machines(),
+            registries,
+            proxy,
+            files: policy.map(|policy| (audit::POLICY.to_owned(), policy)).into_iter().collect(),
             file,
         }
     }
@@ -337,6 +357,7 @@ impl Builder<'_> {
             ports: own.ports,
             mounts: own.mounts,
             registries: common.registries.clone(),
+            proxy: common.proxy.clone(),
             running: true,
         };
         let mut origins = Origins::all(field.clone());
@@ -347,10 +368,13 @@ impl Builder<'_> {
         origins.set(Path::key("volume"), derived("what a node keeps outlives its container"));
         origins.set(Path::key("registries"), derived("the mirrors and the local registry answer pulls"));
         origins.set(Path::key("running"), derived("what is declared runs"));
+        origins.set(Path::key("proxy"), derived("the proxies of who makes the machine, and what is reached past them"));
         let mut machine = self.declaration(&node.name(), container.to_owned(), &spec, origins);
         if is_only && port == 0 {
             choose_port(&mut machine, API_PORTS.collect());
         }
+        // They are those of who made it: whoever plans later with others is no reason to make it anew.
+        machine.lifecycle.ignore = vec![Path::key("proxy")];
         machine.edges = vec![
             edge(common.network, ForceOn::Replace, "the machine is on the cluster's network"),
             edge(&volume, ForceOn::Replace, "the machine keeps what it has in the volume"),
@@ -384,6 +408,7 @@ impl Builder<'_> {
             action: if is_first { BootstrapAction::Init } else { BootstrapAction::Join },
             config: documents.into_iter().map(Value::from).collect(),
             through: (!is_first).then(|| self.machine_name(&Node { role: NodeRole::ControlPlane, index: 0 })),
+            files: if facts.is_control_plane { common.files.clone() } else { BTreeMap::new() },
             takes_workloads: common.is_alone,
         };
         let mut origins = Origins::all(field.clone());

@@ -1,12 +1,15 @@
 //! A configuration as a declared graph.
 
 pub(crate) mod addresses;
+mod audit;
 mod cluster;
 mod hosting;
 mod kubeadm;
 mod kubeconfig;
 mod lifecycle;
 mod machines;
+mod names;
+mod proxies;
 mod resources;
 
 use ksail_model::{DeclaredGraph, Diagnostic, Path};

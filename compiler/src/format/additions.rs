@@ -8,6 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::autoscaler::Taint;
 use super::words::{NodeRole, StateBackend};
 
+/// The log of who asked the API server for what. It lies on the control planes below `/var/log/kubernetes/audit`, where `ksail cluster logs`
+/// finds it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Audit {
+    /// A file with an audit policy (`audit.k8s.io/v1`), relative to the project's folder. What it logs of requests may hold secrets.
+    #[schemars(extend("x-ksail-default-note" = "who asked for what and when, never what was said, and no watches of the nodes' own"))]
+    pub policy: Option<String>,
+}
+
 /// A pull-through mirror.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::additions::Audit;
 use super::autoscaler::Autoscaler;
 use super::words::{Cni, Component, Distribution, GitOpsEngine, PolicyEngine, Provider, Toggle, Transport};
 
@@ -66,6 +67,8 @@ pub struct Cluster {
     pub kubernetes_version: Option<String>,
     /// Login by an OpenID Connect issuer.
     pub oidc: Oidc,
+    /// The log of who asked the API server for what. The section's presence alone (`audit: {}`) turns it on.
+    pub audit: Option<Audit>,
     /// Settings of the distribution Vanilla.
     pub vanilla: Vanilla,
     /// Settings of the distribution Talos.

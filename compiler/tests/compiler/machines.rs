@@ -145,6 +145,51 @@ fn what_is_not_built_is_refused() {
 }
 
 #[test]
+fn proxies_reach_every_machine_and_the_cluster_is_reached_past_them() {
+    let proxy = |world: &World| {
+        let compiled = compiled("    workers: 1\n    localRegistry: {}\n", world);
+        get(&compiled, "dev/machine/worker-0").spec.field("proxy").cloned()
+    };
+    assert_eq!(proxy(&World::default()), None);
+    assert_eq!(proxy(&World::with_env(&[("NO_PROXY", "x")])), None, "without a proxy there is nothing to go past");
+    let found =
+        proxy(&World::with_env(&[("https_proxy", "http://proxy:3128"), ("NO_PROXY", "corp.example, 10.96.0.0/16")]))
+            .unwrap();
+    assert_eq!(found.field("HTTPS_PROXY").and_then(ksail_model::Value::as_str), Some("http://proxy:3128"));
+    let past = found.field("NO_PROXY").and_then(ksail_model::Value::as_str).unwrap();
+    let parts: Vec<&str> = past.split(',').collect();
+    assert_eq!(parts[..3], ["corp.example", "10.96.0.0/16", "10.244.0.0/16"], "{past}");
+    for part in ["dev-control-plane", "dev-worker", "dev-local-registry", ".svc.cluster.local"] {
+        assert!(parts.contains(&part), "{part} in {past}");
+    }
+    // A password stands nowhere.
+    let secret = proxy(&World::with_env(&[("HTTP_PROXY", "http://me:hunter2@proxy:3128")])).unwrap();
+    assert!(!format!("{secret:?}").contains("hunter2") && secret.secrets().len() == 1, "{secret:?}");
+}
+
+#[test]
+fn control_planes_log_who_asked_for_what() {
+    let files = |compiled: &Compiled, node: &str| {
+        get(compiled, &format!("dev/bootstrap/{node}")).spec.field("files").map(ToString::to_string)
+    };
+    let plain = compiled("    workers: 1\n    audit: {}\n", &World::default());
+    let policy = files(&plain, "control-plane-0").unwrap();
+    assert!(policy.contains("var/lib/ksail/audit/policy.yaml") && policy.contains("level: Metadata"), "{policy}");
+    assert_eq!(files(&plain, "worker-0"), None);
+    assert!(get(&plain, "dev/bootstrap/control-plane-0").spec.to_string().contains("audit-log-path"));
+    assert_eq!(files(&compiled("", &World::default()), "control-plane-0"), None);
+
+    let asks = "    audit: {policy: audit.yaml}\n";
+    let with =
+        |text: &str| World { manifests: [("audit.yaml".to_owned(), text.to_owned())].into(), ..World::default() };
+    let own = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Request}]\n";
+    assert!(files(&compiled(asks, &with(own)), "control-plane-0").unwrap().contains("level: Request"));
+    assert!(refused(asks, &World::default()).contains("`audit.yaml` cannot be used: there is no such file"));
+    assert!(refused(asks, &with("kind: Policy\n")).contains("it says ``, `Policy`"));
+    assert!(refused(asks, &with("apiVersion: audit.k8s.io/v1\nkind: Policy\n")).contains("it has no rules"));
+}
+
+#[test]
 fn the_cluster_tells_tools_of_its_registry() {
     let spec = "    localRegistry: {registry: \"localhost:5050\"}\n";
     let hosting = "dev/object/ConfigMap/kube-public/local-registry-hosting";

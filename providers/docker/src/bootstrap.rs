@@ -254,7 +254,9 @@ pub(crate) async fn create(
             }
         }
         let mut parcel = Parcel::new();
-        let packed = parcel.file(CONFIG, &text_of(&wanted.config)).and_then(|()| parcel.bytes());
+        let packed = parcel.file(CONFIG, &text_of(&wanted.config));
+        let packed = wanted.files.iter().fold(packed, |done, (path, text)| done.and_then(|()| parcel.file(path, text)));
+        let packed = packed.and_then(|()| parcel.bytes());
         let packed = packed.map_err(|error| call.refused(&what, &error.to_string()))?;
         upload(call, machine, &format!("write the configuration of {what}"), "/", packed).await?;
     }
@@ -317,7 +319,8 @@ pub(crate) async fn update(
 
 /// Why a change cannot be made.
 fn fixed(current: &BootstrapSpec, wanted: &BootstrapSpec) -> Option<&'static str> {
-    if current.config == wanted.config && current.through == wanted.through { None } else { Some(NOT_AGAIN) }
+    let is_same = current.config == wanted.config && current.through == wanted.through && current.files == wanted.files;
+    if is_same { None } else { Some(NOT_AGAIN) }
 }
 
 const NOT_AGAIN: &str = "what kubeadm was told when the node was made cannot be changed in place yet";
@@ -365,6 +368,7 @@ mod tests {
             action: BootstrapAction::Join,
             config: vec![Value::from(config)],
             through: Some("dev-control-plane".to_owned()),
+            files: std::collections::BTreeMap::new(),
             takes_workloads: false,
         }
     }

@@ -37,6 +37,7 @@ mod port_holder;
 mod ports;
 mod probe;
 mod provider;
+mod proxies;
 mod reference;
 mod session;
 mod steps;

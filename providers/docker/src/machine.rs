@@ -17,6 +17,7 @@ use crate::machine_plan::{body, hosts_file, registries};
 use crate::network::cause_of;
 use crate::observed::Observed;
 use crate::ownership::{Found, may_change, may_complete, may_delete};
+use crate::proxies::with_texts;
 use crate::steps::FOLDER;
 use crate::volume;
 use crate::wait::last_look;
@@ -160,7 +161,8 @@ async fn log(call: &Call, observed: &Observed) -> Result<String, CallError> {
 pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -> Result<Seen, CallError> {
     let name = &request.target.identity.name;
     let what = what_of(name);
-    let wanted = typed(call, &what, spec)?;
+    let mut wanted = typed(call, &what, spec)?;
+    wanted.proxy = with_texts(&wanted.proxy, &request.secrets);
     match look_at(call, name).await? {
         Some(observed) => {
             let place = format!("{what} on the engine at {}", call.place());
@@ -315,7 +317,8 @@ fn needs_container(path: &ksail_model::Path) -> bool {
 pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -> Result<Seen, CallError> {
     let name = &request.target.identity.name;
     let what = what_of(name);
-    let wanted = typed(call, &what, spec)?;
+    let mut wanted = typed(call, &what, spec)?;
+    wanted.proxy = with_texts(&wanted.proxy, &request.secrets);
     if request.changed.iter().any(is_image) {
         return Err(call.refused(&format!("change {what}"), NO_UPGRADE));
     }

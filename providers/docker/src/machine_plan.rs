@@ -12,6 +12,7 @@ use ksail_model::{Mark, Value};
 use crate::labels;
 use crate::observed::Observed;
 use crate::plan::port_key;
+use crate::proxies::variables;
 
 /// By these labels kind finds its nodes, and we what the engine does not tell otherwise.
 pub(crate) const CLUSTER: &str = "io.x-k8s.kind.cluster";
@@ -43,10 +44,11 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
     let mut mounts =
         vec![mount(&spec.volume, KEPT, MountType::VOLUME, false), mount(MODULES, MODULES, MountType::BIND, true)];
     mounts.extend(spec.mounts.iter().map(|own| mount(&own.source, &own.target, MountType::BIND, own.read_only)));
-    let env = match spec.role {
+    let mut env = match spec.role {
         MachineRole::ControlPlane => vec!["KUBECONFIG=/etc/kubernetes/admin.conf".to_owned()],
         MachineRole::Worker => Vec::new(),
     };
+    env.extend(variables(&spec.proxy));
     let endpoint = EndpointSettings {
         ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(spec.address.clone()), ..Default::default() }),
         aliases: (!spec.aliases.is_empty()).then(|| spec.aliases.clone()),
@@ -145,6 +147,10 @@ impl Observed {
         }
         if !mounts.is_empty() {
             fields.push(("mounts", json(&mounts)));
+        }
+        let proxies = self.proxies();
+        if !proxies.is_empty() {
+            fields.push(("proxy", Value::map(proxies)));
         }
         if !registries.is_empty() {
             fields.push(("registries", Value::map(registries)));

@@ -52,6 +52,11 @@ impl Observed {
         self.inspect.config.as_ref()?.labels.as_ref()
     }
 
+    /// The text of a variable of its environment.
+    pub(crate) fn environment(&self, name: &str) -> Option<&str> {
+        self.env.get(name).map(String::as_str)
+    }
+
     pub(crate) fn mark(&self) -> Option<Mark> {
         labels::mark(self.labels())
     }

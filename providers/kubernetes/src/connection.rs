@@ -150,6 +150,10 @@ async fn client(
 ) -> Result<(kube::Client, String, Option<String>), AnyError> {
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, options).await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
+    if is_this_machine(&config.cluster_url) {
+        // As kubectl: what is here is not asked of a proxy, whatever the environment says of proxies.
+        config.proxy_url = None;
+    }
     // Each call has its own deadline, and a watch is silent for long.
     config.read_timeout = None;
     // What is safe to repeat is ours to know.
@@ -161,6 +165,13 @@ async fn client(
         digest.finalize().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     });
     Ok((kube::Client::try_from(config)?, place, authority))
+}
+
+/// Whether a server is on this machine.
+fn is_this_machine(url: &http::Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl From<ConnectionError> for CallError {
@@ -187,4 +198,22 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_this_machine_is_known_by_its_name_or_address() {
+        for (url, is_here) in [
+            ("https://127.0.0.1:6443", true),
+            ("https://localhost:6443", true),
+            ("https://[::1]:6443", true),
+            ("https://10.0.0.1:6443", false),
+            ("https://localhost.example:6443", false),
+        ] {
+            assert_eq!(is_this_machine(&url.parse().unwrap()), is_here, "{url}");
+        }
+    }
 }

@@ -38,10 +38,30 @@ fn k9s(project: &mut Project) {
 
 #[test]
 fn a_cluster_on_docker_is_stopped_and_started_and_tells_of_itself() {
-    let Some(world) = World::example() else { return };
+    let Some(mut world) = World::example() else { return };
     world.workers(1);
+    // A proxy that nothing answers at: what the cluster does, it does past it.
+    world.project.set_env("HTTPS_PROXY", "http://me:pass-of-the-proxy@127.0.0.1:9");
+    let file = world.project.read("ksail.yaml");
+    world
+        .project
+        .write("ksail.yaml", &file.replace("distribution: Vanilla\n", "distribution: Vanilla\n    audit: {}\n"));
+    let published = crate::support::free_port();
+    let kind = world.project.read("kind.yaml");
+    let mapped =
+        format!("role: control-plane\n    extraPortMappings: [{{containerPort: 80, hostPort: {published}}}]\n");
+    world.project.write("kind.yaml", &kind.replace("role: control-plane\n", &mapped));
     world.project.apply();
     world.project.is_settled();
+    let (_, env) = world.engine.exec(&world.nodes(1)[1], &["printenv", "https_proxy", "NO_PROXY"]);
+    assert!(env.starts_with("http://me:pass-of-the-proxy@127.0.0.1:9"), "{env}");
+    assert!(env.contains(&format!("{}-local-registry", world.cluster)) && env.contains(".svc.cluster.local"), "{env}");
+    world.project.run(&["state", "pull"]).code(0).says("HTTPS_PROXY").says_not("pass-of-the-proxy");
+    // Who plans later without a proxy makes nothing anew.
+    world.project.unset_env("HTTPS_PROXY");
+    world.project.is_settled();
+    let ingress = world.project.run(&["output", "ingress"]).code(0).out;
+    assert!(ingress.contains(&format!("http://NAME.127.0.0.1.nip.io:{published}")), "{ingress}");
     let uid = world.uid(&world.control_plane());
     let listed = |project: &Project| project.run(&["cluster", "list", "--format", "json"]).code(0).json();
     let row = |project: &Project| {
@@ -73,6 +93,8 @@ fn a_cluster_on_docker_is_stopped_and_started_and_tells_of_itself() {
     let written = layout(&logs);
     let of_etcd = format!("{}/pods/kube-system_etcd-", world.control_plane());
     assert!(written.iter().any(|path| path.starts_with(&of_etcd)), "{written:?}");
+    let audit = std::fs::read_to_string(logs.join(world.control_plane()).join("kubernetes/audit/audit.log"));
+    assert!(audit.expect("the log of requests").contains("audit.k8s.io/v1"));
     let containers = format!("{}/containers/etcd-", world.control_plane());
     let etcd = written.iter().find(|path| path.starts_with(&containers)).expect("the log of etcd");
     assert!(std::fs::read_to_string(logs.join(etcd)).expect("a log").contains("etcd"));

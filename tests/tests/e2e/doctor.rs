@@ -33,8 +33,7 @@ fn the_doctor_looks_at_the_engine_and_its_machine() {
 
     // A proxy is told without its password, and names are that one's to know.
     project.set_env("HTTPS_PROXY", "http://me:pass-of-the-proxy@proxy.example:3128");
-    let run = project.run(&["doctor"]).says("http://proxy.example:3128").says("NO_PROXY").says_not("pass-of-the-proxy");
-    assert!(run.out.contains("hint: "), "{run}");
+    project.run(&["doctor"]).says("HTTPS_PROXY=http://proxy.example:3128").says_not("pass-of-the-proxy");
 
     // A port that the file fixes and another process has.
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
