@@ -133,7 +133,11 @@ fn a_cluster_on_docker_is_stopped_and_started_and_tells_of_itself() {
     world.project.run(&["cluster", "stop", "--format", "json"]).code(0).says("was_so").says_not("\"done\"");
 
     world.project.run(&["cluster", "start"]).code(0).says("started, and ready");
-    world.project.is_settled();
+    // What runs on the nodes comes up again after them.
+    wait_until("rest", || {
+        let plan = world.project.command(&["plan", "--detailed-exitcode"]).output().expect("a plan");
+        plan.status.code() == Some(0)
+    });
     assert_eq!(world.project.run(&["state", "pull"]).code(0).out, before, "the state has nothing of it");
     assert_eq!(world.ready_nodes(), world.nodes(1));
     assert_eq!(world.uid(&world.control_plane()), uid);
