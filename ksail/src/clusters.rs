@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ksail_compiler::format::Provider as ProviderName;
 use ksail_kinds::{ClusterSpec, KubeconfigSpec, MachineSpec, MirrorSpec, NODE, RegistrySpec, Spec as _};
-use ksail_model::{Address, DeclaredGraph, Observation, ProviderConfig, Readiness, RecordKey, Value};
+use ksail_model::{Address, DeclaredGraph, Identity, Observation, ProviderConfig, Readiness, RecordKey, Value};
 use ksail_provider::{CallContext, CallError};
 use ksail_provider_docker::NodeContainer;
 use tokio_util::sync::CancellationToken;
@@ -134,7 +134,7 @@ impl Platform {
         let parts = snapshot.records.iter().map(|(key, record)| {
             let (is_ready, status) = status(seen.get(key).map(|observed| &observed.observation));
             let endpoint = record.attributes.field("endpoint").and_then(Value::as_str).map(str::to_owned);
-            let name = record.declaration.identity.name.clone();
+            let name = name_of(&record.declaration.identity);
             PartInfo { address: key.address.clone(), name, is_ready, status, endpoint }
         });
         Ok(ClusterInfo {
@@ -174,6 +174,12 @@ impl Platform {
     /// # Errors
     /// The engine does not answer, has no such nodes, or the folder cannot be written.
     pub async fn export_logs(&self, folder: &FilePath, cancel: CancellationToken) -> Result<Vec<String>, Error> {
+        let provider = self.loaded.config.provider();
+        if provider != ProviderName::Docker {
+            let message = format!("provider {provider} has no nodes whose logs could be had");
+            let hint = "`kubectl logs` tells what pods say; an embedded engine writes engine.log in the state's folder";
+            return Err(Error::new(codes::NOT_FOUND, message, hint));
+        }
         let engine = docker(&self.settings, &ProviderConfig::default(), None).map_err(refused)?;
         let context = CallContext { cancel, ..context(LOGS_TIMEOUT) };
         let name = self.loaded.config.name();
@@ -195,6 +201,11 @@ impl Platform {
 fn nothing_applied() -> Error {
     let message = "nothing was applied yet: there is no state";
     Error::new(codes::NOT_FOUND, message, "`ksail apply` makes what the file declares")
+}
+
+/// What a person calls a thing: an object by its name alone, without its kind and namespace.
+pub(crate) fn name_of(identity: &Identity) -> String {
+    identity.name.rsplit('/').next().unwrap_or(&identity.name).to_owned()
 }
 
 /// Whether something can be used, and how it does.

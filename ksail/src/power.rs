@@ -13,6 +13,7 @@ use ksail_provider::{CallContext, CallError, HostSession, Provider, Target, Upda
 use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::clusters::name_of;
 use crate::error::{Error, codes};
 use crate::plan::{PlanOptions, observe};
 use crate::platform::{Platform, StackPlace};
@@ -200,7 +201,7 @@ impl Work<'_> {
             let work = one(key, record.as_ref());
             async move {
                 let outcome = work.await;
-                let name = record.declaration.identity.name.clone();
+                let name = name_of(&record.declaration.identity);
                 let powered = Powered { address: key.address.clone(), name, outcome };
                 (self.options.told)(&powered);
                 powered

@@ -159,6 +159,7 @@ fn an_embedded_cluster_is_stopped_started_and_opened() {
     assert_ne!(project.engine_pid(), pid);
     project.is_settled();
 
+    project.run(&["cluster", "logs"]).code(1).says("provider Embedded has no nodes whose logs could be had");
     project.run(&["cluster", "connect"]).code(1).says("k9s").says("--context ksail-dev get pods -A");
     k9s(&mut project);
     let opened = project.run(&["cluster", "connect", "--editor", "vi", "--", "--readonly"]).code(7).out;
