@@ -3,15 +3,13 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
 use crate::docker::name;
-use crate::kills::{seed, wait_for_operation};
 use crate::support::engine::Engine;
-use crate::support::project::{Project, Run};
+use crate::support::project::Project;
 use crate::support::{did_not_run, docker_socket, free_port};
 
 mod control_planes;
+mod killed;
 
 const EXAMPLE: &str = include_str!("../../../examples/vanilla/ksail.yaml");
 const KIND_FILE: &str = include_str!("../../../examples/vanilla/kind.yaml");
@@ -21,9 +19,6 @@ const WEB: &str = include_str!("../../../examples/vanilla/k8s/web.yaml");
 const CONTEXTS: &str = "apiVersion: v1\nkind: Config\nclusters:\n- name: work\n  cluster:\n    server: https://work:6443\ncontexts:\n- name: work\n  \
                         context:\n    cluster: work\n    user: me\ncurrent-context: work\nusers:\n- name: me\n  user:\n    token: mine\n";
 
-/// How often applies are killed, and within which time after their beginning.
-const KILLS: usize = 6;
-const KILLED_WITHIN: Duration = Duration::from_secs(25);
 /// How long a cluster may take until all that was down runs as before: pods that failed meanwhile are started at longer and longer
 /// intervals.
 const REST: Duration = Duration::from_secs(180);
@@ -279,31 +274,5 @@ fn kind_sees_what_was_made() {
     assert!(kubeconfig.contains(&format!("server: {}", endpoint.trim())), "{endpoint}");
     world.project.run(&["destroy", "--auto-approve"]).code(0);
     assert_eq!(world.contexts(), before, "the user's kubeconfig is given back");
-    world.is_gone();
-}
-
-#[test]
-fn a_killed_creation_goes_on_where_it_was() {
-    let Some(world) = World::example() else { return };
-    let mut random = seed();
-    for _ in 0..KILLS {
-        let mut run = world.project.start(&["apply", "--auto-approve"]);
-        wait_for_operation(&mut run);
-        std::thread::sleep(KILLED_WITHIN.mul_f64(random.f64()));
-        run.signal(Signal::KILL);
-        let ended: Run = run.end();
-        if ended.out.contains("Apply complete") {
-            break;
-        }
-    }
-    world.project.apply();
-    world.project.is_settled();
-    assert_eq!(world.ready_nodes(), world.nodes(2));
-    // Each node was bootstrapped once: nothing was begun again that went on.
-    for node in world.nodes(2) {
-        let (_, log) = world.engine.exec(&node, &["cat", "/var/lib/ksail/bootstrap/log"]);
-        assert!(!log.contains("[reset]"), "{node}: {log}");
-    }
-    world.project.run(&["destroy", "--auto-approve"]).code(0);
     world.is_gone();
 }
