@@ -94,7 +94,7 @@ pub async fn clusters(settings: &Settings, lineage: Option<&str>) -> Result<Vec<
     let engine = docker(settings, &ProviderConfig::default(), None).map_err(refused)?;
     let nodes = engine.nodes(&context(LOOK_TIMEOUT)).await.map_err(refused)?;
     let mut rows: BTreeMap<(String, Option<String>), Vec<NodeContainer>> = BTreeMap::new();
-    for node in nodes {
+    for node in nodes.into_iter().filter(NodeContainer::is_node) {
         rows.entry((node.cluster.clone(), node.lineage.clone())).or_default().push(node);
     }
     let row = |((name, owner), mut nodes): ((String, Option<String>), Vec<NodeContainer>)| {
@@ -123,7 +123,15 @@ impl Platform {
     pub async fn cluster_info(&self) -> Result<ClusterInfo, Error> {
         let mut snapshot = self.snapshot().await?.ok_or_else(nothing_applied)?;
         let outputs = outputs_of(&snapshot, &self.settings);
-        let shown = ["engine", ClusterSpec::KIND, MachineSpec::KIND, NODE, RegistrySpec::KIND, MirrorSpec::KIND];
+        let shown = [
+            "engine",
+            "load-balancer",
+            ClusterSpec::KIND,
+            MachineSpec::KIND,
+            NODE,
+            RegistrySpec::KIND,
+            MirrorSpec::KIND,
+        ];
         snapshot.records.retain(|key, _| shown.contains(&key.address.kind()));
         let place = self.place(&self.stack_name())?;
         let options = PlanOptions { timeout: Some(LOOK_TIMEOUT), ..PlanOptions::default() };

@@ -161,9 +161,10 @@ impl Platform {
     }
 }
 
-/// Whether something is started and stopped by itself, not with what it lives in.
+/// Whether something is started and stopped by itself, not with what it lives in or, as a cluster, is made of.
 fn runs(record: &Record) -> bool {
     record.declaration.host.is_none()
+        && record.address().kind() != ClusterSpec::KIND
         && record.declaration.spec.field(RUNNING).and_then(Value::as_bool).is_some_and(|running| running)
 }
 

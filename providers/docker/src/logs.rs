@@ -88,6 +88,9 @@ async fn of_node(call: &Call, node: &NodeContainer, folder: PathBuf) -> Result<V
     let options = LogsOptions { stdout: true, stderr: true, tail: "all".to_owned(), ..Default::default() };
     let serial = docker.logs(name, Some(options)).map_ok(LogOutput::into_bytes).map_err(|error| cause(&error));
     told("serial.log", guarded(call, save(serial, &folder.join("serial.log"))).await?);
+    if !node.is_node() {
+        return Ok(missing);
+    }
     if node.is_running() {
         for (file, command) in PROGRAMS {
             told(file, guarded(call, program(call, name, command, &folder.join(file))).await?);

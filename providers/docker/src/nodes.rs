@@ -8,7 +8,10 @@ use crate::container::list;
 use crate::labels;
 use crate::machine_plan::{CLUSTER, ROLE};
 
-/// A container that is a node of a cluster.
+/// The role of what stands before several control planes.
+const BALANCER: &str = "external-load-balancer";
+
+/// A container that is a node of a cluster, or stands before its control planes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeContainer {
     /// Its name.
@@ -33,6 +36,11 @@ impl NodeContainer {
         let name = container.names.iter().flatten().next()?.trim_start_matches('/').to_owned();
         let state = container.state.map(|state| state.to_string()).unwrap_or_default();
         Some(Self { name, cluster, role, image: container.image.unwrap_or_default(), state, lineage })
+    }
+
+    /// Whether it is a node of Kubernetes, and not what stands before several control planes.
+    pub fn is_node(&self) -> bool {
+        self.role != BALANCER
     }
 
     /// Whether it runs.
