@@ -1,5 +1,6 @@
 //! `kind.yaml`: the file of kind (`kind.x-k8s.io/v1alpha4`), as users have it.
 
+mod lists;
 mod patches;
 mod wire;
 

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
+use super::lists;
 use crate::tree::Texts;
 use crate::yaml;
 
@@ -92,7 +93,9 @@ impl Patches {
                 documents.iter_mut().filter(|document| fits(document, patch.get("apiVersion"), &patch["kind"]))
             {
                 let kept = [("apiVersion", document["apiVersion"].clone()), ("kind", document["kind"].clone())];
-                merge(document, &Json::Object(patch.clone()));
+                let mut patch = patch.clone();
+                lists::merge(document, &mut patch);
+                merge(document, &Json::Object(patch));
                 for (key, value) in kept {
                     document[key] = value;
                 }

@@ -144,6 +144,13 @@ impl Node {
                 problems.push(Problem::Wrong(why));
                 continue;
             }
+            // An engine reads a mount as one text, parted by colons.
+            if mount.host_path.contains(':') || mount.container_path.contains(':') {
+                let why =
+                    format!("the paths of a mount hold no `:`: `{}`, `{}`", mount.host_path, mount.container_path);
+                problems.push(Problem::Wrong(why));
+                continue;
+            }
             node.mounts.push(Mount {
                 source: mount.host_path,
                 target: mount.container_path,

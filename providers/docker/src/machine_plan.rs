@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum,
-    Mount as EngineMount, MountType, NetworkingConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+    NetworkingConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
 };
 use ksail_kinds::{MachineRole, MachineSpec, Mount, Port, Protocol};
 use ksail_model::{Mark, Value};
@@ -34,16 +34,9 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
         let binding = PortBinding { host_ip: Some(port.address.clone()), host_port: Some(port.host.to_string()) };
         bindings.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
     }
-    let mount = |source: &str, target: &str, typ, read_only| EngineMount {
-        target: Some(target.to_owned()),
-        source: Some(source.to_owned()),
-        typ: Some(typ),
-        read_only: Some(read_only),
-        ..Default::default()
-    };
-    let mut mounts =
-        vec![mount(&spec.volume, KEPT, MountType::VOLUME, false), mount(MODULES, MODULES, MountType::BIND, true)];
-    mounts.extend(spec.mounts.iter().map(|own| mount(&own.source, &own.target, MountType::BIND, own.read_only)));
+    // As binds, so that a folder of the engine's machine that is not there is made, as kind has it.
+    let mut binds = vec![format!("{}:{KEPT}", spec.volume), format!("{MODULES}:{MODULES}:ro")];
+    binds.extend(spec.mounts.iter().map(bind));
     let mut env = match spec.role {
         MachineRole::ControlPlane => vec!["KUBECONFIG=/etc/kubernetes/admin.conf".to_owned()],
         MachineRole::Worker => Vec::new(),
@@ -65,7 +58,7 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
             privileged: Some(true),
             security_opt: Some(vec!["seccomp=unconfined".to_owned(), "apparmor=unconfined".to_owned()]),
             tmpfs: Some(["/tmp", "/run"].map(|path| (path.to_owned(), String::new())).into()),
-            mounts: Some(mounts),
+            binds: Some(binds),
             port_bindings: Some(bindings),
             cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
             init: Some(false),
@@ -82,6 +75,12 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
         }),
         ..Default::default()
     }
+}
+
+/// A mount as the engine reads it: source, target, options.
+fn bind(mount: &Mount) -> String {
+    let options = if mount.read_only { ":ro" } else { "" };
+    format!("{}:{}{options}", mount.source, mount.target)
 }
 
 /// All ports that it publishes.

@@ -12,6 +12,10 @@ use crate::compare::same_where_fixed;
 use crate::labels;
 use crate::ownership::{Found, may_complete, may_delete};
 
+/// The engine's own network, and the option that says how large a packet may be.
+const DEFAULT_NETWORK: &str = "bridge";
+const MTU: &str = "com.docker.network.driver.mtu";
+
 /// All networks of the engine.
 pub(crate) async fn list(call: &Call) -> Result<Vec<Network>, CallError> {
     call.list("list networks", || call.session.docker.list_networks(None)).await
@@ -91,6 +95,7 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
     }
     let body = NetworkCreateRequest {
         name: name.clone(),
+        options: mtu(&existing).map(|mtu| [(MTU.to_owned(), mtu)].into()),
         driver: Some(typed.driver),
         internal: Some(typed.internal),
         ipam: typed.subnet.map(|subnet| Ipam {
@@ -113,6 +118,13 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
         Err(Failed::Error(error)) => return Err(error),
     };
     settle(call, &what, request, spec, refusal).await
+}
+
+/// The largest packet of the engine's default network, if it says so: what leads out of a machine is often a tunnel that takes
+/// less than an Ethernet does, and the engine does not tell other networks by itself.
+fn mtu(networks: &[Network]) -> Option<String> {
+    let default = networks.iter().find(|network| network.name.as_deref() == Some(DEFAULT_NETWORK))?;
+    default.options.as_ref()?.get(MTU).cloned()
 }
 
 /// The first address of an IPv4 subnet in CIDR notation.
@@ -237,6 +249,18 @@ pub(crate) fn cause_of(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_packet_is_that_of_the_default_network() {
+        let network = |name: &str, mtu: Option<&str>| Network {
+            name: Some(name.to_owned()),
+            options: mtu.map(|mtu| [(MTU.to_owned(), mtu.to_owned())].into()),
+            ..Default::default()
+        };
+        let found = mtu(&[network("other", Some("9000")), network("bridge", Some("1400"))]);
+        assert_eq!(found.as_deref(), Some("1400"));
+        assert_eq!(mtu(&[network("other", Some("9000")), network("bridge", None)]), None);
+    }
 
     #[test]
     fn the_first_address_of_a_subnet() {

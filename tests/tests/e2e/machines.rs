@@ -1,5 +1,9 @@
 //! Clusters whose nodes are containers of a real Docker Engine, from a real node image.
 
+mod compared;
+mod facts;
+
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -38,6 +42,15 @@ fn node_version() -> Option<String> {
         did_not_run("KSAIL_TEST_NODE_IMAGE names no node image (testbed/node-image.sh up; testbed/node-image.sh env)");
     }
     image?.split_once(':').map(|(_, version)| version.to_owned())
+}
+
+/// Real kind; says why there is none.
+fn kind_program() -> Option<PathBuf> {
+    let kind = std::env::var_os("KSAIL_TEST_KIND").filter(|path| !path.is_empty());
+    if kind.is_none() {
+        did_not_run("KSAIL_TEST_KIND names no kind (testbed/node-image.sh up; testbed/node-image.sh env)");
+    }
+    kind.map(PathBuf::from)
 }
 
 impl World {
@@ -250,10 +263,7 @@ fn a_cluster_is_made_grows_shrinks_is_repaired_and_is_destroyed_to_nothing() {
 #[test]
 fn kind_sees_what_was_made() {
     let Some(world) = World::example() else { return };
-    let Some(kind) = std::env::var_os("KSAIL_TEST_KIND").filter(|path| !path.is_empty()) else {
-        did_not_run("KSAIL_TEST_KIND names no kind (testbed/node-image.sh up; testbed/node-image.sh env)");
-        return;
-    };
+    let Some(kind) = kind_program() else { return };
     world.workers(1);
     world.has_contexts();
     let before = world.contexts();
