@@ -17,6 +17,8 @@ log="$engine/dockerd.log"
 runtime="$engine/runc-testbed"
 # How often an apt call is tried, and how long the engine may take to answer or to stop, in seconds.
 readonly apt_tries=4 start_seconds=60 stop_seconds=40
+# How many things may be watched for at once, over all containers.
+readonly watchers=1024
 # What the product's declarations name. The binary inside is that of Debian's package, whose version is the other tag.
 readonly registry_reference="docker.io/library/registry:2.8.3"
 
@@ -200,11 +202,18 @@ make_registry_image() {
   our_docker tag "$honest" "$registry_reference"
 }
 
+# The kernel counts what the kubelets and systemds of all nodes watch together; its own limit is too low for more than a few.
+raise_limits() {
+  local limit=/proc/sys/fs/inotify/max_user_instances
+  if (($(cat "$limit") < watchers)); then echo "$watchers" >"$limit" || say "cannot raise $limit: many nodes may not start"; fi
+}
+
 up() {
   mkdir -p "$engine"
   exec 9>"$folder/docker.lock"
   flock 9
   install_missing
+  raise_limits
   start_engine
   make_registry_image
   flock -u 9

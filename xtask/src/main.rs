@@ -1,6 +1,7 @@
 //! Tasks of the project: benchmarks and generated files. `cargo xtask --help` lists them.
 
 mod bench;
+mod clusters;
 mod objects;
 mod schema;
 
@@ -19,6 +20,8 @@ enum Task {
     Objects(objects::Arguments),
     /// Measure server-side applies a second of API servers, in turn.
     Applies(objects::Applies),
+    /// Measure clusters on a Docker Engine, beside real kind with the same image, and judge the result by the targets.
+    Clusters(clusters::Arguments),
     /// Generate the types of Kubernetes from a real API server, or compare them with it.
     KubernetesSchema(schema::Arguments),
 }
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Objects(arguments) => objects::run(&arguments, &bench::target()),
         Task::Applies(arguments) => objects::applies(&arguments),
+        Task::Clusters(arguments) => clusters::run(&arguments, &bench::target()),
         Task::KubernetesSchema(arguments) => schema::run(&arguments, &bench::target()),
     };
     match done {

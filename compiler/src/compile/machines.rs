@@ -380,6 +380,11 @@ impl Builder<'_> {
             edge(&volume, ForceOn::Replace, "the machine keeps what it has in the volume"),
             edge(&image, ForceOn::Nothing, "the machine is a container of the image"),
         ];
+        if !is_first {
+            let first =
+                edge(&common.first.1, ForceOn::Nothing, "the first machine has the disk to itself until it runs");
+            machine.edges.push(Edge { condition: Condition::Exists, strength: Strength::Soft, ..first });
+        }
         self.add(machine)
     }
 

@@ -16,6 +16,8 @@ const ASKS_FOR_SUBNET: &str = "would you kindly template this file";
 const ASKS_FOR_ENDPOINT: &str = "would you kindly patch this file";
 const SUBNET: [&str; 2] = ["{{ .PodSubnet }}", "{{.PodSubnet}}"];
 const ENDPOINT: &str = "CONTROL_PLANE_ENDPOINT";
+/// What the node image brings along fits its server: it is not asked first what it takes.
+const APPLY: [&str; 3] = ["apply", "--validate=ignore", "--filename=-"];
 /// How many lines of what was said a failure tells.
 const TOLD: usize = 6;
 
@@ -88,15 +90,8 @@ async fn objects(call: &Call, machine: &str, doing: &str, spec: &AddonSpec) -> R
         }
     }
     let Some(endpoint) = spec.endpoint.as_ref().filter(|_| asks_for_endpoint) else { return Ok(text) };
-    // The machine's own client reads the YAML.
-    let arguments = ["create", "--dry-run=client", "--output=json", "--filename=-"];
-    let command: Vec<&str> = KUBECTL.iter().chain(&arguments).copied().collect();
-    let read = run(call, machine, doing, &command, &text).await?;
-    if !read.is_success() {
-        return Err(call.refused(doing, &read.end(TOLD)));
-    }
-    let objects: Result<Vec<Json>, _> = serde_json::Deserializer::from_str(&read.stdout).into_iter().collect();
-    let objects = objects.map_err(|error| call.refused(doing, &error.to_string()))?;
+    let objects: Vec<Json> =
+        serde_saphyr::from_multiple(&text).map_err(|error| call.refused(doing, &error.to_string()))?;
     let told: Vec<String> = objects.into_iter().map(|object| with_endpoint(object, endpoint).to_string()).collect();
     Ok(told.join("\n---\n"))
 }
@@ -129,7 +124,7 @@ async fn apply(call: &Call, machine: &str, what: &str, spec: &Value) -> Result<(
     let doing = format!("apply {what}");
     let spec = AddonSpec::from_value(spec).map_err(|error| call.refused(&doing, &cause_of(&error)))?;
     let objects = objects(call, machine, &doing, &spec).await?;
-    control_plane::apply(call, machine, &doing, &["apply", "--filename=-"], &objects).await
+    control_plane::apply(call, machine, &doing, &APPLY, &objects).await
 }
 
 pub(crate) async fn delete(call: &Call, cluster: &str, request: &DeleteRequest) -> Result<Deleted, CallError> {

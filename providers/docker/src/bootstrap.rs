@@ -18,6 +18,8 @@ use crate::written::Written;
 const WORK: &str = "bootstrap";
 /// Where kubeadm's configuration lies, as kind has it.
 const CONFIG: &str = "kind/kubeadm.conf";
+/// How often it is asked, ten times a second at most, whether a kubelet has registered its node.
+const REGISTER_TRIES: u32 = 600;
 /// How many lines of what was said a failure tells.
 const TOLD: usize = 12;
 
@@ -76,13 +78,27 @@ fn workloads(machine: &str, taken: bool) -> String {
     let kubectl = kubectl();
     if taken {
         format!(
-            "{kubectl} taint nodes {machine} {TAINT}- >/dev/null 2>&1 || true\n{kubectl} label nodes {machine} {NO_BALANCERS}- >/dev/null\n"
+            "{kubectl} taint nodes {machine} {TAINT}- >/dev/null 2>&1 &\n{kubectl} label nodes {machine} {NO_BALANCERS}- >/dev/null\nwait\n"
         )
     } else {
         format!(
             "{kubectl} taint --overwrite nodes {machine} {TAINT}=:NoSchedule >/dev/null\n{kubectl} label --overwrite nodes {machine} {NO_BALANCERS}= >/dev/null\n"
         )
     }
+}
+
+/// Waits until the kubelet has made the node's object: kubeadm does not, and who made it before the kubelet would make it without the
+/// labels and taints that the kubelet was told.
+fn registered(machine: &str) -> String {
+    format!(
+        r#"tries=0
+until said=$(kubectl --kubeconfig=/etc/kubernetes/kubelet.conf get node {machine} 2>&1 >/dev/null); do
+  tries=$((tries + 1))
+  if [ "$tries" -ge {REGISTER_TRIES} ]; then echo "the kubelet does not register the node: $said" >&2; exit 1; fi
+  sleep 0.1
+done
+"#
+    )
 }
 
 /// What is done: kubeadm's own name for it, and what a control plane needs before.
@@ -94,8 +110,12 @@ fn program(machine: &str, spec: &BootstrapSpec, joins_control_plane: bool) -> St
         _ => "kubeadm join --config=/kind/kubeadm.conf\n",
     };
     let before = if joins_control_plane { TAKE_KEYS } else { "" };
+    let registered = match spec.action {
+        BootstrapAction::Init if !joins_control_plane => String::new(),
+        _ => registered(machine),
+    };
     let after = if spec.takes_workloads { workloads(machine, true) } else { String::new() };
-    format!("{PRELUDE}{before}{action}{after}")
+    format!("{PRELUDE}{before}{action}{registered}{after}")
 }
 
 /// The token with which the configuration lets a machine join.
@@ -378,6 +398,18 @@ mod tests {
         let join = json!({"kind": "JoinConfiguration", "discovery": {"bootstrapToken": {"token": "abcdef.0"}}});
         assert_eq!(token(&spec(join).config).as_deref(), Some("abcdef.0"));
         assert_eq!(token(&spec(json!({"kind": "InitConfiguration"})).config), None);
+    }
+
+    #[test]
+    fn a_node_that_joins_is_one_when_its_kubelet_has_registered_it() {
+        let join = spec(json!({"kind": "JoinConfiguration"}));
+        let init = BootstrapSpec { action: BootstrapAction::Init, takes_workloads: true, ..join.clone() };
+        let asks = "kubelet.conf get node dev-worker";
+        assert!(program("dev-worker", &join, false).contains(asks));
+        // kubeadm itself waits for the one that begins a cluster, to mark it.
+        assert!(!program("dev-worker", &init, false).contains(asks));
+        let both = BootstrapSpec { takes_workloads: true, ..join };
+        assert!(program("dev-worker", &both, false).find(asks) < program("dev-worker", &both, false).find(NO_BALANCERS));
     }
 
     #[test]

@@ -23,6 +23,8 @@ const WEB: &str = include_str!("../../../examples/vanilla/k8s/web.yaml");
 const CONTEXTS: &str = "apiVersion: v1\nkind: Config\nclusters:\n- name: work\n  cluster:\n    server: https://work:6443\ncontexts:\n- name: work\n  \
                         context:\n    cluster: work\n    user: me\ncurrent-context: work\nusers:\n- name: me\n  user:\n    token: mine\n";
 
+/// An image that the test bed's engine has, for loading into nodes.
+const LOADED: &str = "docker.io/library/registry:2.8.3";
 /// How long a cluster may take until all that was down runs as before: pods that failed meanwhile are started at longer and longer
 /// intervals.
 const REST: Duration = Duration::from_secs(180);
@@ -282,6 +284,39 @@ fn kind_sees_what_was_made() {
     let kubeconfig = kind(&["get", "kubeconfig", "--name", &world.cluster]);
     let endpoint = world.project.run(&["output", "kubernetes"]).code(0).out;
     assert!(kubeconfig.contains(&format!("server: {}", endpoint.trim())), "{endpoint}");
+
+    // Images go in from the engine and from an archive, to every node.
+    let archive = world.project.path().join("image.tar").display().to_string();
+    let docker = |arguments: &[&str]| {
+        let run = Command::new("docker").args(arguments).env("DOCKER_HOST", &host).output().expect("docker runs");
+        assert!(run.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
+    };
+    let tags = ["from-engine", "from-archive"].map(|source| format!("ksail-test/{}:{source}", world.cluster));
+    for tag in &tags {
+        docker(&["tag", LOADED, tag]);
+    }
+    docker(&["save", "--output", &archive, &tags[1]]);
+    kind(&["load", "docker-image", &tags[0], "--name", &world.cluster]);
+    kind(&["load", "image-archive", &archive, "--name", &world.cluster]);
+    docker(&["image", "rm", &tags[0], &tags[1]]);
+    for node in world.nodes(1) {
+        let (_, images) = world.engine.exec(&node, &["ctr", "--namespace=k8s.io", "images", "list", "--quiet"]);
+        for tag in &tags {
+            assert!(images.lines().any(|image| image == format!("docker.io/{tag}")), "{node}: {images}");
+        }
+    }
+    let logs = world.project.path().join("logs");
+    let mut export = Command::new(kind_program().expect("kind"));
+    export.args(["export", "logs", "--name", &world.cluster]).arg(&logs).env("DOCKER_HOST", &host);
+    let said = String::from_utf8_lossy(&export.output().expect("kind runs").stderr).into_owned();
+    // The image of the test bed has no crictl, which kind lists images with; nothing else fails.
+    assert_eq!(said.matches("failed with error").count(), said.matches("crictl images").count(), "{said}");
+    for node in world.nodes(1) {
+        for log in ["kubelet.log", "containerd.log", "kubernetes-version.txt"] {
+            let path = logs.join(&node).join(log);
+            assert!(std::fs::metadata(&path).is_ok_and(|file| file.len() > 0), "{}", path.display());
+        }
+    }
     world.project.run(&["destroy", "--auto-approve"]).code(0);
     assert_eq!(world.contexts(), before, "the user's kubeconfig is given back");
     world.is_gone();

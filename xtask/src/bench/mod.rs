@@ -3,8 +3,8 @@
 mod engine;
 mod ksail;
 pub(crate) mod measure;
-mod results;
-mod table;
+pub(crate) mod results;
+pub(crate) mod table;
 mod targets;
 mod terraform;
 
@@ -20,6 +20,9 @@ use self::engine::Engine;
 use self::measure::Error;
 use self::results::{Case, Results, Tool};
 use self::terraform::Terraform;
+
+/// The page that tells of what was measured.
+pub(crate) const PAGE: &str = "docs/performance.md";
 
 /// A case is not measured again once it has taken this long.
 const CASE_BUDGET: Duration = Duration::from_secs(100);
@@ -117,7 +120,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         fs::write(out, json).map_err(|source| Error::io("write", out, source))?;
     }
     if arguments.docs {
-        table::into_page(&root.join("docs/performance.md"), &table)?;
+        table::into_page(&root.join(PAGE), table::BEGIN, &table)?;
     }
     fs::remove_dir_all(&work).map_err(|source| Error::io("clear", &work, source))?;
     let missed = results.targets.iter().any(|target| target.met == Some(false));
@@ -160,7 +163,7 @@ fn cases(quick: bool, terraform: bool) -> Vec<Case> {
 }
 
 /// The workspace's folder.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
 }

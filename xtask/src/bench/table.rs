@@ -10,7 +10,7 @@ use super::results::{Case, Distant, Results, Stage, Tool};
 use super::targets::number;
 
 /// The page holds the table between these two lines.
-const BEGIN: &str = "<!-- table: written by `cargo xtask bench --docs` -->";
+pub(super) const BEGIN: &str = "<!-- table: written by `cargo xtask bench --docs` -->";
 /// The page holds the table between these two lines.
 const END: &str = "<!-- end of the table -->";
 
@@ -118,18 +118,18 @@ fn time(ms: Option<f64>) -> String {
     }
 }
 
-/// Puts the table into the page, in place of the one that is there.
-pub(crate) fn into_page(page: &Path, table: &str) -> Result<(), Error> {
+/// Puts a table into the page, in place of the one that is there after its mark.
+pub(crate) fn into_page(page: &Path, begin: &str, table: &str) -> Result<(), Error> {
     let text = fs::read_to_string(page).map_err(|source| Error::io("read", page, source))?;
-    let text = replaced(&text, table)
+    let text = replaced(&text, begin, table)
         .ok_or_else(|| Error::io("find the table in", page, std::io::Error::other("its marks are missing")))?;
     fs::write(page, text).map_err(|source| Error::io("write", page, source))
 }
 
-fn replaced(page: &str, table: &str) -> Option<String> {
-    let (before, rest) = page.split_once(BEGIN)?;
+fn replaced(page: &str, begin: &str, table: &str) -> Option<String> {
+    let (before, rest) = page.split_once(begin)?;
     let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
+    Some(format!("{before}{begin}\n\n{table}\n{END}{after}"))
 }
 
 #[cfg(test)]
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn the_table_takes_the_place_of_the_old_one() {
         let page = |table: &str| format!("# Title\n\n{BEGIN}\n\n{table}\n{END}\n\nMore.\n");
-        assert_eq!(replaced(&page("old\n"), "new\n").unwrap(), page("new\n"));
-        assert_eq!(replaced("no marks", "new"), None);
+        assert_eq!(replaced(&page("old\n"), BEGIN, "new\n").unwrap(), page("new\n"));
+        assert_eq!(replaced("no marks", BEGIN, "new"), None);
     }
 }

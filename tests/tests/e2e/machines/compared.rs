@@ -28,6 +28,12 @@ const ON_PURPOSE: &[(&str, &str)] = &[
     ("container/*/Mounts//var/*", "the same"),
     ("container/*/HostConfig/NetworkMode", "a cluster has a network of its own, so that its addresses can be fixed"),
     ("container/*/Networks/*", "the same"),
+    ("*/kube-controller-manager/command/--kube-api-*", "a controller manager that may ask more often starts sooner"),
+    ("kubeadm/*/controllerManager/extraArgs/kube-api-*", "the same"),
+    ("*/kubeadm-config/data/ClusterConfiguration/controllerManager/extraArgs/kube-api-*", "the same"),
+    ("*/command/--leader-elect-retry-period=*", "a lease that was refused at the start is asked for again sooner"),
+    ("*/extraArgs/leader-elect-retry-period/*", "the same"),
+    ("*/encryptionAlgorithm", "keys of elliptic curves are made in no time"),
     ("node/*/annotations/ksail.io/*", "the mark of the node's object"),
     ("node/*/labels/ksail.io/lineage", "the same"),
     (

@@ -58,6 +58,7 @@ pub(super) fn of(engine: &Engine, cluster: &str) -> Facts {
             let value = match file.rsplit('.').next() {
                 _ if code != 0 => continue,
                 Some("yaml") => documents(&said).remove(0),
+                Some("env") => said.replace('"', " ").split_whitespace().map(sorted).collect(),
                 _ => Value::from(said),
             };
             put(&mut facts, &format!("file/{name}{file}"), &value);
@@ -182,13 +183,20 @@ fn put(facts: &mut Facts, path: &str, value: &Value) {
                 }
             }
         }
-        // kind writes labels in an order of chance.
-        Value::String(text) if path.contains("/node-labels/") => {
-            let labels: BTreeSet<&str> = text.split(',').collect();
-            facts.insert(path.to_owned(), Value::from(labels.into_iter().collect::<Vec<_>>().join(",")));
-        }
+        Value::String(text) if path.contains("/node-labels/") => drop(facts.insert(path.to_owned(), sorted(text))),
         other => drop(facts.insert(path.to_owned(), other.clone())),
     }
+}
+
+/// A word with the labels in it in order: kind writes them in an order of chance.
+fn sorted(word: &str) -> Value {
+    let (head, labels) =
+        word.rsplit_once("--node-labels=").map_or(("", word), |(_, labels)| ("--node-labels=", labels));
+    if head.is_empty() && word.starts_with('-') {
+        return word.into();
+    }
+    let labels: BTreeSet<&str> = labels.split(',').collect();
+    format!("{head}{}", labels.into_iter().collect::<Vec<_>>().join(",")).into()
 }
 
 /// A text with another in place of an address, which is no beginning of a longer one.
