@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Spec;
 
-/// TCP or UDP.
+/// TCP, UDP or SCTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -15,6 +15,8 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
 /// A published port.

@@ -21,7 +21,9 @@ pub use engine::EngineSpec;
 pub use image::{ImageSource, ImageSpec};
 pub use kubeconfig::KubeconfigSpec;
 pub use load_balancer::LoadBalancerSpec;
-pub use machine::{AddonSpec, BootstrapAction, BootstrapSpec, EtcdMemberSpec, MachineRole, MachineSpec};
+pub use machine::{
+    AddonSpec, BootstrapAction, BootstrapSpec, EtcdMemberSpec, MachineMount, MachineRole, MachineSpec, Propagation,
+};
 pub use mirror::MirrorSpec;
 pub use network::NetworkSpec;
 pub use registry::RegistrySpec;

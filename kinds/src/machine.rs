@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ksail_model::Value;
 use serde::{Deserialize, Serialize};
 
-use crate::{Mount, Port, Spec};
+use crate::{Port, Spec};
 
 /// What a machine does in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,44 @@ impl MachineRole {
             Self::Worker => "worker",
         }
     }
+}
+
+/// Which mounts below a mount are seen on the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Propagation {
+    /// None.
+    #[default]
+    None,
+    /// The machine sees what is mounted on the engine's machine later.
+    HostToContainer,
+    /// Each sees what the other mounts.
+    Bidirectional,
+}
+
+impl Propagation {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+/// A folder of the engine's machine in a machine. One that is not there is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineMount {
+    /// An absolute path on the engine's machine.
+    pub source: String,
+    /// The absolute path in the machine.
+    pub target: String,
+    /// Whether it cannot be written.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Which mounts below it are seen on the other side.
+    #[serde(default, skip_serializing_if = "Propagation::is_none")]
+    pub propagation: Propagation,
+    /// Whether SELinux labels it for the machine alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relabel: bool,
 }
 
 /// A container that is a machine: it runs systemd, with containerd and the kubelet, as the node images of kind do. What it keeps
@@ -59,7 +97,10 @@ pub struct MachineSpec {
     pub ports: Vec<Port>,
     /// Further mounts: folders of the engine's machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<MachineMount>,
+    /// The domains in which it looks for names; left out, those of the engine's machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_search: Option<Vec<String>>,
     /// By host of images, the URL of the registry that answers pulls for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub registries: BTreeMap<String, String>,

@@ -356,6 +356,7 @@ impl Builder<'_> {
             port: is_only.then_some(port),
             ports: own.ports,
             mounts: own.mounts,
+            dns_search: common.file.dns_search.clone(),
             registries: common.registries.clone(),
             proxy: common.proxy.clone(),
             running: true,

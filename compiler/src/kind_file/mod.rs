@@ -6,7 +6,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 
-use ksail_kinds::{Mount, Port, Protocol};
+use ksail_kinds::{MachineMount, Port, Protocol};
 use ksail_model::{Diagnostic, Path};
 
 use crate::codes;
@@ -34,6 +34,7 @@ pub(crate) struct KindFile {
     pub(crate) pod_subnet: Option<String>,
     pub(crate) service_subnet: Option<String>,
     pub(crate) kube_proxy_mode: Option<String>,
+    pub(crate) dns_search: Option<Vec<String>>,
     pub(crate) has_no_default_cni: bool,
     pub(crate) feature_gates: BTreeMap<String, bool>,
     pub(crate) runtime_config: BTreeMap<String, String>,
@@ -45,7 +46,7 @@ pub(crate) struct KindFile {
 pub(crate) struct KindNode {
     pub(crate) image: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) mounts: Vec<Mount>,
+    pub(crate) mounts: Vec<MachineMount>,
     pub(crate) ports: Vec<Port>,
     pub(crate) patches: Patches,
 }
@@ -128,7 +129,10 @@ fn port(mapping: wire::PortMapping) -> Result<Port, wire::Problem> {
     let protocol = match mapping.protocol.as_deref().unwrap_or("TCP") {
         "TCP" => Ok(Protocol::Tcp),
         "UDP" => Ok(Protocol::Udp),
-        other => Err(wire::Problem::NotBuilt(format!("the protocol {other} of a port mapping"))),
+        "SCTP" => Ok(Protocol::Sctp),
+        other => Err(wire::Problem::Wrong(format!(
+            "`{other}` is no protocol of a port mapping: there are TCP, UDP and SCTP"
+        ))),
     };
     let address = mapping.listen_address.filter(|address| !address.is_empty());
     Ok(Port {
@@ -141,6 +145,8 @@ fn port(mapping: wire::PortMapping) -> Result<Port, wire::Problem> {
 
 #[cfg(test)]
 mod tests {
+    use ksail_kinds::Propagation;
+
     use super::*;
 
     fn file(text: &str) -> Result<KindFile, Vec<String>> {
@@ -176,6 +182,18 @@ mod tests {
         said("containerdConfigPatches: ['a = 1']\n", "containerdConfigPatches is not built yet");
         said("nodes:\n- extraPortMappings: [{containerPort: 80}]\n", "without a `hostPort` is not built yet");
         said("kubeadmConfigPatches: ['a: 1']\n", "a patch names the `kind`");
+    }
+
+    #[test]
+    fn mounts_are_seen_and_labelled_as_they_say() {
+        let mount = |more: &str| {
+            file(&format!("nodes:\n- extraMounts: [{{hostPath: /a, containerPath: /b{more}}}]\n"))
+                .map(|file| file.node(&Node { role: NodeRole::ControlPlane, index: 0 }).mounts[0].clone())
+        };
+        assert_eq!(mount(", propagation: HostToContainer").unwrap().propagation, Propagation::HostToContainer);
+        assert_eq!(mount(", propagation: None").unwrap(), mount("").unwrap());
+        assert!(mount(", selinuxRelabel: true").unwrap().relabel);
+        assert!(mount(", propagation: Both").unwrap_err().join("").contains("`Both` is no propagation"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ksail_kinds::Mount;
+use ksail_kinds::{MachineMount, Propagation};
 use serde::Deserialize;
 
 use super::patches::{JsonPatch, Patches};
@@ -94,7 +94,6 @@ impl Cluster {
         not_built(family != "ipv4", format!("ipFamily {family}"));
         let address = network.api_server_address.unwrap_or_default();
         not_built(!matches!(address.as_str(), "" | "127.0.0.1"), format!("apiServerAddress {address}"));
-        not_built(network.dns_search.is_some(), "dnsSearch".to_owned());
         not_built(!self.containerd_config_patches.is_empty(), "containerdConfigPatches".to_owned());
         not_built(!self.containerd_json_patches.is_empty(), "containerdConfigPatchesJSON6902".to_owned());
         let _ = self.name;
@@ -114,6 +113,7 @@ impl Cluster {
             pod_subnet: given(network.pod_subnet),
             service_subnet: given(network.service_subnet),
             kube_proxy_mode: given(network.kube_proxy_mode),
+            dns_search: network.dns_search,
             has_no_default_cni: network.disable_default_cni,
             feature_gates: self.feature_gates,
             runtime_config: self.runtime_config,
@@ -134,10 +134,16 @@ impl Node {
         };
         let mut node = KindNode { image: self.image, labels: self.labels, ..KindNode::default() };
         for mount in self.extra_mounts {
-            let propagation = mount.propagation.unwrap_or_else(|| "None".to_owned());
-            if mount.selinux_relabel || propagation != "None" {
-                problems.push(Problem::NotBuilt("`propagation` or `selinuxRelabel` of a mount".to_owned()));
-            }
+            let propagation = match mount.propagation.as_deref().unwrap_or_default() {
+                "" | "None" => Propagation::None,
+                "HostToContainer" => Propagation::HostToContainer,
+                "Bidirectional" => Propagation::Bidirectional,
+                other => {
+                    let known = "there are `None`, `HostToContainer` and `Bidirectional`";
+                    problems.push(Problem::Wrong(format!("`{other}` is no propagation of a mount: {known}")));
+                    continue;
+                }
+            };
             if !mount.host_path.starts_with('/') || !mount.container_path.starts_with('/') {
                 let why =
                     format!("the paths of a mount begin with `/`: `{}`, `{}`", mount.host_path, mount.container_path);
@@ -151,10 +157,12 @@ impl Node {
                 problems.push(Problem::Wrong(why));
                 continue;
             }
-            node.mounts.push(Mount {
+            node.mounts.push(MachineMount {
                 source: mount.host_path,
                 target: mount.container_path,
                 read_only: mount.read_only,
+                propagation,
+                relabel: mount.selinux_relabel,
             });
         }
         for mapping in self.extra_port_mappings {

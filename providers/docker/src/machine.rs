@@ -311,7 +311,7 @@ async fn remove(call: &Call, what: &str, name: &str) -> Result<bool, CallError> 
 
 /// Whether a change of the field needs another container.
 fn needs_container(path: &ksail_model::Path) -> bool {
-    matches!(path.steps().first(), Some(Step::Key(key)) if matches!(key.as_str(), "port" | "ports" | "mounts" | "aliases"))
+    matches!(path.steps().first(), Some(Step::Key(key)) if matches!(key.as_str(), "port" | "ports" | "mounts" | "aliases" | "dns_search"))
 }
 
 pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -> Result<Seen, CallError> {

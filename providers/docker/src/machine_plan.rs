@@ -6,7 +6,7 @@ use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum,
     NetworkingConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
 };
-use ksail_kinds::{MachineRole, MachineSpec, Mount, Port, Protocol};
+use ksail_kinds::{MachineMount, MachineRole, MachineSpec, Port, Propagation, Protocol};
 use ksail_model::{Mark, Value};
 
 use crate::labels;
@@ -20,6 +20,13 @@ pub(crate) const ROLE: &str = "io.x-k8s.kind.role";
 /// What a machine keeps, and what it reads of the engine's machine.
 const KEPT: &str = "/var";
 const MODULES: &str = "/lib/modules";
+/// Options of mounts.
+const READ_ONLY: &str = "ro";
+const RELABEL: &str = "Z";
+const SLAVE: &str = "rslave";
+const SHARED: &str = "rshared";
+/// By this variable the entrypoint of a node image is told in which domains names are looked for.
+const DNS_SEARCH: &str = "KIND_DNS_SEARCH";
 /// Where the API server answers on the engine's machine.
 const LOOPBACK: &str = "127.0.0.1";
 
@@ -42,6 +49,7 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
         MachineRole::Worker => Vec::new(),
     };
     env.extend(variables(&spec.proxy));
+    env.extend(spec.dns_search.as_ref().map(|domains| format!("{DNS_SEARCH}={}", domains.join(" "))));
     let endpoint = EndpointSettings {
         ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(spec.address.clone()), ..Default::default() }),
         aliases: (!spec.aliases.is_empty()).then(|| spec.aliases.clone()),
@@ -78,8 +86,16 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
 }
 
 /// A mount as the engine reads it: source, target, options.
-fn bind(mount: &Mount) -> String {
-    let options = if mount.read_only { ":ro" } else { "" };
+fn bind(mount: &MachineMount) -> String {
+    let propagation = match mount.propagation {
+        Propagation::None => None,
+        Propagation::HostToContainer => Some(SLAVE),
+        Propagation::Bidirectional => Some(SHARED),
+    };
+    let read_only = mount.read_only.then_some(READ_ONLY);
+    let relabel = mount.relabel.then_some(RELABEL);
+    let options: Vec<&str> = [read_only, relabel, propagation].into_iter().flatten().collect();
+    let options = if options.is_empty() { String::new() } else { format!(":{}", options.join(",")) };
     format!("{}:{}{options}", mount.source, mount.target)
 }
 
@@ -118,7 +134,16 @@ impl Observed {
             match target.as_str() {
                 KEPT => volume = Some(source),
                 MODULES => {}
-                _ => mounts.push(Mount { source, target, read_only }),
+                _ => {
+                    let options = self.mount_options(&target);
+                    let propagation = match () {
+                        () if options.contains(&SHARED) => Propagation::Bidirectional,
+                        () if options.contains(&SLAVE) => Propagation::HostToContainer,
+                        () => Propagation::None,
+                    };
+                    let relabel = options.contains(&RELABEL);
+                    mounts.push(MachineMount { source, target, read_only, propagation, relabel });
+                }
             }
         }
         let is_api = |port: &&Port| port.container == MachineSpec::API_PORT && port.address == LOOPBACK;
@@ -151,6 +176,9 @@ impl Observed {
         if !proxies.is_empty() {
             fields.push(("proxy", Value::map(proxies)));
         }
+        if let Some(domains) = self.environment(DNS_SEARCH) {
+            fields.push(("dns_search", json(&domains.split_whitespace().collect::<Vec<_>>())));
+        }
         if !registries.is_empty() {
             fields.push(("registries", Value::map(registries)));
         }
@@ -166,6 +194,39 @@ fn json(value: &impl serde::Serialize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounts_are_read_back_as_they_were_asked_for() {
+        let mount = |target: &str, read_only, propagation, relabel| MachineMount {
+            source: "/data".to_owned(),
+            target: target.to_owned(),
+            read_only,
+            propagation,
+            relabel,
+        };
+        let wanted = [
+            mount("/a", false, Propagation::None, false),
+            mount("/b", true, Propagation::HostToContainer, true),
+            mount("/c", false, Propagation::Bidirectional, false),
+        ];
+        let binds: Vec<String> = wanted.iter().map(bind).collect();
+        assert_eq!(binds, ["/data:/a", "/data:/b:ro,Z,rslave", "/data:/c:rshared"]);
+        // As the engine tells of them.
+        let told = |bind: &String| {
+            let parts: Vec<&str> = bind.split(':').collect();
+            let mode = parts.get(2).copied().unwrap_or_default();
+            serde_json::json!({
+                "Type": "bind", "Source": parts[0], "Destination": parts[1], "Mode": mode, "RW": !mode.contains("ro,"),
+            })
+        };
+        let inspect = serde_json::json!({
+            "Config": {"Env": ["KIND_DNS_SEARCH=a.example b.example"]},
+            "Mounts": binds.iter().map(told).collect::<Vec<_>>(),
+        });
+        let fields = Observed::new(serde_json::from_value(inspect).unwrap()).machine_fields(BTreeMap::new());
+        assert_eq!(fields.field("mounts"), Some(&json(&wanted)));
+        assert_eq!(fields.field("dns_search"), Some(&json(&["a.example", "b.example"])));
+    }
 
     #[test]
     fn who_answers_pulls_is_read_back_as_it_was_written() {

@@ -197,7 +197,11 @@ impl Observed {
 
     /// The same, as the kinds have them.
     pub(crate) fn published(&self) -> Vec<Port> {
-        let protocol = |name: &str| if name == "udp" { Protocol::Udp } else { Protocol::Tcp };
+        let protocol = |name: &str| match name {
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            _ => Protocol::Tcp,
+        };
         let port = |port: Published| Port {
             container: port.container,
             host: port.host,
@@ -218,6 +222,19 @@ impl Observed {
     pub(crate) fn started_at(&self) -> Option<i32> {
         let text = self.inspect.state.as_ref()?.started_at.as_deref()?;
         seconds(text).and_then(|seconds| i32::try_from(seconds).ok()).filter(|seconds| *seconds > 0)
+    }
+
+    /// What a variable says.
+    pub(crate) fn environment(&self, variable: &str) -> Option<&str> {
+        self.env.get(variable).map(String::as_str)
+    }
+
+    /// The options with which something is mounted at a path.
+    pub(crate) fn mount_options(&self, target: &str) -> Vec<&str> {
+        let mut mounts = self.inspect.mounts.iter().flatten();
+        let mode =
+            mounts.find(|mount| mount.destination.as_deref() == Some(target)).and_then(|mount| mount.mode.as_deref());
+        mode.unwrap_or_default().split(',').collect()
     }
 
     /// What is mounted, without the anonymous volumes of the image: source, target, read-only.

@@ -158,6 +158,7 @@ pub(crate) fn port_key(port: &Port) -> String {
     let protocol = match port.protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
     };
     format!("{}/{protocol}", port.container)
 }

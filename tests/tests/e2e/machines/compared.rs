@@ -50,6 +50,7 @@ networking:
   podSubnet: 10.11.0.0/16
   serviceSubnet: 10.12.0.0/16
   kubeProxyMode: nftables
+  dnsSearch: [a.example, b.example]
 featureGates:
   HPAScaleToZero: true
   ContainerCheckpoint: false
@@ -104,6 +105,7 @@ nodes:
     readOnly: true
   - hostPath: <folder>/made
     containerPath: /files
+    selinuxRelabel: true
 - role: worker
   kubeadmConfigPatches:
   - |
