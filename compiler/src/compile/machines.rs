@@ -381,9 +381,9 @@ impl Builder<'_> {
             edge(&volume, ForceOn::Replace, "the machine keeps what it has in the volume"),
             edge(&image, ForceOn::Nothing, "the machine is a container of the image"),
         ];
-        if !is_first {
-            let first =
-                edge(&common.first.1, ForceOn::Nothing, "the first machine has the disk to itself until it runs");
+        if node.role == NodeRole::Worker {
+            let first = self.address(MachineSpec::KIND, &format!("{}-0", NodeRole::ControlPlane.word()));
+            let first = edge(&first, ForceOn::Nothing, "the first machine has the disk to itself until it runs");
             machine.edges.push(Edge { condition: Condition::Exists, strength: Strength::Soft, ..first });
         }
         self.add(machine)

@@ -6,7 +6,7 @@ use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, Target, U
 use serde_json::{Value as Json, json};
 
 use crate::call::Call;
-use crate::control_plane::{self, KUBECTL, forget, keep, needed};
+use crate::control_plane::{self, forget, keep, needed};
 use crate::exec::run;
 use crate::network::cause_of;
 use crate::written::Written;
@@ -18,8 +18,6 @@ const SUBNET: [&str; 2] = ["{{ .PodSubnet }}", "{{.PodSubnet}}"];
 const ENDPOINT: &str = "CONTROL_PLANE_ENDPOINT";
 /// What the node image brings along fits its server: it is not asked first what it takes.
 const APPLY: [&str; 3] = ["apply", "--validate=ignore", "--filename=-"];
-/// How many lines of what was said a failure tells.
-const TOLD: usize = 6;
 
 fn what_of(target: &Target) -> String {
     format!("the addon `{}`", target.identity.name)

@@ -409,7 +409,9 @@ mod tests {
         // kubeadm itself waits for the one that begins a cluster, to mark it.
         assert!(!program("dev-worker", &init, false).contains(asks));
         let both = BootstrapSpec { takes_workloads: true, ..join };
-        assert!(program("dev-worker", &both, false).find(asks) < program("dev-worker", &both, false).find(NO_BALANCERS));
+        assert!(
+            program("dev-worker", &both, false).find(asks) < program("dev-worker", &both, false).find(NO_BALANCERS)
+        );
     }
 
     #[test]
