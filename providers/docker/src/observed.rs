@@ -224,11 +224,6 @@ impl Observed {
         seconds(text).and_then(|seconds| i32::try_from(seconds).ok()).filter(|seconds| *seconds > 0)
     }
 
-    /// What a variable says.
-    pub(crate) fn environment(&self, variable: &str) -> Option<&str> {
-        self.env.get(variable).map(String::as_str)
-    }
-
     /// The options with which something is mounted at a path.
     pub(crate) fn mount_options(&self, target: &str) -> Vec<&str> {
         let mut mounts = self.inspect.mounts.iter().flatten();

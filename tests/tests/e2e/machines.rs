@@ -12,7 +12,10 @@ use crate::support::engine::Engine;
 use crate::support::project::Project;
 use crate::support::{did_not_run, docker_socket, free_port};
 
+mod bootstraps;
 mod control_planes;
+mod days;
+mod doctor;
 mod killed;
 
 const EXAMPLE: &str = include_str!("../../../examples/vanilla/ksail.yaml");

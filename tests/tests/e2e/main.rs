@@ -4,14 +4,11 @@
 
 mod support;
 
-mod bootstraps;
 mod choices;
 mod cluster;
 mod cluster_faults;
 mod commands;
-mod days;
 mod docker;
-mod doctor;
 mod drift;
 mod engines;
 mod interrupts;
