@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::registry::Kind;
 use crate::status::Cause;
+use crate::write::Place;
 
 const IMMUTABLE: &str = "field is immutable";
 
@@ -25,7 +25,35 @@ fn spec_without(object: &Value, fields: &[&str]) -> Value {
     spec
 }
 
-pub(crate) fn check(kind: &Kind, before: &Value, after: &Value, causes: &mut Vec<Cause>) {
+/// What of a volume may change; all else is where its data lie.
+const FREE_OF_VOLUMES: [&str; 9] = [
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
+
+/// The template of a Job without where its pods may go and what they may take, which may change before it has begun.
+fn template_without_placement(object: &Value) -> Value {
+    let mut spec = object["spec"]["template"]["spec"].clone();
+    if let Some(spec) = spec.as_object_mut() {
+        spec.retain(|key, _| !["affinity", "nodeSelector", "schedulingGates", "tolerations"].contains(&key.as_str()));
+    }
+    for list in ["containers", "initContainers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            container["resources"] = Value::Null;
+        }
+    }
+    spec
+}
+
+pub(crate) fn check(place: &Place, before: &Value, after: &Value, causes: &mut Vec<Cause>) {
+    let kind = &place.kind;
     match &*kind.store {
         "apps/deployments" | "apps/replicasets" | "apps/daemonsets" => fixed(before, after, "spec.selector", causes),
         "apps/statefulsets" => {
@@ -46,8 +74,8 @@ pub(crate) fn check(kind: &Kind, before: &Value, after: &Value, causes: &mut Vec
             }
         }
         "batch/jobs" => {
-            for path in ["spec.completionMode", "spec.selector", "spec.podFailurePolicy", "spec.backoffLimitPerIndex"] {
-                fixed(before, after, path, causes);
+            for field in ["completionMode", "selector", "podFailurePolicy", "backoffLimitPerIndex", "successPolicy"] {
+                fixed(before, after, &format!("spec.{field}"), causes);
             }
             if before["spec"]["completionMode"] != "Indexed" {
                 fixed(before, after, "spec.completions", causes);
@@ -55,6 +83,8 @@ pub(crate) fn check(kind: &Kind, before: &Value, after: &Value, causes: &mut Vec
             let suspended = before["spec"]["suspend"] == true && before["status"]["startTime"].is_null();
             if !suspended {
                 fixed(before, after, "spec.template", causes);
+            } else if template_without_placement(before) != template_without_placement(after) {
+                causes.push(Cause::invalid("spec.template.spec", &after["spec"]["template"]["spec"], IMMUTABLE));
             }
         }
         "/configmaps" | "/secrets" => {
@@ -74,8 +104,20 @@ pub(crate) fn check(kind: &Kind, before: &Value, after: &Value, causes: &mut Vec
             }
         }
         "/persistentvolumeclaims" => {
-            let free = ["resources", "volumeName", "volumeAttributesClassName"];
-            if spec_without(before, &free) != spec_without(after, &free) {
+            // A claim that is bound may ask for more; one that waits for its volume may be given one.
+            let is_bound = before["status"]["phase"] == "Bound";
+            let is_free = before["spec"]["volumeName"].as_str().is_none_or(str::is_empty);
+            let fixed_part = |object: &Value| {
+                let mut spec = spec_without(object, &["volumeAttributesClassName"]);
+                if is_bound && let Some(requests) = spec["resources"]["requests"].as_object_mut() {
+                    requests.remove("storage");
+                }
+                if is_free && let Some(spec) = spec.as_object_mut() {
+                    spec.remove("volumeName");
+                }
+                spec
+            };
+            if fixed_part(before) != fixed_part(after) {
                 causes.push(Cause::forbidden(
                     "spec",
                     "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
@@ -93,7 +135,38 @@ pub(crate) fn check(kind: &Kind, before: &Value, after: &Value, causes: &mut Vec
                     "may not change once set",
                 ));
             }
+            let balanced = |object: &Value| object["spec"]["type"] == "LoadBalancer";
+            let class = |object: &Value| object["spec"]["loadBalancerClass"].clone();
+            if balanced(before) && balanced(after) && class(before) != class(after) {
+                causes.push(Cause::invalid("spec.loadBalancerClass", &class(after), "may not change once set"));
+            }
         }
+        "/nodes" => {
+            for (field, told) in [("podCIDRs", "podCIDR"), ("providerID", "providerID")] {
+                let (old, new) = (&before["spec"][field], &after["spec"][field]);
+                if !old.is_null() && old != new {
+                    let detail = format!("node updates may not change {told} except from \"\" to valid");
+                    causes.push(Cause::forbidden(format!("spec.{field}"), &detail));
+                }
+            }
+        }
+        "/persistentvolumes" => {
+            if spec_without(before, &FREE_OF_VOLUMES) != spec_without(after, &FREE_OF_VOLUMES) {
+                causes.push(Cause::forbidden(
+                    "spec.persistentvolumesource",
+                    "spec.persistentvolumesource is immutable after creation",
+                ));
+            }
+            if before["spec"]["volumeMode"] != after["spec"]["volumeMode"] {
+                causes.push(Cause::invalid("volumeMode", &after["spec"]["volumeMode"], IMMUTABLE));
+            }
+            let affinity = |object: &Value| object["spec"]["nodeAffinity"].clone();
+            if !affinity(before).is_null() && affinity(before) != affinity(after) {
+                let detail = "field is immutable, except for updating from beta label to GA";
+                causes.push(Cause::invalid("nodeAffinity", &affinity(after), detail));
+            }
+        }
+        "/resourcequotas" => fixed(before, after, "spec.scopes", causes),
         "/pods" => {
             let image_free = |object: &Value| {
                 let mut spec = spec_without(
@@ -102,8 +175,9 @@ pub(crate) fn check(kind: &Kind, before: &Value, after: &Value, causes: &mut Vec
                 );
                 for list in ["containers", "initContainers"] {
                     for container in spec[list].as_array_mut().into_iter().flatten() {
-                        for field in ["image", "imagePullPolicy", "resources"] {
-                            container[field] = Value::Null;
+                        container["image"] = Value::Null;
+                        if place.subresource == "resize" {
+                            container["resources"] = Value::Null;
                         }
                     }
                 }
@@ -146,6 +220,35 @@ pub(crate) fn check(kind: &Kind, before: &Value, after: &Value, causes: &mut Vec
             }
         }
         "discovery.k8s.io/endpointslices" => fixed(before, after, "addressType", causes),
+        "apps/controllerrevisions" => fixed(before, after, "data", causes),
+        "resource.k8s.io/resourceclaims" | "resource.k8s.io/resourceclaimtemplates" => {
+            fixed(before, after, "spec", causes);
+        }
+        "resource.k8s.io/resourceslices" => {
+            for path in ["spec.driver", "spec.pool.name", "spec.nodeName"] {
+                fixed(before, after, path, causes);
+            }
+        }
+        "storage.k8s.io/volumeattachments" => fixed(before, after, "spec", causes),
+        "storage.k8s.io/volumeattributesclasses" => {
+            for field in ["driverName", "parameters"] {
+                if before[field] != after[field] {
+                    causes.push(Cause::forbidden(field, &format!("updates to {field} are forbidden.")));
+                }
+            }
+        }
+        "storage.k8s.io/csistoragecapacities" => {
+            for field in ["nodeTopology", "storageClassName"] {
+                fixed(before, after, field, causes);
+            }
+        }
+        "storage.k8s.io/csidrivers" => {
+            if before["spec"]["attachRequired"] != after["spec"]["attachRequired"] {
+                causes.push(Cause::invalid("spec.attachedRequired", &after["spec"]["attachRequired"], IMMUTABLE));
+            }
+            fixed(before, after, "spec.volumeLifecycleModes", causes);
+        }
+        "networking.k8s.io/servicecidrs" => fixed(before, after, "spec.cidrs", causes),
         "node.k8s.io/runtimeclasses" => fixed(before, after, "handler", causes),
         "networking.k8s.io/ingressclasses" => fixed(before, after, "spec.controller", causes),
         _ => {}

@@ -1,5 +1,6 @@
 //! What a real server does for certain kinds, beside their types.
 
+mod access;
 pub(crate) mod conversion;
 pub(crate) mod definition;
 mod immutable;
@@ -77,11 +78,12 @@ pub(crate) fn is_gone(object: &Value) -> bool {
 }
 
 /// What is wrong with an object beside what its schema says.
-pub(crate) fn validate(kind: &Kind, object: &Value, before: Option<&Value>, causes: &mut Vec<Cause>) {
+pub(crate) fn validate(place: &Place, object: &Value, before: Option<&Value>, causes: &mut Vec<Cause>) {
+    let kind = &place.kind;
     if kind.is_builtin() {
         rules::check(kind, object, causes);
         if let Some(before) = before {
-            immutable::check(kind, before, object, causes);
+            immutable::check(place, before, object, causes);
         }
     }
 }

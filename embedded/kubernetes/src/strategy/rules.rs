@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::access;
 use crate::http::selectors::LabelSelector;
 use crate::registry::Kind;
 use crate::status::Cause;
@@ -76,6 +77,10 @@ pub(crate) fn check(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
             }
         }
         "apiextensions.k8s.io/customresourcedefinitions" => definition(object, causes),
+        "rbac.authorization.k8s.io/roles" => access::role(object, true, causes),
+        "rbac.authorization.k8s.io/clusterroles" => access::role(object, false, causes),
+        "rbac.authorization.k8s.io/rolebindings" => access::binding(object, true, causes),
+        "rbac.authorization.k8s.io/clusterrolebindings" => access::binding(object, false, causes),
         _ => {}
     }
 }

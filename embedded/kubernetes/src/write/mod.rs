@@ -437,7 +437,7 @@ impl Api {
             } else {
                 causes.extend(validate::custom(&kind.types, kind.of(), object, before));
             }
-            strategy::validate(kind, object, before, &mut causes);
+            strategy::validate(place, object, before, &mut causes);
         }
         if causes.is_empty() {
             return Ok(());
