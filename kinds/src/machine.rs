@@ -178,8 +178,8 @@ impl Spec for AddonSpec {
 }
 
 /// A member of the etcd of a control plane of several machines: it came with the machine's bootstrap, and leaves before the machine
-/// does, so that those that stay keep their majority. It lives in the cluster. The identity's name is the machine's. Attributes:
-/// `id`, as etcd has it.
+/// does, so that those that stay keep their majority. It lives in the cluster. The identity's name is the machine's. No
+/// attributes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EtcdMemberSpec {

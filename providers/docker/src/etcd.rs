@@ -123,10 +123,9 @@ pub(crate) async fn remove(call: &Call, through: &str, doing: &str, name: &str, 
 }
 
 fn seen(name: &str, member: Option<&Member>, written: Written) -> Seen {
-    let id = member.map(Member::hex);
     Seen {
         id: Some(name.to_owned()),
-        attributes: Value::map([("id", Value::from(id))]),
+        attributes: Value::empty_map(),
         mark: Some(written.mark("")),
         fields: written.spec,
         readiness: member.map_or(Readiness::Ready, Member::readiness),
