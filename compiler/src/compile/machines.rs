@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ksail_kinds::{
-    AddonSpec, BootstrapAction, BootstrapSpec, BuiltinKinds, ClusterSpec, EtcdMemberSpec, ImageSource, ImageSpec,
-    LoadBalancerSpec, MachineRole, MachineSpec, NODE, RegistrySpec, Spec, VolumeSpec,
+    AddonSpec, BootstrapAction, BootstrapSpec, BuiltinKinds, ClusterSpec, ImageSource, ImageSpec, MachineRole,
+    MachineSpec, NODE, RegistrySpec, Spec, VolumeSpec,
 };
 use ksail_model::{
     Address, Condition, Declaration, Edge, ForceOn, Identity, Lifecycle, Origin, Origins, Ownership, Path, Reference,
@@ -12,6 +12,7 @@ use ksail_model::{
 };
 
 use super::kubeadm::{ClusterFacts, MachineFacts, provider_id};
+use super::machine_addresses::Addresses;
 use super::proxies::proxies;
 use super::resources::{Builder, DOCKER, KUBERNETES, LOOPBACK, choose_port, derived};
 use super::{audit, names};
@@ -24,7 +25,7 @@ use crate::nodes::{self, Node};
 use crate::{image_reference, manifests, versions};
 
 /// Ports that are tried first for the API.
-const API_PORTS: std::ops::RangeInclusive<u16> = 6443..=6459;
+pub(super) const API_PORTS: std::ops::RangeInclusive<u16> = 6443..=6459;
 /// The ranges of the addresses of pods and of services, as kind has them.
 const POD_SUBNET: &str = "10.244.0.0/16";
 const SERVICE_SUBNET: &str = "10.96.0.0/16";
@@ -34,56 +35,8 @@ const KUBE_PROXY_MODE: &str = "iptables";
 const NETWORK_PLUGIN: &str = "/kind/manifests/default-cni.yaml";
 const STORAGE: &str = "/kind/manifests/default-storage.yaml";
 
-/// The addresses of a cluster's network. They follow from the cluster's name, so that they are the same on every machine and
-/// no plan has to ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Addresses {
-    prefix: [u8; 3],
-}
-
-impl Addresses {
-    /// The first address of control planes, of which there are few, and of workers. What asks for no address of its own gets one
-    /// of the upper half.
-    const CONTROL_PLANES: u8 = 2;
-    /// As many control planes as etcd is recommended to have members at most, which is seven.
-    const AFTER_CONTROL_PLANES: u8 = 9;
-    const WORKERS: u8 = 10;
-    const GIVEN: u8 = 128;
-
-    pub(super) fn of(cluster: &str) -> Self {
-        let digest = ksail_model::Digest::of_bytes(cluster.as_bytes());
-        let number = u16::from_str_radix(digest.short().get(..4).unwrap_or_default(), 16).unwrap_or_default();
-        let [high, low] = number.to_be_bytes();
-        // A quarter of 10.0.0.0/8, apart from where engines, clouds and Kubernetes itself begin.
-        Self { prefix: [10, 128 + high % 64, low] }
-    }
-
-    fn at(self, last: u8) -> String {
-        let [a, b, c] = self.prefix;
-        format!("{a}.{b}.{c}.{last}")
-    }
-
-    pub(super) fn subnet(self) -> String {
-        format!("{}/24", self.at(0))
-    }
-
-    pub(super) fn given(self) -> String {
-        format!("{}/25", self.at(Self::GIVEN))
-    }
-
-    /// The address of a node, if the network has room for it.
-    fn node(self, node: &Node) -> Option<String> {
-        let (first, end) = match node.role {
-            NodeRole::ControlPlane => (Self::CONTROL_PLANES, Self::AFTER_CONTROL_PLANES),
-            NodeRole::Worker => (Self::WORKERS, Self::GIVEN - 1),
-        };
-        let last = u8::try_from(node.index).ok()?.checked_add(first)?;
-        (last < end).then(|| self.at(last))
-    }
-}
-
 /// What all nodes have in common.
-struct Common<'a> {
+pub(super) struct Common<'a> {
     network: &'a Address,
     image: Address,
     image_reference: String,
@@ -92,9 +45,9 @@ struct Common<'a> {
     addresses: Addresses,
     is_alone: bool,
     /// The container and the address of each control plane.
-    control_planes: Vec<(String, Address)>,
+    pub(super) control_planes: Vec<(String, Address)>,
     /// The load balancer before several of them.
-    balancer: Option<Address>,
+    pub(super) balancer: Option<Address>,
     registries: BTreeMap<String, String>,
     proxy: BTreeMap<String, Value>,
     /// What control planes are given before kubeadm runs.
@@ -218,7 +171,7 @@ impl Builder<'_> {
         self.needed_image(reference, origin, "nodes need it")
     }
 
-    fn needed_image(&mut self, reference: &str, origin: &Origin, why: &str) -> Address {
+    pub(super) fn needed_image(&mut self, reference: &str, origin: &Origin, why: &str) -> Address {
         let image = self.address(ImageSpec::KIND, reference);
         if !self.graph.declarations.contains_key(&image) {
             let mut origins = Origins::all(origin.clone());
@@ -232,54 +185,6 @@ impl Builder<'_> {
     fn machine_name(&self, node: &Node) -> String {
         let number = if node.index == 0 { String::new() } else { (node.index + 1).to_string() };
         format!("{}-{}{number}", self.cluster, node.role.word())
-    }
-
-    /// The name by which machines reach the API: that of kind's load balancer. The only control plane answers to it too, so that it
-    /// stays what it is when there are more of them, or fewer.
-    fn api_name(&self) -> String {
-        format!("{}-external-load-balancer", self.cluster)
-    }
-
-    /// What stands before several control planes.
-    fn load_balancer(&mut self, network: &Address, file: &KindFile, backends: BTreeMap<String, String>) -> Address {
-        let rules = self.loaded.config.spec.images.as_slice();
-        let (reference, rule) = image_reference::rewrite(catalogue::LOAD_BALANCER.reference, rules);
-        let image_origin = match rule {
-            Some(index) => self.origin(&format!("spec.images[{index}].to")),
-            None => Origin::Catalogue { entry: catalogue::LOAD_BALANCER.entry.into() },
-        };
-        let image = self.needed_image(&reference, &image_origin, "the load balancer needs it");
-        let port = file.api_port.unwrap_or_default();
-        let spec = LoadBalancerSpec {
-            image: reference,
-            cluster: self.cluster.to_owned(),
-            network: self.cluster.to_owned(),
-            address: LOOPBACK.to_owned(),
-            port,
-            backends,
-            running: true,
-        };
-        let mut origins = Origins::all(self.origin("spec.cluster.controlPlanes"));
-        origins.set(Path::key("image"), image_origin);
-        origins.set(Path::key("address"), derived("the API is published on this machine only"));
-        origins.set(Path::key("backends"), derived("each control plane has an API server"));
-        origins.set(Path::key("running"), derived("what is declared runs"));
-        let mut balancer = self.declaration("main", self.api_name(), &spec, origins);
-        if port == 0 {
-            choose_port(&mut balancer, API_PORTS.collect());
-        }
-        let first = self.address(MachineSpec::KIND, &format!("{}-0", NodeRole::ControlPlane.word()));
-        balancer.edges = vec![
-            edge(network, ForceOn::Replace, "it is on the cluster's network"),
-            edge(&image, ForceOn::Nothing, "it is a container of the image"),
-            Edge {
-                // One that was the only control plane gives up the port and the name first.
-                strength: Strength::Soft,
-                condition: Condition::Exists,
-                ..edge(&first, ForceOn::Nothing, "it takes over what was published by the only control plane")
-            },
-        ];
-        self.add(balancer)
     }
 
     /// Who answers pulls of which host: the mirrors, and the local registry under the names that it has.
@@ -425,64 +330,6 @@ impl Builder<'_> {
         self.add(bootstrap)
     }
 
-    fn needs_of_bootstrap(&self, common: &Common<'_>, node: &Node) -> Vec<Edge> {
-        let of = |kind: &str, index: u32| self.address(kind, &Node { role: NodeRole::ControlPlane, index }.name());
-        let is_control_plane = node.role == NodeRole::ControlPlane;
-        let Some(balancer) = &common.balancer else {
-            if is_control_plane {
-                return Vec::new();
-            }
-            // Without its only control plane a cluster is another one.
-            return vec![edge(
-                &of(BootstrapSpec::KIND, 0),
-                ForceOn::Replace,
-                "it joins the cluster that this one begins",
-            )];
-        };
-        if !is_control_plane {
-            return vec![edge(
-                &of(BootstrapSpec::KIND, 0),
-                ForceOn::Nothing,
-                "it joins the cluster that this one begins",
-            )];
-        }
-        if node.index > 0 {
-            let before = of(BootstrapSpec::KIND, node.index - 1);
-            return vec![edge(&before, ForceOn::Nothing, "etcd takes one member after the other")];
-        }
-        let others = common.control_planes.iter().skip(1);
-        let others =
-            others.map(|(_, machine)| edge(machine, ForceOn::Nothing, "it tells whether the cluster is there already"));
-        std::iter::once(edge(balancer, ForceOn::Nothing, "machines reach the API through it")).chain(others).collect()
-    }
-
-    /// What its bootstrap made it in etcd: it leaves before the machine does.
-    fn etcd_member(
-        &mut self,
-        common: &Common<'_>,
-        node: &Node,
-        (container, address): (&str, &str),
-        cluster: &Address,
-        bootstrap: &Address,
-        field: Origin,
-    ) {
-        let spec = EtcdMemberSpec { peer: EtcdMemberSpec::peer_at(address) };
-        let mut origins = Origins::all(field);
-        origins.set(Path::key("peer"), derived("nodes keep their addresses"));
-        let mut member = self.declaration(&node.name(), container.to_owned(), &spec, origins);
-        member.host = Some(cluster.clone());
-        member.edges = vec![edge(bootstrap, ForceOn::Replace, "the machine is a member once kubeadm has run on it")];
-        // It is left through the others, so that it does before there is one only.
-        let balancer = common.balancer.as_ref();
-        member.edges.extend(balancer.map(|balancer| edge(balancer, ForceOn::Nothing, "the others are reached by it")));
-        if node.index > 0 {
-            let before = Node { role: NodeRole::ControlPlane, index: node.index - 1 };
-            let before = self.address(EtcdMemberSpec::KIND, &before.name());
-            member.edges.push(edge(&before, ForceOn::Nothing, "members leave one after the other"));
-        }
-        self.add(member);
-    }
-
     fn cluster_on_machines(&mut self, common: &Common<'_>) -> Address {
         let mut origins = Origins::all(self.origin("spec.cluster.distribution"));
         origins.set(Path::key("version"), common.image_origin.clone());
@@ -586,23 +433,6 @@ impl Builder<'_> {
     }
 }
 
-fn edge(to: &Address, on_replace: ForceOn, why: &str) -> Edge {
+pub(super) fn edge(to: &Address, on_replace: ForceOn, why: &str) -> Edge {
     Edge { to: to.clone(), condition: Condition::Ready, strength: Strength::Hard, on_replace, origin: derived(why) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_stay_and_leave_room_for_those_that_are_given() {
-        let addresses = Addresses::of("dev");
-        assert_eq!(addresses, Addresses::of("dev"));
-        assert_ne!(addresses.subnet(), Addresses::of("prod").subnet());
-        let node = |role, index| addresses.node(&Node { role, index });
-        assert!(node(NodeRole::ControlPlane, 0).unwrap().ends_with(".2"));
-        assert!(node(NodeRole::Worker, 0).unwrap().ends_with(".10"));
-        assert!(node(NodeRole::Worker, 116).unwrap().ends_with(".126"));
-        assert_eq!((node(NodeRole::Worker, 117), node(NodeRole::ControlPlane, 7)), (None, None));
-    }
 }

@@ -3,10 +3,12 @@
 pub(crate) mod addresses;
 mod audit;
 mod cluster;
+mod control_planes;
 mod hosting;
 mod kubeadm;
 mod kubeconfig;
 mod lifecycle;
+mod machine_addresses;
 mod machines;
 mod names;
 mod proxies;

@@ -12,7 +12,7 @@ use ksail_model::{
 };
 
 use super::Product;
-use super::machines::Addresses;
+use super::machine_addresses::Addresses;
 use crate::catalogue::{self, CatalogueImage};
 use crate::codes;
 use crate::endpoints::{self, RegistryPlace};

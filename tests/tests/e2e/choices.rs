@@ -91,6 +91,19 @@ fn port_of(project: &Project, address: &str) -> u16 {
     u16::try_from(port).unwrap()
 }
 
+/// Holds a port. A process that was killed holds it for a moment longer than it can be seen; one that somebody else has taken for longer
+/// is as good.
+fn held(port: u16) -> Option<TcpListener> {
+    let bind = || TcpListener::bind(("127.0.0.1", port)).ok();
+    (0..100).find_map(|_| {
+        let listener = bind();
+        if listener.is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        listener
+    })
+}
+
 #[test]
 fn a_port_that_somebody_took_while_the_engine_was_down_is_chosen_anew() {
     let project = Project::empty(0);
@@ -99,8 +112,7 @@ fn a_port_that_somebody_took_while_the_engine_was_down_is_chosen_anew() {
     let _ports = ChosenPorts::lock();
     let ports = ["engine/main", "mirror/quay.io"].map(|address| port_of(&project, address));
     project.kill_engine();
-    // One that somebody else on this machine has taken already is as good.
-    let holders = ports.map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let holders = ports.map(held);
     let plan = project.run(&["plan"]).code(0);
     for port in ports {
         let why = format!("port {port}, which was chosen before, is held by");
@@ -125,7 +137,7 @@ fn a_fixed_port_that_somebody_took_while_the_engine_was_down_is_told_by_the_plan
     let project = Project::applied();
     let _ports = ChosenPorts::lock();
     project.kill_engine();
-    let _holder = TcpListener::bind(("127.0.0.1", project.registry_port)).unwrap();
+    let _holder = held(project.registry_port).expect("the port");
     let registry = format!("port {} of dev/registry/local is in use", project.registry_port);
     project.run(&["plan"]).code(1).says("KS0205").says(&registry).says("fixed here").says("hint:");
 }

@@ -64,7 +64,7 @@ struct Machine(Option<std::path::PathBuf>);
 #[async_trait::async_trait]
 impl MachineFiles for Machine {
     async fn kubeconfig(&self, context: &CallContext, machine: &str) -> Result<Arc<str>, CallError> {
-        assert!(machine == "dev-control-plane" && !context.timeout.is_zero());
+        assert!(machine == "dev" && !context.timeout.is_zero());
         // As one that is asked over a connection.
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         match &self.0 {
