@@ -11,7 +11,7 @@ use crate::kills::{kills, seed, wait_for_operation};
 const OF_CREATION: u32 = 20;
 const OF_SCALE_DOWN: u32 = 10;
 const CREATED_WITHIN: Duration = Duration::from_secs(12);
-const GONE_WITHIN: Duration = Duration::from_secs(6);
+const GONE_WITHIN: Duration = Duration::from_millis(800);
 
 impl World {
     /// Applies through at most so many kills, and once more in peace. Answers how many there were.
