@@ -39,8 +39,7 @@ fn a_killed_creation_goes_on_where_it_was() {
     let (mut random, wanted, mut killed) = (seed(), kills(OF_CREATION), 0);
     while killed < wanted {
         killed += world.apply_through_kills(&mut random, wanted - killed, CREATED_WITHIN);
-        world.project.is_settled();
-        assert_eq!(world.ready_nodes(), world.nodes(2));
+        world.rests(&world.nodes(2), &|| true);
         // Each node was bootstrapped once: nothing was begun again that went on.
         for node in world.nodes(2) {
             let (_, log) = world.engine.exec(&node, &["cat", "/var/lib/ksail/bootstrap/log"]);
