@@ -8,6 +8,17 @@ fail() {
   exit 1
 }
 
+# Installs packages of Debian. What apt says is in $folder/apt.log, and its end is told where it fails.
+apt_install() {
+  # shellcheck disable=SC2154 # It is the sourcing script's.
+  if DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 update >"$folder/apt.log" 2>&1 &&
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" >>"$folder/apt.log" 2>&1; then
+    return 0
+  fi
+  tail -n 20 "$folder/apt.log" >&2
+  return 1
+}
+
 # Runs a command until it succeeds, with longer and longer pauses.
 retry() {
   local try

@@ -16,7 +16,7 @@ pidfile="$engine/docker.pid"
 log="$engine/dockerd.log"
 runtime="$engine/runc-testbed"
 # How often an apt call is tried, and how long the engine may take to answer or to stop, in seconds.
-readonly apt_tries=4 start_seconds=60 stop_seconds=40
+readonly tries=4 start_seconds=60 stop_seconds=40
 # How many things may be watched for at once, over all containers.
 readonly watchers=1024
 # What the product's declarations name. The binary inside is that of Debian's package, whose version is the other tag.
@@ -24,20 +24,6 @@ readonly registry_reference="docker.io/library/registry:2.8.3"
 
 # shellcheck source=testbed/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-
-apt_install() {
-  local try
-  for ((try = 1; try <= apt_tries; try++)); do
-    if DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 update >"$folder/apt.log" 2>&1 &&
-      DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" >>"$folder/apt.log" 2>&1; then
-      return 0
-    fi
-    say "apt-get could not install $* (try $try of $apt_tries)"
-    sleep $((try * 3))
-  done
-  tail -n 20 "$folder/apt.log" >&2
-  return 1
-}
 
 install_missing() {
   local missing=()
@@ -48,7 +34,7 @@ install_missing() {
   if ((${#missing[@]})); then
     [[ $(id -u) == 0 ]] || fail "root is needed to install ${missing[*]}"
     say "installing ${missing[*]}"
-    apt_install "${missing[@]}"
+    retry apt_install "${missing[@]}"
   fi
 }
 

@@ -307,11 +307,6 @@ load_balancer() {
   rm -rf "$content"
 }
 
-apt_install() {
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 update >"$folder/apt.log" 2>&1 &&
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" >>"$folder/apt.log" 2>&1
-}
-
 locked() {
   mkdir -p "$folder"
   exec 9>"$folder/lock"

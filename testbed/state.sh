@@ -75,13 +75,8 @@ install_postgres() {
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && return 0
   [[ $(id -u) == 0 ]] || fail "root is needed to install postgresql"
   say "installing postgresql"
-  retry env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 update >"$folder/apt.log" 2>&1
   # No cluster of Debian's own is wanted.
-  retry env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends \
-    postgresql >>"$folder/apt.log" 2>&1 || {
-    tail -n 20 "$folder/apt.log" >&2
-    return 1
-  }
+  retry apt_install postgresql
 }
 
 # PostgreSQL refuses to be root, and its folder must be reachable for who it is.

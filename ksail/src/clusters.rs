@@ -5,7 +5,9 @@ use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
 
 use ksail_compiler::format::Provider as ProviderName;
-use ksail_kinds::{ClusterSpec, KubeconfigSpec, MachineSpec, MirrorSpec, NODE, RegistrySpec, Spec as _};
+use ksail_kinds::{
+    ClusterSpec, KubeconfigSpec, LoadBalancerSpec, MachineSpec, MirrorSpec, NODE, RegistrySpec, Spec as _,
+};
 use ksail_model::{Address, DeclaredGraph, Identity, Observation, ProviderConfig, Readiness, RecordKey, Value};
 use ksail_provider::{CallContext, CallError};
 use ksail_provider_docker::NodeContainer;
@@ -125,7 +127,7 @@ impl Platform {
         let outputs = outputs_of(&snapshot, &self.settings);
         let shown = [
             "engine",
-            "load-balancer",
+            LoadBalancerSpec::KIND,
             ClusterSpec::KIND,
             MachineSpec::KIND,
             NODE,

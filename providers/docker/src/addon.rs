@@ -6,7 +6,7 @@ use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, Target, U
 use serde_json::{Value as Json, json};
 
 use crate::call::Call;
-use crate::control_plane::{self, forget, keep, needed};
+use crate::control_plane::{self, forget, keep, kept_of, needed};
 use crate::exec::run;
 use crate::network::cause_of;
 use crate::written::Written;
@@ -60,8 +60,7 @@ pub(crate) async fn update(
 /// What is kept of it.
 async fn read(call: &Call, cluster: &str, what: &str, name: &str) -> Result<Option<Written>, CallError> {
     let kept = control_plane::all_kept(call, cluster, what).await?;
-    let own = kept.into_iter().find(|(kind, kept, _)| kind == AddonSpec::KIND && kept == name);
-    Ok(own.map(|(_, _, written)| written))
+    Ok(kept_of(&kept, (AddonSpec::KIND, name)))
 }
 
 /// Applies the manifest, and keeps what was applied.

@@ -6,7 +6,7 @@ use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, PreviewRe
 
 use crate::call::Call;
 use crate::container;
-use crate::control_plane::{self, KUBECTL, cluster_of, kubectl, members, serving};
+use crate::control_plane::{self, cluster_of, kubectl, members, needed_of};
 use crate::etcd;
 use crate::exec::{Parcel, look, run, upload};
 use crate::network::cause_of;
@@ -103,27 +103,31 @@ done
 
 /// What is done: kubeadm's own name for it, and what a control plane needs before.
 fn program(machine: &str, spec: &BootstrapSpec, joins_control_plane: bool) -> String {
-    let action = match spec.action {
-        BootstrapAction::Init if !joins_control_plane => {
-            "kubeadm init --config=/kind/kubeadm.conf --skip-token-print\n"
-        }
-        _ => "kubeadm join --config=/kind/kubeadm.conf\n",
+    let begins = spec.action == BootstrapAction::Init && !joins_control_plane;
+    let action = if begins {
+        "kubeadm init --config=/kind/kubeadm.conf --skip-token-print\n".to_owned()
+    } else {
+        format!("kubeadm join --config=/kind/kubeadm.conf\n{}", registered(machine))
     };
     let before = if joins_control_plane { TAKE_KEYS } else { "" };
-    let registered = match spec.action {
-        BootstrapAction::Init if !joins_control_plane => String::new(),
-        _ => registered(machine),
-    };
     let after = if spec.takes_workloads { workloads(machine, true) } else { String::new() };
-    format!("{PRELUDE}{before}{action}{registered}{after}")
+    format!("{PRELUDE}{before}{action}{after}")
+}
+
+/// What the configuration says of a machine that joins.
+fn join_of(config: &[Value]) -> Option<&Value> {
+    config.iter().find(|document| document.field("kind").and_then(Value::as_str) == Some("JoinConfiguration"))
 }
 
 /// The token with which the configuration lets a machine join.
 fn token(config: &[Value]) -> Option<String> {
-    let join =
-        config.iter().find(|document| document.field("kind").and_then(Value::as_str) == Some("JoinConfiguration"))?;
-    let token = join.field("discovery")?.field("bootstrapToken")?.field("token")?;
+    let token = join_of(config)?.field("discovery")?.field("bootstrapToken")?.field("token")?;
     token.as_str().map(str::to_owned)
+}
+
+/// Where the API server of a machine of the control plane answers, as its configuration says.
+fn advertised(config: &[Value]) -> Option<&str> {
+    join_of(config)?.field("controlPlane")?.field("localAPIEndpoint")?.field("advertiseAddress")?.as_str()
 }
 
 /// Lets machines join by the token: the one that the cluster began with is good for a day.
@@ -140,17 +144,10 @@ async fn admit(call: &Call, through: &str, what: &str, token: &str) -> Result<()
 
 /// The machine through which one joins: the one that is named, or another that serves.
 async fn door(call: &Call, cluster: &str, machine: &str, what: &str, named: Option<&str>) -> Result<String, CallError> {
-    let doing = format!("let {what} join");
-    let members = members(&container::list(call).await?, cluster);
-    let named = named.filter(|named| *named != machine);
-    if let Some(named) = named.filter(|named| members.iter().any(|member| member.name == *named && member.is_running)) {
-        let ready: Vec<&str> = KUBECTL.iter().copied().chain(["get", "--raw=/readyz"]).collect();
-        if look(call, named, &doing, &ready).await?.is_some_and(|output| output.is_success()) {
-            return Ok(named.to_owned());
-        }
-    }
-    let serving = serving(call, cluster, Some(machine)).await?;
-    serving.map_err(|why| CallError::transient(call.refused(&doing, &why).message))
+    let mut others = members(&container::list(call).await?, cluster);
+    others.retain(|member| member.name != machine);
+    others.sort_by_key(|member| named != Some(member.name.as_str()));
+    needed_of(call, &others, &format!("let {what} join")).await
 }
 
 /// Whether other machines run the control plane that this one would begin: then it joins them, for a second cluster under the same
@@ -175,14 +172,14 @@ async fn is_begun(call: &Call, cluster: &str, machine: &str, what: &str) -> Resu
     Ok(false)
 }
 
-/// Gives a machine what all machines of a control plane share. What etcd still knows
-/// of a former machine of this name is forgotten, or its successor would be taken for it.
+/// Gives a machine what all machines of a control plane share. What etcd still knows of a former machine of this name is forgotten, or
+/// its successor would be taken for it.
 async fn prepare_control_plane(
     call: &Call,
     machine: &str,
     what: &str,
     through: &str,
-    config: &[Value],
+    address: &str,
 ) -> Result<(), CallError> {
     let doing = format!("let {what} join the control plane through `{through}`");
     let mut parcel = Parcel::new();
@@ -198,21 +195,13 @@ async fn prepare_control_plane(
     }
     let packed = parcel.bytes().map_err(|error| call.refused(&doing, &error.to_string()))?;
     upload(call, machine, &doing, "/", packed).await?;
-    let peer = EtcdMemberSpec::peer_at(&advertised(config).unwrap_or_default());
-    etcd::remove(call, through, &doing, machine, &peer).await.map(drop)
+    etcd::remove(call, through, &doing, machine, &EtcdMemberSpec::peer_at(address)).await.map(drop)
 }
 
 /// Takes away the object of a node that was lost with all that its machine kept: kubeadm lets none join in its place.
 async fn forget_node(call: &Call, machine: &str, what: &str, through: &str) -> Result<(), CallError> {
     let doing = format!("forget what {what} was before");
     control_plane::apply(call, through, &doing, &["delete", "node", machine, "--ignore-not-found"], "").await
-}
-
-/// Where the API server of the machine answers, as its configuration says.
-fn advertised(config: &[Value]) -> Option<String> {
-    let is_join = |document: &&Value| document.field("kind").and_then(Value::as_str) == Some("JoinConfiguration");
-    let control_plane = config.iter().find(is_join)?.field("controlPlane")?;
-    control_plane.field("localAPIEndpoint")?.field("advertiseAddress")?.as_str().map(str::to_owned)
 }
 
 pub(crate) async fn observe(call: &Call, machine: &str) -> Result<Observation, CallError> {
@@ -268,9 +257,9 @@ pub(crate) async fn create(
                 admit(call, &through, &what, &token).await?;
             }
             forget_node(call, machine, &what, &through).await?;
-            joins_control_plane = advertised(&wanted.config).is_some();
-            if joins_control_plane {
-                prepare_control_plane(call, machine, &what, &through, &wanted.config).await?;
+            if let Some(address) = advertised(&wanted.config) {
+                joins_control_plane = true;
+                prepare_control_plane(call, machine, &what, &through, address).await?;
             }
         }
         let mut parcel = Parcel::new();

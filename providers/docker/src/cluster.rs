@@ -8,7 +8,7 @@ use ksail_model::{Mark, Observation, Preview, Readiness, Seen, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, PreviewRequest, Target, UpdateRequest};
 
 use crate::call::Call;
-use crate::control_plane::{self, KUBECTL, members, needed, serving};
+use crate::control_plane::{self, kept_of, members, needed, ready};
 use crate::exec::{look, run};
 use crate::machine_plan::{CLUSTER, ROLE};
 use crate::network::cause_of;
@@ -76,8 +76,7 @@ pub(crate) async fn observe(
     let what = format!("look at {}", what_of(name));
     let why = match control_plane::kept(call, &members, &what).await? {
         Ok(kept) => {
-            let own = kept.into_iter().find(|(kind, _, _)| kind == KIND);
-            let Some((_, _, written)) = own else { return Ok(Observation::Absent) };
+            let Some(written) = kept_of(&kept, KEPT) else { return Ok(Observation::Absent) };
             let mut seen = seen(name, written);
             if let Some(port) = port_of(&seen.fields).filter(|port| !is_published(containers, *port)) {
                 seen.readiness = Readiness::NotReady(format!("nothing leads from port {port} to it"));
@@ -126,8 +125,7 @@ pub(crate) async fn list(call: &Call, containers: &[ContainerSummary]) -> Result
     for name in names {
         let what = format!("look at {}", what_of(&name));
         let kept = control_plane::kept(call, &members(containers, &name), &what).await?.unwrap_or_default();
-        let own = kept.into_iter().find(|(kind, _, _)| kind == KIND);
-        all.extend(own.map(|(_, _, written)| (name.clone(), seen(&name, written))));
+        all.extend(kept_of(&kept, KEPT).map(|written| (name.clone(), seen(&name, written))));
     }
     Ok(all)
 }
@@ -141,7 +139,7 @@ async fn read(call: &Call, name: &str, what: &str) -> Result<Option<Written>, Ca
     let members = members(&crate::container::list(call).await?, name);
     let kept = control_plane::kept(call, &members, what).await?;
     let kept = kept.map_err(|why| CallError::transient(call.refused(what, &why).message))?;
-    Ok(kept.into_iter().find(|(kind, _, _)| kind == KIND).map(|(_, _, written)| written))
+    Ok(kept_of(&kept, KEPT))
 }
 
 pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -> Result<Seen, CallError> {
@@ -153,8 +151,7 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
         written.may_complete(&what, &request.mark)?;
     }
     let machine = needed(call, name, &doing).await?;
-    let command: Vec<&str> = KUBECTL.iter().chain(&UID).copied().collect();
-    let output = run(call, &machine, &doing, &command, "").await?;
+    let output = run(call, &machine, &doing, &control_plane::command(&UID), "").await?;
     if !output.is_success() {
         return Err(CallError::transient(call.refused(&doing, &output.end(3)).message));
     }
@@ -194,7 +191,8 @@ pub(crate) async fn delete(call: &Call, request: &DeleteRequest) -> Result<Delet
     let name = &request.target.identity.name;
     let what = what_of(name);
     let doing = format!("forget {what}");
-    let Ok(machine) = serving(call, name, None).await? else { return Ok(Deleted::WasAbsent) };
+    let members = members(&crate::container::list(call).await?, name);
+    let Ok(machine) = ready(call, &members, &doing).await? else { return Ok(Deleted::WasAbsent) };
     let Some(written) = read(call, name, &doing).await? else { return Ok(Deleted::WasAbsent) };
     if !written.may_delete(&what, request)? {
         return Ok(Deleted::WasAbsent);

@@ -13,7 +13,7 @@ use crate::machine_plan::{CLUSTER, ROLE};
 use crate::written::Written;
 
 /// The administrator's client of a machine, which talks to the API server of that machine and no other.
-pub(crate) const KUBECTL: [&str; 4] = [
+const KUBECTL: [&str; 4] = [
     "kubectl",
     "--kubeconfig=/etc/kubernetes/admin.conf",
     "--server=https://127.0.0.1:6443",
@@ -36,7 +36,7 @@ pub(crate) fn kubectl() -> String {
 }
 
 /// A command of it.
-fn command<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn command<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     KUBECTL.iter().chain(arguments).copied().collect()
 }
 
@@ -89,26 +89,21 @@ async fn ask(
     Ok(Err(why))
 }
 
-/// A machine of the control plane whose API server is ready, apart from one; `Err` tells why there is none.
-pub(crate) async fn serving(
-    call: &Call,
-    cluster: &str,
-    apart_from: Option<&str>,
-) -> Result<Result<String, String>, CallError> {
-    let containers = container::list(call).await?;
-    let mut members = members(&containers, cluster);
-    members.retain(|member| Some(member.name.as_str()) != apart_from);
-    let what = format!("look for a machine that serves the cluster `{cluster}`");
-    let asked = ask(call, &members, &what, &["get", "--raw=/readyz", PATIENCE]).await?;
+/// The first of some machines whose API server is ready; `Err` tells why there is none.
+pub(crate) async fn ready(call: &Call, members: &[Member], what: &str) -> Result<Result<String, String>, CallError> {
+    let asked = ask(call, members, what, &["get", "--raw=/readyz", PATIENCE]).await?;
     Ok(asked.map(|(machine, _)| machine))
 }
 
 /// The same, where nothing can be done without one.
+pub(crate) async fn needed_of(call: &Call, members: &[Member], doing: &str) -> Result<String, CallError> {
+    let ready = ready(call, members, doing).await?;
+    ready.map_err(|why| CallError::transient(call.refused(doing, &why).message))
+}
+
+/// The same of a cluster by its name.
 pub(crate) async fn needed(call: &Call, cluster: &str, doing: &str) -> Result<String, CallError> {
-    match serving(call, cluster, None).await? {
-        Ok(machine) => Ok(machine),
-        Err(why) => Err(CallError::transient(call.refused(doing, &why).message)),
-    }
+    needed_of(call, &members(&container::list(call).await?, cluster), doing).await
 }
 
 /// What is kept in a cluster: kind, name, and what was written.
@@ -128,6 +123,12 @@ pub(crate) async fn kept(call: &Call, members: &[Member], what: &str) -> Result<
         Some((label(KIND)?.to_owned(), label(NAME)?.to_owned(), written))
     };
     Ok(Ok(list["items"].as_array().into_iter().flatten().filter_map(one).collect()))
+}
+
+/// What is kept of one thing.
+pub(crate) fn kept_of(kept: &[Kept], (kind, name): (&str, &str)) -> Option<Written> {
+    let own = kept.iter().find(|(of_kind, of_name, _)| of_kind == kind && of_name == name);
+    own.map(|(_, _, written)| written.clone())
 }
 
 /// The same of a cluster by its name, where nothing can be done without it.

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use ksail_kinds::{EtcdMemberSpec, Spec as _};
-use ksail_model::{Observation, Readiness, Seen, Value};
-use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, Target};
+use ksail_model::{Readiness, Seen, Value};
+use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::container;
-use crate::control_plane::{self, KUBECTL, Kept, forget, keep, members, needed, serving};
+use crate::control_plane::{self, forget, keep, kept_of, members, needed, needed_of};
 use crate::exec::{look, run};
 use crate::network::cause_of;
 use crate::written::Written;
@@ -81,7 +81,7 @@ fn what_of(name: &str) -> String {
 
 fn command<'a>(pod: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
     let exec = ["exec", "--namespace=kube-system", pod, "--"];
-    KUBECTL.iter().copied().chain(exec).chain(ETCDCTL).chain(arguments.iter().copied()).collect()
+    control_plane::command(&[&exec, &ETCDCTL[..], arguments].concat())
 }
 
 fn pod(machine: &str) -> String {
@@ -139,20 +139,12 @@ pub(crate) async fn known(call: &Call, cluster: &str, what: &str) -> Result<Opti
     if machines.len() < 2 {
         return Ok(None);
     }
-    let machine = needed(call, cluster, what).await?;
+    let machine = needed_of(call, &machines, what).await?;
     list(call, &machine, what).await.map(Some)
 }
 
-/// What is seen of a member. One that nobody took up yet counts as not there: its machine's bootstrap brought it.
-pub(crate) fn observed(target: &Target, kept: &[Kept], known: Option<&[Member]>) -> Observation {
-    let name = &target.identity.name;
-    let own = kept.iter().find(|(kind, kept, _)| kind == KIND && kept == name);
-    let Some((_, _, written)) = own else { return Observation::Absent };
-    let seen = seen_of(name, known, written.clone());
-    seen.map_or(Observation::Absent, |seen| Observation::Present(Box::new(seen)))
-}
-
-/// What is seen of a member that is kept: nothing, where etcd has it no more.
+/// What is seen of a member that is kept: nothing, where etcd has it no more. One that is not kept counts as not there: its machine's
+/// bootstrap brought it, and nobody has taken it up yet.
 pub(crate) fn seen_of(name: &str, known: Option<&[Member]>, written: Written) -> Option<Seen> {
     let member = match known {
         None => None,
@@ -190,21 +182,19 @@ pub(crate) async fn delete(call: &Call, cluster: &str, request: &DeleteRequest) 
     let what = what_of(name);
     let doing = format!("remove {what}");
     let kept = control_plane::all_kept(call, cluster, &doing).await?;
-    let own = kept.into_iter().find(|(kind, kept, _)| kind == KIND && kept == name);
-    let Some((_, _, written)) = own else { return Ok(Deleted::WasAbsent) };
+    let Some(written) = kept_of(&kept, (KIND, name)) else { return Ok(Deleted::WasAbsent) };
     if !written.may_delete(&what, request)? {
         return Ok(Deleted::WasAbsent);
     }
-    let others = members(&container::list(call).await?, cluster).len() > 1;
-    let through = if others {
-        let through = serving(call, cluster, Some(name)).await?;
-        let through = through.map_err(|why| CallError::transient(call.refused(&doing, &why).message))?;
+    let mut members = members(&container::list(call).await?, cluster);
+    // The only machine is a member as long as it is there.
+    let is_only = members.len() < 2;
+    members.retain(|member| is_only || member.name != *name);
+    let through = needed_of(call, &members, &doing).await?;
+    if !is_only {
         let spec = EtcdMemberSpec::from_value(&written.spec).map_err(|error| call.refused(&what, &cause_of(&error)))?;
         remove(call, &through, &doing, name, &spec.peer).await?;
-        through
-    } else {
-        needed(call, cluster, &doing).await?
-    };
+    }
     forget(call, &through, &doing, (KIND, name)).await?;
     Ok(Deleted::Gone)
 }

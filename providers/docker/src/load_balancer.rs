@@ -15,7 +15,7 @@ use crate::observed::Observed;
 use crate::plan::ContainerPlan;
 
 /// By this role kind knows that the API is reached through it.
-const BALANCER: &str = "external-load-balancer";
+pub(crate) const BALANCER: &str = "external-load-balancer";
 /// What is before the API servers, as JSON: the configuration is made from it.
 const BACKENDS: &str = "dev.ksail.backends";
 /// The variable that holds the configuration, so that it is there whenever the container starts.

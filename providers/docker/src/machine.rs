@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::call::{Call, Failed};
 use crate::compare::same_where_fixed;
 use crate::container::{find, inspect, is_port_conflict, list, until_removed};
+use crate::control_plane::kubectl;
 use crate::exec::{Parcel, download, look, run, upload};
 use crate::machine_plan::{body, hosts_file, registries};
 use crate::network::cause_of;
@@ -40,14 +41,12 @@ const CERTS: &str = "/etc/containerd/certs.d";
 const KUBERNETES: &str = "etc/kubernetes";
 /// Tells whether a machine that was bootstrapped is a node again: its API server answers, where it shall have one, and its kubelet
 /// has reported since the machine was started, for what was reported before tells nothing. One that was never bootstrapped is
-/// ready to be. Arguments: its name, its role, when it was started.
+/// ready to be. Arguments: its name, its role, when it was started, the client of its own API server.
 const IS_NODE: &str = r#"
-name=$1 role=$2 started=$3
+name=$1 role=$2 started=$3 kubectl=$4
 [ "$(cat /var/lib/ksail/bootstrap/exit 2>/dev/null)" = 0 ] || exit 0
 if [ "$role" = control-plane ]; then
-  said=$(kubectl --kubeconfig=/etc/kubernetes/admin.conf --server=https://127.0.0.1:6443 --tls-server-name=localhost \
-    get --raw=/readyz --request-timeout=5s 2>&1) ||
-    { echo "its API server does not answer: $said"; exit 1; }
+  said=$($kubectl get --raw=/readyz --request-timeout=5s 2>&1) || { echo "its API server does not answer: $said"; exit 1; }
 fi
 beat=$(kubectl --kubeconfig=/etc/kubernetes/kubelet.conf get node "$name" --request-timeout=5s \
   -o 'jsonpath={.status.conditions[?(@.type=="Ready")].lastHeartbeatTime}' 2>&1) || { echo "its kubelet has no access yet: $beat"; exit 1; }
@@ -128,7 +127,8 @@ async fn readiness(call: &Call, observed: &Observed, fields: &Value) -> Result<R
     let role = fields.field("role").and_then(Value::as_str).unwrap_or_default();
     let started = observed.started_at().unwrap_or_default().to_string();
     let what = format!("ask {} whether it is a node", what_of(observed.name()));
-    match look(call, observed.id(), &what, &["sh", "-c", IS_NODE, "sh", observed.name(), role, &started]).await? {
+    let command = ["sh", "-c", IS_NODE, "sh", observed.name(), role, &started, &kubectl()];
+    match look(call, observed.id(), &what, &command).await? {
         Some(output) if output.is_success() => Ok(Readiness::Ready),
         Some(output) => Ok(Readiness::NotReady(output.end(1))),
         None => Ok(Readiness::NotReady("its container is gone".to_owned())),

@@ -6,10 +6,8 @@ use ksail_provider::CallError;
 use crate::call::Call;
 use crate::container::list;
 use crate::labels;
+use crate::load_balancer::BALANCER;
 use crate::machine_plan::{CLUSTER, ROLE};
-
-/// The role of what stands before several control planes.
-const BALANCER: &str = "external-load-balancer";
 
 /// A container that is a node of a cluster, or stands before its control planes.
 #[derive(Debug, Clone, PartialEq, Eq)]

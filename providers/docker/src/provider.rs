@@ -25,6 +25,7 @@ use crate::nodes::{self, NodeContainer};
 use crate::observed::Observed;
 use crate::ports::{self, INSPECTIONS};
 use crate::session::Session;
+use crate::written::Written;
 use crate::{
     addon, bootstrap, cluster, container, control_plane, etcd, image, machine, network, subnets, volume, wait,
 };
@@ -290,6 +291,15 @@ async fn observe_in_machine(call: &Call, machine: &str, targets: &[Target]) -> R
     Ok(observations)
 }
 
+/// What is seen of something that is kept in a cluster, if it lives there and is there.
+fn seen_in_cluster(kind: &str, name: &str, known: Option<&[etcd::Member]>, written: Written) -> Option<Seen> {
+    match kind {
+        ADDON => Some(addon::seen(name, written)),
+        ETCD_MEMBER => etcd::seen_of(name, known, written),
+        _ => None,
+    }
+}
+
 /// Looks at what lives in a cluster.
 async fn observe_in_cluster(call: &Call, cluster: &str, targets: &[Target]) -> Result<Vec<Observation>, CallError> {
     let what = format!("look at what is kept in the cluster `{cluster}`");
@@ -297,13 +307,11 @@ async fn observe_in_cluster(call: &Call, cluster: &str, targets: &[Target]) -> R
     let wants_members = targets.iter().any(|target| target.address.kind() == ETCD_MEMBER);
     let known = if wants_members { etcd::known(call, cluster, &what).await? } else { None };
     let observe = |target: &Target| match target.address.kind() {
-        ETCD_MEMBER => etcd::observed(target, &kept, known.as_deref()),
-        ADDON => {
+        kind @ (ADDON | ETCD_MEMBER) => {
             let name = &target.identity.name;
-            let own = kept.iter().find(|(kind, kept, _)| kind == ADDON && kept == name);
-            own.map_or(Observation::Absent, |(_, _, written)| {
-                Observation::Present(Box::new(addon::seen(name, written.clone())))
-            })
+            let written = control_plane::kept_of(&kept, (kind, name));
+            let seen = written.and_then(|written| seen_in_cluster(kind, name, known.as_deref(), written));
+            seen.map_or(Observation::Absent, |seen| Observation::Present(Box::new(seen)))
         }
         _ => of_unknown_kind(call, target),
     };
@@ -328,11 +336,7 @@ async fn owned_in_cluster(call: &Call, cluster: &str) -> Result<Vec<Owned>, Call
     let kept = control_plane::all_kept(call, cluster, &what).await?;
     let known = etcd::known(call, cluster, &what).await?;
     let one = |(kind, name, written): control_plane::Kept| {
-        let seen = match kind.as_str() {
-            ADDON => addon::seen(&name, written),
-            ETCD_MEMBER => etcd::seen_of(&name, known.as_deref(), written)?,
-            _ => return None,
-        };
+        let seen = seen_in_cluster(&kind, &name, known.as_deref(), written)?;
         Some(owned(&kind, Identity::named(name), seen, Ownership::Owned))
     };
     Ok(kept.into_iter().filter_map(one).collect())
