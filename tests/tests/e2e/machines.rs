@@ -32,6 +32,11 @@ const LOADED: &str = "docker.io/library/registry:2.8.3";
 /// intervals.
 const REST: Duration = Duration::from_secs(180);
 
+/// What a failed test asks the first machine.
+const HOW_IT_IS: &str = "export KUBECONFIG=/etc/kubernetes/admin.conf; date -u; uptime; kubectl get nodes,pods,deployments -A -o wide; \
+                         kubectl get leases -n kube-system; kubectl get events -A --sort-by=.metadata.creationTimestamp | tail -n 40; \
+                         for log in $(ls -t /var/log/pods/kube-system_kube-[acs]*/*/*.log | head -n 8); do echo \"$log\"; tail -n 25 \"$log\"; done";
+
 /// A cluster of our own on the real engine.
 pub(crate) struct World {
     pub(crate) project: Project,
@@ -201,9 +206,13 @@ impl World {
 }
 
 impl Drop for World {
-    /// A test that failed leaves nothing on the engine, which others use too.
+    /// A test that failed says how its cluster was, and leaves nothing on the engine, which others use too.
     fn drop(&mut self) {
         if std::thread::panicking() {
+            if self.engine.is_running(&self.control_plane()) == Some(true) {
+                let (_, said) = self.engine.exec(&self.control_plane(), &["sh", "-c", HOW_IT_IS]);
+                eprintln!("{said}");
+            }
             let _ = self.project.command(&["destroy", "--auto-approve"]).output();
         }
     }
