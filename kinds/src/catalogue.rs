@@ -10,6 +10,10 @@ const FIXED_NAME: &str = "its name is fixed";
 /// Why fixed names and ports refuse create-before-destroy.
 const FIXED_PORT: &str = "its name and host port are fixed";
 
+/// How long an engine may take over a container whose maker is gone, and over a machine, for which it copies a gigabyte.
+const LANDS_WITHIN: Duration = Duration::from_secs(2);
+const MACHINE_LANDS_WITHIN: Duration = Duration::from_secs(20);
+
 /// The schemas of the kinds of this crate.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BuiltinKinds;
@@ -30,6 +34,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
         is_host: false,
         holds_data: None,
         repeat_safe: true,
+        lands_within: Duration::ZERO,
         normalises: false,
         estimate: Duration::from_millis(800),
         keeps: &[],
@@ -73,6 +78,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
             )
         },
         KindSchema {
+            lands_within: LANDS_WITHIN,
             may_coexist: Err(FIXED_PORT),
             ..kind(
                 "container",
@@ -88,11 +94,13 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
             )
         },
         KindSchema {
+            lands_within: LANDS_WITHIN,
             may_coexist: Err(FIXED_PORT),
             follows: Some(crate::registry::follows_of_registry),
             ..kind("registry", registry_fields())
         },
         KindSchema {
+            lands_within: LANDS_WITHIN,
             may_coexist: Err(FIXED_PORT),
             follows: Some(crate::registry::follows),
             ..kind("mirror", {
@@ -107,6 +115,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
             })
         },
         KindSchema {
+            lands_within: LANDS_WITHIN,
             may_coexist: Err(FIXED_PORT),
             follows: Some(crate::load_balancer::follows),
             ..kind(
@@ -134,6 +143,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
             estimate: Duration::from_secs(3),
             holds_data: Some("all that runs on it"),
             follows: Some(crate::machine::follows),
+            lands_within: MACHINE_LANDS_WITHIN,
             may_coexist: Err(FIXED_PORT),
             ..kind(
                 "machine",

@@ -11,6 +11,7 @@ mod connector;
 mod doctor;
 mod error;
 mod import;
+mod late;
 mod logged;
 mod manifest_files;
 mod migrate;

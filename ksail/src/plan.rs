@@ -17,6 +17,7 @@ use crate::choices::{Choices, choose, choose_anew, refuse_collisions, take_over}
 use crate::commit::commit_of;
 use crate::doctor::unfit;
 use crate::error::Error;
+use crate::late::wait_for_unwanted;
 use crate::names::follow_imports;
 use crate::platform::{Platform, Stack};
 use crate::power::stopped;
@@ -149,7 +150,10 @@ impl Platform {
             made_ms: now_ms(),
             at_work,
         };
-        let observations = observe(&stack.graph, &snapshot, &stack.place.connector, options).await;
+        let mut observations = observe(&stack.graph, &snapshot, &stack.place.connector, options).await;
+        if changes_something {
+            wait_for_unwanted(&stack.graph, &snapshot, &stack.place.connector, options, &mut observations).await;
+        }
         take_over(&mut stack.graph, &observations);
         if changes_something {
             choose_anew(&mut stack.graph, &snapshot, &observations, &stack.place.connector, &mut choices).await?;

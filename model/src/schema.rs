@@ -106,6 +106,9 @@ pub struct KindSchema {
     /// thing of the same name, or the provider removes it. If not, a thing that is absent after a kill stays unknown until the call's
     /// deadline is past.
     pub repeat_safe: bool,
+    /// How long after its caller has died a create may still come to be. What is not wanted any more is waited for so long before it
+    /// counts as never made.
+    pub lands_within: Duration,
     /// Whether the outside may write a field otherwise than it was declared (`1000m` as `1`, defaults within a list). Then a
     /// field differs only if its declaration changed or what was returned for it last did; what a change of the declaration
     /// would give, a preview tells.

@@ -22,6 +22,7 @@ use crate::journal::{Journal, JournalError};
 use crate::look::{Looker, known_attributes};
 use crate::request::{Apply, Summary};
 use crate::sessions::Sessions;
+use crate::step::is_made_again;
 
 /// Why an apply did not happen, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -273,6 +274,12 @@ impl Run {
                 ]));
             }
         }
+        // What is asked for once more stays open until then: the first request may still come to be.
+        resolutions.retain(|found| {
+            let key = &found.outcome.key;
+            let creates = plan.nodes.get(key).is_some_and(|node| node.action == Action::Create);
+            !(creates && is_made_again(&snapshot, &found.outcome))
+        });
         if snapshot.operation.is_none() && !resolutions.is_empty() {
             // A sealed operation left them open: they are concluded by the one that begins.
             let (_, entries) = self.beginning(false);

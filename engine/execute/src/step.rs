@@ -218,12 +218,16 @@ impl StepRunner {
         if ahead || self.turn(index).await.is_some() { Ok(()) } else { Err(self.no_turn()) }
     }
 
-    /// What is announced ahead has its turn now; if it does not come, the intent is taken back.
-    async fn turn_after(&self, index: usize, ahead: bool) -> Result<(), StepError> {
+    /// What is announced ahead has its turn now; if it does not come, the intent is taken back, unless it took the place of one whose
+    /// call may have been made.
+    async fn turn_after(&self, index: usize, ahead: bool, again: bool) -> Result<(), StepError> {
         let its_turn = !ahead || self.turn(index).await.is_some();
         // What cannot be recorded is not begun.
         if its_turn && !self.journal.has_stopped() {
             return Ok(());
+        }
+        if again {
+            return Err(self.no_turn());
         }
         let message = "its call was announced and not made".to_owned();
         self.conclude(&self.plan.steps[index].key, OutcomeKind::NotDone { message }, None).await?;
@@ -362,7 +366,7 @@ impl StepRunner {
         }
         if node.seen == SeenAt::Deferred {
             if self.is_open(key) {
-                self.settle(index, key, provider.as_ref()).await?;
+                self.settle(index, key, provider.as_ref(), Some(call)).await?;
                 if let Some(called) = self.settled_as_wanted(key, &declaration) {
                     return Ok((called, self.step_started(index)));
                 }
@@ -379,6 +383,7 @@ impl StepRunner {
         });
         let mark = self.mark(key, generation);
         let target = target_of(key, &declaration, record.as_deref().filter(|_| call == Call::Update));
+        let again = self.is_open(key);
         self.announce(Intent {
             key: key.clone(),
             call,
@@ -388,7 +393,7 @@ impl StepRunner {
             deadline_ms: self.deadline(ahead),
         })
         .await?;
-        self.turn_after(index, ahead).await?;
+        self.turn_after(index, ahead, again).await?;
         let started = self.step_started(index);
         let result = match call {
             Call::Update => {
@@ -435,7 +440,7 @@ impl StepRunner {
         let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
         if let Some(node) = self.node(key).filter(|node| node.seen == SeenAt::Deferred) {
             if self.is_open(key) {
-                self.settle(index, key, provider.as_ref()).await?;
+                self.settle(index, key, provider.as_ref(), None).await?;
                 if !self.journal.read(|snapshot| snapshot.records.contains_key(key)) {
                     return Ok((Called::Ready, self.step_started(index)));
                 }
@@ -458,7 +463,7 @@ impl StepRunner {
             deadline_ms: self.deadline(ahead),
         })
         .await?;
-        self.turn_after(index, ahead).await?;
+        self.turn_after(index, ahead, false).await?;
         let started = self.step_started(index);
         let result = self
             .attempts(index, (provider.as_ref(), &request.target), |context| {
@@ -481,8 +486,15 @@ impl StepRunner {
         self.journal.read(|snapshot| snapshot.open.contains_key(key))
     }
 
-    /// A call that a killed operation left open in a host that served only now: what became of it is found out and recorded.
-    async fn settle(&self, index: usize, key: &RecordKey, provider: &dyn Provider) -> Result<(), StepError> {
+    /// A call that a killed operation left open in a host that served only now: what became of it is found out and recorded, unless
+    /// the next call is the same.
+    async fn settle(
+        &self,
+        index: usize,
+        key: &RecordKey,
+        provider: &dyn Provider,
+        next: Option<Call>,
+    ) -> Result<(), StepError> {
         let open = self.journal.read(|snapshot| {
             Some((snapshot.open.get(key)?.clone(), snapshot.records.get(key)?.clone(), snapshot.lineage.clone()))
         });
@@ -509,7 +521,11 @@ impl StepRunner {
                 true,
             ));
         };
-        self.journal.commit(vec![Entry::Outcome(Box::new(resolution.outcome))]).await?;
+        let stays_open =
+            next == Some(Call::Create) && self.journal.read(|snapshot| is_made_again(snapshot, &resolution.outcome));
+        if !stays_open {
+            self.journal.commit(vec![Entry::Outcome(Box::new(resolution.outcome))]).await?;
+        }
         Ok(())
     }
 
@@ -709,6 +725,13 @@ impl StepRunner {
         }
         Err(CallError::refused("no attempt was made"))
     }
+}
+
+/// Whether an open call is a create that was not seen to be made, of what was not there before. It may come to be yet, so that its intent
+/// is kept until the next one takes its place.
+pub(crate) fn is_made_again(snapshot: &Snapshot, outcome: &Outcome) -> bool {
+    let is_first = |open: &ksail_records::OpenIntent| open.intent.call == Call::Create && open.previous.is_none();
+    matches!(outcome.kind, OutcomeKind::NotDone { .. }) && snapshot.open.get(&outcome.key).is_some_and(is_first)
 }
 
 fn target_of(key: &RecordKey, declaration: &Declaration, record: Option<&Record>) -> Target {

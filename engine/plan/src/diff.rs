@@ -203,6 +203,7 @@ mod tests {
             is_host: false,
             holds_data: None,
             repeat_safe: true,
+            lands_within: std::time::Duration::ZERO,
             normalises: false,
             estimate: Duration::ZERO,
             keeps: &[],

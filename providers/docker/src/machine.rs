@@ -196,25 +196,32 @@ async fn make(
     spec: &Value,
 ) -> Result<(), CallError> {
     let doing = format!("create {what}");
-    let options =
-        bollard::query_parameters::CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
-    match call.change(&doing, call.session.docker.create_container(Some(options), body(name, wanted, mark, spec))).await
-    {
-        Ok(_) => Ok(()),
-        Err(Failed::Answered { status, message }) => {
-            // Another call of ours may have made it.
-            if let Some(observed) = look_at(call, name).await? {
-                let mark_there = observed.mark();
-                return may_complete(what, &Found { id: name, mark: mark_there.as_ref() }, mark);
-            }
-            let error = call.answered(&doing, status, &message);
-            Err(if status == 404 && message.to_lowercase().contains("image") {
-                error.hint(format!("the node image is not on the engine: `docker pull {}`, or load it", wanted.image))
-            } else {
-                error
-            })
+    let last_look = last_look(call);
+    loop {
+        let options =
+            bollard::query_parameters::CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+        let made = call.session.docker.create_container(Some(options), body(name, wanted, mark, spec));
+        let (status, message) = match call.change(&doing, made).await {
+            Ok(_) => return Ok(()),
+            Err(Failed::Answered { status, message }) => (status, message),
+            Err(failed) => return Err(failed.into_error(call, &doing)),
+        };
+        // Another call of ours may have made it.
+        if let Some(observed) = look_at(call, name).await? {
+            let mark_there = observed.mark();
+            return may_complete(what, &Found { id: name, mark: mark_there.as_ref() }, mark);
         }
-        Err(failed) => Err(failed.into_error(call, &doing)),
+        // The name is taken and nothing is there: the engine still makes what a killed call has asked for.
+        if status == 409 && Instant::now() < last_look {
+            call.pause(&doing, LONGEST_PAUSE).await?;
+            continue;
+        }
+        let error = call.answered(&doing, status, &message);
+        return Err(if status == 404 && message.to_lowercase().contains("image") {
+            error.hint(format!("the node image is not on the engine: `docker pull {}`, or load it", wanted.image))
+        } else {
+            error
+        });
     }
 }
 

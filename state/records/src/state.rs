@@ -108,10 +108,18 @@ impl State {
     fn intend(&mut self, intent: &Intent) -> Result<(), Illegal> {
         let operation = self.operation_id()?;
         let key = &intent.key;
-        if self.snapshot.open.contains_key(key) {
-            return self.illegal(format!("{key} has an open intent"));
-        }
-        let previous = self.snapshot.records.get(key);
+        let again = match self.snapshot.open.get(key) {
+            // What a killed operation asked for may come to be yet: its intent stays until the one that asks again is there.
+            Some(open) if (open.intent.call, intent.call) == (Call::Create, Call::Create) => {
+                Some(open.previous.clone())
+            }
+            Some(_) => return self.illegal(format!("{key} has an open intent")),
+            None => None,
+        };
+        let previous = match &again {
+            Some(previous) => previous.as_ref(),
+            None => self.snapshot.records.get(key),
+        };
         let next = match (intent.call, previous, &intent.declaration) {
             (Call::Create, previous, Some(declaration)) => Arc::new(Record {
                 declaration: declaration.clone(),

@@ -27,6 +27,7 @@ impl Kinds {
             is_host,
             holds_data: None,
             repeat_safe: true,
+            lands_within: std::time::Duration::ZERO,
             normalises: false,
             estimate: Duration::from_secs(1),
             keeps: &[],

@@ -213,10 +213,21 @@ async fn a_journal_that_cannot_be_written_stops_everything() {
 
 /// Drops the apply at a moment of a call, as a kill would, and lets what was sent land.
 async fn killed_at(stack: &Stack, plan: &ksail_plan::Plan, kill_at: usize) -> bool {
+    let changes = |method| matches!(method, Method::Create | Method::Update | Method::Delete | Method::Wait);
+    killed_at_one_of(stack, plan, changes, kill_at).await
+}
+
+/// The same, at a moment of one of some methods.
+async fn killed_at_one_of(
+    stack: &Stack,
+    plan: &ksail_plan::Plan,
+    is_one: impl Fn(Method) -> bool + Send + Sync + 'static,
+    kill_at: usize,
+) -> bool {
     let (token, count) = (CancellationToken::new(), Mutex::new(0));
     let kill = token.clone();
     stack.world.set_hook(Some(Arc::new(move |method, _, _: Moment| {
-        if matches!(method, Method::Create | Method::Update | Method::Delete | Method::Wait) {
+        if is_one(method) {
             let mut count = count.lock().unwrap();
             *count += 1;
             if *count == kill_at {
@@ -363,6 +374,31 @@ async fn a_destroy_killed_anywhere_is_finished_by_another() {
         Stack::complete(&stack.apply(plan).await.unwrap());
         assert!(stack.listed().is_empty() && stack.snapshot().await.records.is_empty(), "killed at {at}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lands_after_a_second_kill_is_known() {
+    let mut kills = 0;
+    for at in 1.. {
+        let stack = Stack::new([declared("thing/a", json!({}))]);
+        stack.world.at(&address("thing/a"), |behaviour| {
+            behaviour.latency = Some(Duration::from_secs(10));
+            behaviour.lands_late = Some(true);
+        });
+        let plan = stack.plan().await;
+        assert!(!killed_at(&stack, &plan, 1).await);
+        // Nothing has landed yet when the second one looks, and is killed before, while or after it asks again.
+        let plan = stack.plan().await;
+        if killed_at_one_of(&stack, &plan, |_| true, at).await {
+            break;
+        }
+        kills += 1;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        stack.world.behave();
+        Stack::complete(&stack.run().await);
+        stack.converged(&format!("killed at {at}")).await;
+    }
+    assert!(kills > 3, "{kills}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,6 +35,7 @@ impl Default for Kinds {
             is_host: false,
             holds_data: None,
             repeat_safe: true,
+            lands_within: std::time::Duration::ZERO,
             normalises: false,
             estimate: Duration::from_secs(1),
             keeps: &[],

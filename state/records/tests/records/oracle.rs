@@ -37,13 +37,18 @@ impl Oracle {
                 legal
             }
             Entry::Intent(intent) => {
-                let known = self.records.get(&intent.key).copied();
-                let legal = !self.open.contains_key(&intent.key)
-                    && match intent.call {
-                        Call::Create => intent.declaration.is_some(),
-                        Call::Update => known.is_some() && intent.declaration.is_some(),
-                        Call::Delete => known.is_some(),
-                    };
+                // A create may be asked for once more; then it is as if the first one had not been.
+                let again = match self.open.get(&intent.key) {
+                    Some((Call::Create, _, before)) if intent.call == Call::Create => Some(*before),
+                    Some(_) => return false,
+                    None => None,
+                };
+                let known = again.unwrap_or_else(|| self.records.get(&intent.key).copied());
+                let legal = match intent.call {
+                    Call::Create => intent.declaration.is_some(),
+                    Call::Update => known.is_some() && intent.declaration.is_some(),
+                    Call::Delete => known.is_some(),
+                };
                 if legal {
                     self.open.insert(intent.key.clone(), (intent.call, intent.generation, known));
                     let now = if intent.call == Call::Create { intent.generation } else { known.unwrap_or_default() };

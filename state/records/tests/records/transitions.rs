@@ -58,7 +58,7 @@ fn each_situation_takes_what_the_table_says_and_nothing_else() {
     let legal: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("no operation", &["begin"] as &[&str]),
         ("none", &["seal", "create", "put", "context"]),
-        ("creating", &["seal", "applied", "not done", "indeterminate", "forget", "context"]),
+        ("creating", &["seal", "create", "applied", "not done", "indeterminate", "forget", "context"]),
         ("present", &["seal", "create", "update", "delete", "put", "forget", "depose", "move away", "context"]),
         ("updating", &["seal", "applied", "not done", "indeterminate", "forget", "context"]),
         ("deleting", &["seal", "deleted", "not done", "indeterminate", "forget", "context"]),
@@ -89,6 +89,7 @@ fn each_transition_leads_where_the_table_says() {
         ("creating", applied("a"), status(Status::Present)),
         ("creating", not_ready.clone(), status(Status::NotReady { why: "starting".to_owned() })),
         ("creating", not_done("a"), None),
+        ("creating", create("a"), status(Status::Creating)),
         ("creating", indeterminate("a"), status(Status::Creating)),
         ("creating", forget("a"), None),
         ("present", update("a"), status(Status::Present)),

@@ -24,6 +24,7 @@ impl Default for OneKind {
             is_host: false,
             holds_data: None,
             repeat_safe: true,
+            lands_within: std::time::Duration::ZERO,
             normalises: false,
             estimate: Duration::from_millis(100),
             keeps: &[],
