@@ -2,13 +2,14 @@
 # A node image of Kubernetes to the contract of kind, and kind itself, from nothing but a Go toolchain and Debian's packages.
 #
 #   testbed/node-image.sh up            builds what is missing and loads the image into the engine of testbed/docker.sh
-#   eval "$(testbed/node-image.sh env)" sets KSAIL_TEST_NODE_IMAGE, KSAIL_TEST_BALANCER_IMAGE and KSAIL_TEST_KIND for the tests
+#   eval "$(testbed/node-image.sh env)" sets KSAIL_TEST_NODE_IMAGE, KSAIL_TEST_NEXT_NODE_IMAGE, KSAIL_TEST_BALANCER_IMAGE and
+#                                       KSAIL_TEST_KIND for the tests
 #   testbed/node-image.sh remove        takes the images off the engine; what is built stays
 #
 # The load balancer of several control planes is Debian's own HAProxy in an image of ours.
 # The image holds what kind's own does as far as a cluster needs it: systemd, containerd, the kubelet, kubeadm, kubectl, and
 # the images of the control plane, of kube-proxy and of CoreDNS. Its network plugin, its entrypoint and its manifests are our
-# own (testbed/node). All of it lives in $KSAIL_TESTBED (~/.cache/ksail-testbed by default), kept by versions and by the digest
+# own (testbed/node). A second image, for upgrades, is the same source under the number of the next patch version. All of it lives in $KSAIL_TESTBED (~/.cache/ksail-testbed by default), kept by versions and by the digest
 # of these files, so that the second `up` takes seconds; the first one takes about fifteen minutes, most of it Go builds.
 set -euo pipefail
 
@@ -22,6 +23,9 @@ programs="$folder/programs"
 base="$folder/base-bookworm-1.tar"
 # What the product's declarations name, and what real kind is told.
 readonly reference="kindest/node:v$kubernetes_version"
+# The next patch version, which need not be published: its programs are those of this one that say another number of the same length.
+readonly next_version="1.36.4"
+readonly next_reference="kindest/node:v$next_version"
 # What the tests let take the place of the image of HAProxy, which cannot be had here.
 readonly balancer="ksail-testbed/haproxy:2"
 # How often what downloads is tried, and how long containerd may take to answer, in seconds.
@@ -70,9 +74,12 @@ build_network() {
 }
 
 build_pause() {
-  [[ -x $programs/pause ]] && return 0
-  cc -Os -static -o "$programs/pause.new" "$here/node/pause.c" || return 1
-  mv "$programs/pause.new" "$programs/pause"
+  local name
+  name="pause-$(sha256sum "$here/node/pause.c" | cut -c1-16)"
+  pause_program="$programs/$name"
+  [[ -x $pause_program ]] && return 0
+  cc -Os -static -o "$pause_program.new" "$here/node/pause.c" || return 1
+  mv "$pause_program.new" "$pause_program"
 }
 
 build_programs() {
@@ -174,26 +181,28 @@ component() {
 
 # The images that kubeadm names, as tars in a folder.
 component_images() {
-  local into=$1 node=$2 name
+  local into=$1 node=$2 version=$3 of_version=$4 name
   while read -r name; do
     case $name in
-    *kube-proxy:*) component "$into/kube-proxy.tar" "$name" "$kubernetes/kube-proxy" usr/local/bin/kube-proxy "$node" ;;
-    *kube-*) component "$into/$(basename "${name%%:*}").tar" "$name" "$kubernetes/$(basename "${name%%:*}")" "usr/local/bin/$(basename "${name%%:*}")" ;;
+    *kube-proxy:*) component "$into/kube-proxy.tar" "$name" "$of_version/kube-proxy" usr/local/bin/kube-proxy "$node" ;;
+    *kube-*) component "$into/$(basename "${name%%:*}").tar" "$name" "$of_version/$(basename "${name%%:*}")" "usr/local/bin/$(basename "${name%%:*}")" ;;
     */etcd:*) component "$into/etcd.tar" "$name" "$kubernetes/etcd" usr/local/bin/etcd "" "$programs/etcdctl-$etcd_version" ;;
     */coredns:*) component "$into/coredns.tar" "$name" "$programs/coredns-$coredns_version" coredns ;;
     */pause:*)
-      component "$into/pause.tar" "$name" "$programs/pause" pause
+      component "$into/pause.tar" "$name" "$pause_program" pause
       pause_image=$name
       ;;
     *) fail "kubeadm names an image that is not known here: $name" ;;
     esac
-  done < <("$kubernetes/kubeadm" config images list --kubernetes-version "v$kubernetes_version" 2>/dev/null)
+  done < <("$of_version/kubeadm" config images list --kubernetes-version "v$version" 2>/dev/null)
   component "$into/network.tar" docker.io/ksail-testbed/network:1 "$network_program" usr/local/bin/network "$node"
 }
 
-# Unpacks the images into the folder of a containerd, as a node has it.
+# Unpacks the images into the folder of a containerd, as a node has it. Their layers as such are kept where others shall take them
+# over, as those of kind's own images are; without them a node is made sooner.
 preload() {
-  local images=$1 into=$2 work tar second
+  local images=$1 into=$2 layers=$3 work tar second options=(--local)
+  [[ $layers == kept ]] || options+=(--discard-unpacked-layers)
   work=$(mktemp -d /tmp/ksail-node.XXXXXX)
   printf 'version = 3\nroot = "%s"\nstate = "%s/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images"]\n[grpc]\n  address = "%s/socket"\n[ttrpc]\n  address = "%s/ttrpc"\n' \
     "$into" "$work" "$work" "$work" >"$work/config.toml"
@@ -205,40 +214,40 @@ preload() {
     sleep 0.1
   done
   for tar in "$images"/*.tar; do
-    "${ours[@]}" images import --local --discard-unpacked-layers "$tar" >>"$folder/preload.log" 2>&1 || {
+    "${ours[@]}" images import "${options[@]}" "$tar" >>"$folder/preload.log" 2>&1 || {
       tail -n 20 "$folder/preload.log" >&2
       kill "$daemon"
       return 1
     }
   done
-  "${ours[@]}" content prune references >>"$folder/preload.log" 2>&1 || true
+  [[ $layers == kept ]] || "${ours[@]}" content prune references >>"$folder/preload.log" 2>&1 || true
   kill "$daemon"
   wait "$daemon" 2>/dev/null || true
   rm -rf "$work"
 }
 
-# The image's files, in a folder.
+# The image's files, in a folder: of a version, whose programs lie in another one.
 build_tree() {
-  local tree=$1 images
+  local tree=$1 version=$2 of_version=$3 layers=$4 images
   tar -C "$tree" -xf "$base"
   install -m 0755 "$here/node/entrypoint" "$tree/usr/local/bin/entrypoint"
-  install -m 0755 -t "$tree/usr/bin" "$kubernetes/kubelet" "$kubernetes/kubeadm" "$kubernetes/kubectl"
+  install -m 0755 -t "$tree/usr/bin" "$of_version/kubelet" "$of_version/kubeadm" "$of_version/kubectl"
   local name
   for name in containerd containerd-shim-runc-v2 ctr; do
     install -m 0755 "$programs/$name-$containerd_version" "$tree/usr/local/bin/$name"
   done
   mkdir -p "$tree/opt/cni/bin" "$tree/etc/cni/net.d" "$tree/kind/manifests" "$tree/etc/containerd/certs.d" "$tree/etc/kubernetes/manifests"
   cp "$tree"/usr/lib/cni/* "$tree/opt/cni/bin/"
-  printf 'v%s' "$kubernetes_version" >"$tree/kind/version"
+  printf 'v%s' "$version" >"$tree/kind/version"
   cp "$here"/node/default-*.yaml "$tree/kind/manifests/"
   images=$(mktemp -d "$folder/images.XXXXXX")
-  component_images "$images" "$tree"
+  component_images "$images" "$tree" "$version" "$of_version"
   sed "s|@pause@|$pause_image|" "$here/node/containerd.toml" >"$tree/etc/containerd/config.toml"
   mkdir -p "$tree/etc/kubelet.d" "$tree/etc/systemd/system/kubelet.service.d"
   install -m 0644 "$here/node/kubelet.conf" "$tree/etc/kubelet.d/10-testbed.conf"
   install -m 0644 -t "$tree/etc/systemd/system" "$here"/node/{containerd,kubelet,names}.service
   mkdir -p "$tree/var/lib/containerd"
-  preload "$images" "$tree/var/lib/containerd"
+  preload "$images" "$tree/var/lib/containerd" "$layers"
   rm -rf "$images"
   # Nothing that a node has no use for, and that would slow its start down.
   rm -f "$tree"/lib/systemd/system/{sysinit.target.wants/{systemd-binfmt.service,systemd-hwdb-update.service,systemd-udev*,sys-kernel-*,dev-hugepages.mount},multi-user.target.wants/getty.target,timers.target.wants/*}
@@ -250,35 +259,59 @@ build_tree() {
   rm -f "$tree/var/lib/dbus/machine-id"
 }
 
+# The programs of the next version.
+next_programs() {
+  local name
+  rm -rf "$folder/next"
+  mkdir -p "$folder/next"
+  for name in kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubeadm kubectl; do
+    LC_ALL=C sed "s/v${kubernetes_version//./\\.}/v$next_version/g" "$kubernetes/$name" >"$folder/next/$name"
+    chmod 0755 "$folder/next/$name"
+  done
+  "$folder/next/kubeadm" version -o short | grep -qx "v$next_version" || fail "kubeadm does not say v$next_version"
+}
+
 build_image() {
-  local tree
-  image="$folder/node-$(digest).tar"
-  [[ -s $image ]] && return 0
+  local tar=$1 version=$2 of_version=$3 layers=$4 tree
+  [[ -s $tar ]] && return 0
   [[ $(id -u) == 0 ]] || fail "root is needed to build the node image"
-  say "building the node image"
+  say "building the node image of $version"
   tree=$(mktemp -d "$folder/tree.XXXXXX")
   chmod 0755 "$tree"
-  build_tree "$tree"
-  tar -C "$tree" --numeric-owner -cf "$image.new" .
-  mv "$image.new" "$image"
+  build_tree "$tree" "$version" "$of_version" "$layers"
+  tar -C "$tree" --numeric-owner -cf "$tar.new" .
+  mv "$tar.new" "$tar"
   rm -rf "$tree"
+}
+
+build_images() {
+  local image next
+  image="$folder/node-$(digest).tar"
+  next="$folder/node-$(digest)-next.tar"
+  build_image "$image" "$kubernetes_version" "$kubernetes" discarded
+  if [[ ! -s $next ]]; then
+    next_programs
+    build_image "$next" "$next_version" "$folder/next" kept
+    rm -rf "$folder/next"
+  fi
   # One image of an older content a time is enough to keep.
-  find "$folder" -maxdepth 1 -name 'node-*.tar' ! -path "$image" -delete
+  find "$folder" -maxdepth 1 -name 'node-*.tar' ! -path "$image" ! -path "$next" -delete
 }
 
 our_docker() { docker --host "unix://$root/docker/docker.sock" "$@"; }
 
+# An image under its content's name, and under the one that the tests use: the content's suffix, the reference.
 load() {
-  local honest imported
-  honest="ksail-testbed/node:$(digest)"
+  local suffix=$1 as=$2 honest imported
+  honest="ksail-testbed/node:$(digest)$suffix"
   if ! our_docker image inspect "$honest" >/dev/null 2>&1; then
-    say "loading the node image"
-    imported=$(our_docker import "$image")
+    say "loading the node image $as"
+    imported=$(our_docker import "$folder/node-$(digest)$suffix.tar")
     # An import cannot say how a container of it is stopped.
     printf 'FROM %s\nENV container=docker\nSTOPSIGNAL SIGRTMIN+3\nENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]\n' "$imported" |
       DOCKER_BUILDKIT=0 our_docker build -q -t "$honest" - >/dev/null
   fi
-  our_docker tag "$honest" "$reference"
+  our_docker tag "$honest" "$as"
 }
 
 # HAProxy with what it needs: its libraries, and a shell.
@@ -316,19 +349,21 @@ locked() {
 up() {
   command -v go >/dev/null || fail "a Go toolchain is needed to build Kubernetes"
   locked
-  if ! our_docker image inspect "ksail-testbed/node:$(digest)" >/dev/null 2>&1 || [[ ! -x $programs/kind-$kind_version ]]; then
+  if ! our_docker image inspect "ksail-testbed/node:$(digest)" "ksail-testbed/node:$(digest)-next" >/dev/null 2>&1 ||
+    [[ ! -x $programs/kind-$kind_version ]]; then
     build_programs
     retry build_base
-    build_image
+    build_images
   fi
-  load
+  load "" "$reference"
+  load -next "$next_reference"
   load_balancer
   flock -u 9
   say "node image $reference, kind $kind_version"
 }
 
 remove() {
-  our_docker image rm "$balancer" "$reference" "ksail-testbed/node:$(digest)" >/dev/null 2>&1 || true
+  our_docker image rm "$balancer" "$reference" "$next_reference" "ksail-testbed/node:$(digest)" "ksail-testbed/node:$(digest)-next" >/dev/null 2>&1 || true
 }
 
 case "${1:-}" in
@@ -336,6 +371,7 @@ up) up ;;
 remove) remove ;;
 env)
   printf 'export KSAIL_TEST_NODE_IMAGE=%s\n' "$reference"
+  printf 'export KSAIL_TEST_NEXT_NODE_IMAGE=%s\n' "$next_reference"
   printf 'export KSAIL_TEST_BALANCER_IMAGE=%s\n' "$balancer"
   printf 'export KSAIL_TEST_KIND=%s\n' "$programs/kind-$kind_version"
   ;;

@@ -132,7 +132,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
             keeps: &["kubeconfig"],
             follows: Some(crate::cluster::follows),
             may_coexist: Err(FIXED_PORT),
-            ..kind("cluster", vec![])
+            ..kind("cluster", vec![FieldSchema::new("version").in_turn()])
         },
         KindSchema {
             estimate: Duration::from_millis(20),
@@ -153,6 +153,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
                     FieldSchema::new("network").forces_replacement(),
                     FieldSchema::new("address").forces_replacement(),
                     FieldSchema::new("volume").forces_replacement(),
+                    FieldSchema::new("image").in_turn(),
                     FieldSchema::new("aliases").list(ListShape::Set),
                     FieldSchema::new("ports").list(ListShape::Set),
                     FieldSchema::new("mounts").list(ListShape::ByKey("target")),

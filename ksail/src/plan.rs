@@ -259,7 +259,7 @@ async fn preview(
             spec: Some(declaration.spec.clone()),
             ownership: declaration.ownership,
         };
-        let comes_after = declaration.edges.iter().filter_map(|edge| {
+        let comes_after = declaration.edges.iter().filter(|edge| edge.is_need()).filter_map(|edge| {
             let needed = plan.nodes.get(&RecordKey::current(edge.to.clone()))?;
             Some(needed.declaration.as_ref()?.identity.clone())
         });

@@ -58,6 +58,9 @@ pub enum Strength {
     Hard,
     /// It yields in a cycle, and the plan says so.
     Soft,
+    /// It is no need: of two that change a field which is changed in turn ([`FieldSchema::in_turn`](crate::FieldSchema::in_turn)),
+    /// the holder comes second. Nothing that is made, deleted or changed otherwise waits for it.
+    InTurn,
 }
 
 /// What happens to a dependent when its dependency is replaced.
@@ -83,6 +86,13 @@ pub struct Edge {
     pub on_replace: ForceOn,
     /// Where the edge came from.
     pub origin: Origin,
+}
+
+impl Edge {
+    /// Whether the holder cannot do without what the edge leads to, and does not only come after it.
+    pub fn is_need(&self) -> bool {
+        self.strength != Strength::InTurn
+    }
 }
 
 /// Whose a resource is.

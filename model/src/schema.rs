@@ -33,6 +33,8 @@ pub struct FieldSchema {
     pub list: ListShape,
     /// The text holds YAML or JSON and compares by structure.
     pub structured_text: bool,
+    /// A change in place disturbs: it is made on one resource after the other, where edges give an order ([`Strength::InTurn`](crate::Strength::InTurn)).
+    pub in_turn: bool,
 }
 
 impl FieldSchema {
@@ -46,6 +48,7 @@ impl FieldSchema {
             sensitive: false,
             list: ListShape::Ordered,
             structured_text: false,
+            in_turn: false,
         }
     }
 
@@ -74,6 +77,13 @@ impl FieldSchema {
     #[must_use]
     pub const fn list(mut self, shape: ListShape) -> Self {
         self.list = shape;
+        self
+    }
+
+    /// Changed on one resource after the other.
+    #[must_use]
+    pub const fn in_turn(mut self) -> Self {
+        self.in_turn = true;
         self
     }
 
@@ -133,6 +143,7 @@ impl KindSchema {
             joined.computed |= field.computed;
             joined.sensitive |= field.sensitive;
             joined.structured_text |= field.structured_text;
+            joined.in_turn |= field.in_turn;
             if field.path.steps().len() == path.steps().len() {
                 joined.list = field.list;
             }

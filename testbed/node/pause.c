@@ -1,5 +1,6 @@
-/* Holds the namespaces of a pod: it waits, and reaps what is left to it. */
+/* Holds the namespaces of a pod: it waits, and reaps what is left to it. With -v it says what it is and ends, as kubeadm asks of it. */
 #include <signal.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,7 +15,10 @@ static void reap(int number) {
         ;
 }
 
-int main(void) {
+int main(int count, char **arguments) {
+    static const char said[] = "pause of a test bed\n";
+    if (count > 1 && strcmp(arguments[1], "-v") == 0)
+        return write(1, said, sizeof said - 1) < 0;
     signal(SIGINT, leave);
     signal(SIGTERM, leave);
     signal(SIGCHLD, reap);

@@ -69,9 +69,14 @@ pub fn graph_dot(plan: &Plan) -> String {
             let style = match (yielded, edge.strength) {
                 (true, _) => ", style=dotted, color=red",
                 (false, Strength::Soft) => ", style=dashed",
+                (false, Strength::InTurn) => ", style=dotted",
                 (false, Strength::Hard) => "",
             };
-            let label = if yielded { format!("{} (yields)", edge.condition) } else { edge.condition.to_string() };
+            let label = match (yielded, edge.strength) {
+                (true, _) => format!("{} (yields)", edge.condition),
+                (false, Strength::InTurn) => "in turn".to_owned(),
+                (false, _) => edge.condition.to_string(),
+            };
             let (from, to) = (quoted(&node.key.to_string()), quoted(&to.to_string()));
             let _ = writeln!(out, "  {from} -> {to} [label={}{style}];", quoted(&label));
         }
@@ -105,6 +110,7 @@ pub fn graph_json(plan: &Plan) -> Json {
                 "to": to.to_string(),
                 "condition": edge.condition.to_string(),
                 "soft": edge.strength == Strength::Soft,
+                "in_turn": edge.strength == Strength::InTurn,
                 "yields": yields,
             })
         })

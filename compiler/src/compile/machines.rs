@@ -43,7 +43,8 @@ pub(super) struct Common<'a> {
     image_origin: Origin,
     facts: ClusterFacts,
     addresses: Addresses,
-    is_alone: bool,
+    /// All nodes, in the order in which they are upgraded.
+    nodes: Vec<Node>,
     /// The container and the address of each control plane.
     pub(super) control_planes: Vec<(String, Address)>,
     /// The load balancer before several of them.
@@ -53,6 +54,14 @@ pub(super) struct Common<'a> {
     /// What control planes are given before kubeadm runs.
     files: BTreeMap<String, String>,
     file: KindFile,
+}
+
+impl Common<'_> {
+    /// The node that is upgraded before another.
+    fn before(&self, node: &Node) -> Option<&Node> {
+        let position = self.nodes.iter().position(|other| other == node)?;
+        self.nodes.get(position.checked_sub(1)?)
+    }
 }
 
 impl Builder<'_> {
@@ -137,7 +146,7 @@ impl Builder<'_> {
             image_origin,
             facts,
             addresses,
-            is_alone: nodes.len() == 1,
+            nodes: nodes.to_vec(),
             control_planes,
             balancer,
             registries,
@@ -286,6 +295,14 @@ impl Builder<'_> {
             edge(&volume, ForceOn::Replace, "the machine keeps what it has in the volume"),
             edge(&image, ForceOn::Nothing, "the machine is a container of the image"),
         ];
+        if let Some(before) = common.before(node) {
+            let before = edge(
+                &self.address(MachineSpec::KIND, &before.name()),
+                ForceOn::Nothing,
+                "nodes are upgraded one by one",
+            );
+            machine.edges.push(Edge { strength: Strength::InTurn, ..before });
+        }
         if node.role == NodeRole::Worker {
             let first = self.address(MachineSpec::KIND, &format!("{}-0", NodeRole::ControlPlane.word()));
             let first = edge(&first, ForceOn::Nothing, "the first machine has the disk to itself until it runs");
@@ -320,7 +337,7 @@ impl Builder<'_> {
             config: documents.into_iter().map(Value::from).collect(),
             through: (!is_first).then(|| self.machine_name(&Node { role: NodeRole::ControlPlane, index: 0 })),
             files: if facts.is_control_plane { common.files.clone() } else { BTreeMap::new() },
-            takes_workloads: common.is_alone,
+            takes_workloads: common.nodes.len() == 1,
         };
         let mut origins = Origins::all(field.clone());
         origins.set(Path::key("config"), derived("what kind tells kubeadm"));
@@ -346,6 +363,11 @@ impl Builder<'_> {
             edge(&first(BootstrapSpec::KIND), on_replace, "its first node begins it"),
             edge(&published_by, ForceOn::Nothing, "it is reached there"),
         ];
+        cluster.edges.extend(common.nodes.iter().map(|node| {
+            let bootstrap = self.address(BootstrapSpec::KIND, &node.name());
+            let edge = edge(&bootstrap, ForceOn::Nothing, "it is of a version once all its nodes are");
+            Edge { strength: Strength::InTurn, ..edge }
+        }));
         let address = self.add(cluster);
         let endpoint = Value::Ref(Reference { address: address.clone(), path: Path::key("endpoint") });
         self.graph.outputs.insert("kubernetes".to_owned(), endpoint);

@@ -97,6 +97,7 @@ pub fn explain(plan: &Plan, key: &RecordKey) -> Option<Explanation> {
             declaration
                 .edges
                 .iter()
+                .filter(|edge| edge.is_need())
                 .map(|edge| (RecordKey::current(edge.to.clone()), edge.condition, edge.origin.to_string())),
         );
     }
@@ -154,7 +155,7 @@ fn standing_on(plan: &Plan, key: &RecordKey) -> Vec<RecordKey> {
             else {
                 continue;
             };
-            let stands = declaration.edges.iter().any(|edge| edge.to == found[at].address)
+            let stands = declaration.edges.iter().any(|edge| edge.is_need() && edge.to == found[at].address)
                 || declaration.host.as_ref() == Some(&found[at].address);
             if stands && !found.contains(other) {
                 found.push(other.clone());

@@ -49,7 +49,7 @@ pub(crate) fn order(nodes: &BTreeMap<RecordKey, Needs<'_>>) -> Result<Order, Vec
         }
         for edge in needs.edges {
             let Some(to) = at(&edge.to) else { continue };
-            if edge.strength == Strength::Soft || needs.recorded_only {
+            if edge.strength != Strength::Hard || needs.recorded_only {
                 soft.push((from, to, edge, needs.recorded_only));
             } else {
                 graph.add_edge(from, to, Some(edge));

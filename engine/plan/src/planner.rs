@@ -518,7 +518,8 @@ fn close_over_blocked(nodes: &mut BTreeMap<RecordKey, PlanNode>) {
 
 /// What a resource needs, its host included.
 pub(crate) fn needed_by(declaration: &Declaration) -> impl Iterator<Item = Address> + '_ {
-    declaration.edges.iter().map(|edge| edge.to.clone()).chain(declaration.host.clone())
+    let needed = declaration.edges.iter().filter(|edge| edge.is_need());
+    needed.map(|edge| edge.to.clone()).chain(declaration.host.clone())
 }
 
 /// By host, the highest generation that a record of its contents was made in. A host that is made again is of a higher one,

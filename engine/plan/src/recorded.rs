@@ -97,7 +97,8 @@ fn lifecycle_changes(before: &Lifecycle, after: &Lifecycle) -> Vec<RecordChange>
 fn record_changes(before: &Record, after: &Record) -> Vec<RecordChange> {
     let mut changes = lifecycle_changes(&before.declaration.lifecycle, &after.declaration.lifecycle);
     let needs = |record: &Record| -> Vec<Address> {
-        let mut needs: Vec<Address> = record.declaration.edges.iter().map(|edge| edge.to.clone()).collect();
+        let mut needs: Vec<Address> =
+            record.declaration.edges.iter().filter(|edge| edge.is_need()).map(|edge| edge.to.clone()).collect();
         needs.sort();
         needs
     };

@@ -52,7 +52,8 @@ fn keep_needed(nodes: &BTreeMap<RecordKey, Needs<'_>>, records: &Records, out: &
     let mut todo: Vec<RecordKey> = out.iter().cloned().collect();
     while let Some(key) = todo.pop() {
         let Some(record) = records.get(&key) else { continue };
-        let needed = record.declaration.edges.iter().map(|edge| &edge.to).chain(&record.declaration.host);
+        let needed = record.declaration.edges.iter().filter(|edge| edge.is_need()).map(|edge| &edge.to);
+        let needed = needed.chain(&record.declaration.host);
         for address in needed {
             let next = RecordKey::current(address.clone());
             if nodes.get(&next).is_some_and(|needs| needs.recorded_only) && out.insert(next.clone()) {
@@ -74,7 +75,7 @@ fn selected(nodes: &BTreeMap<RecordKey, Needs<'_>>, selectors: &[Selector]) -> B
 }
 
 fn neighbours<'a>(needs: &'a Needs<'_>) -> impl Iterator<Item = &'a Address> {
-    needs.edges.iter().map(|edge| &edge.to).chain(needs.host)
+    needs.edges.iter().filter(|edge| edge.is_need()).map(|edge| &edge.to).chain(needs.host)
 }
 
 /// The selected and all that they need.

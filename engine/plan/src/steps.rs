@@ -197,6 +197,9 @@ impl<'a> Builder<'a> {
             let (Some(&step), Some(declaration)) = (self.forward.get(key), &node.declaration) else { continue };
             for edge in &declaration.edges {
                 let yielded = self.yielded.iter().any(|(holder, soft)| holder == key && soft.to == edge.to);
+                if !edge.is_need() && !self.is_changed_in_turn(node) {
+                    continue;
+                }
                 if !yielded && let Some(needed) = self.made(&RecordKey::current(edge.to.clone())) {
                     self.link(needed, step, edge.condition);
                 }
@@ -205,6 +208,13 @@ impl<'a> Builder<'a> {
                 self.link(needed, step, Condition::Serving);
             }
         }
+    }
+
+    /// Whether a field changes that is changed on one resource after the other.
+    fn is_changed_in_turn(&self, node: &PlanNode) -> bool {
+        let schema = self.schemas.schema(node.key.address.kind());
+        let in_turn = |path| schema.is_some_and(|schema| schema.field(path).in_turn);
+        node.action == Action::Update && node.changes.iter().any(|change| in_turn(&change.path))
     }
 
     /// The step after which a resource is as planned, also where that is a matter of its record only: sessions and

@@ -9,8 +9,10 @@ use crate::container;
 use crate::control_plane::{self, cluster_of, kubectl, members, needed_of};
 use crate::etcd;
 use crate::exec::{Parcel, look, run, upload};
+use crate::machine;
 use crate::network::cause_of;
 use crate::steps::{self, Work};
+use crate::upgrade;
 use crate::why_not::why_not;
 use crate::written::Written;
 
@@ -262,16 +264,21 @@ pub(crate) async fn create(
                 prepare_control_plane(call, machine, &what, &through, address).await?;
             }
         }
-        let mut parcel = Parcel::new();
-        let packed = parcel.file(CONFIG, &text_of(&wanted.config));
-        let packed = wanted.files.iter().fold(packed, |done, (path, text)| done.and_then(|()| parcel.file(path, text)));
-        let packed = packed.and_then(|()| parcel.bytes());
-        let packed = packed.map_err(|error| call.refused(&what, &error.to_string()))?;
-        upload(call, machine, &format!("write the configuration of {what}"), "/", packed).await?;
+        write_config(call, machine, &what, &wanted).await?;
     }
     let whose = Written::new(&request.mark, spec, None).line();
     do_work(call, machine, &what, &whose, &program(machine, &wanted, joins_control_plane)).await?;
     seen(call, machine, &what).await
+}
+
+/// Puts what kubeadm reads into the machine.
+async fn write_config(call: &Call, machine: &str, what: &str, wanted: &BootstrapSpec) -> Result<(), CallError> {
+    let mut parcel = Parcel::new();
+    let packed = parcel.file(CONFIG, &text_of(&wanted.config));
+    let packed = wanted.files.iter().fold(packed, |done, (path, text)| done.and_then(|()| parcel.file(path, text)));
+    let packed = packed.and_then(|()| parcel.bytes());
+    let packed = packed.map_err(|error| call.refused(what, &error.to_string()))?;
+    upload(call, machine, &format!("write the configuration of {what}"), "/", packed).await
 }
 
 async fn do_work(call: &Call, machine: &str, what: &str, whose: &str, program: &str) -> Result<(), CallError> {
@@ -315,6 +322,11 @@ pub(crate) async fn update(
     if let Some(why) = fixed(&current, &wanted) {
         return Err(call.refused(&doing, why));
     }
+    if version(&current) != version(&wanted) {
+        let version = version(&wanted).unwrap_or_default();
+        upgrade::complete(call, machine, &machine::spec_of(call, machine, &doing).await?, &version).await?;
+        write_config(call, machine, &what, &wanted).await?;
+    }
     if current.takes_workloads != wanted.takes_workloads {
         let program = format!("set -eu\n{}", workloads(machine, wanted.takes_workloads));
         let output = run(call, machine, &doing, &["sh", "-c", &program], "").await?;
@@ -326,11 +338,52 @@ pub(crate) async fn update(
     seen(call, machine, &what).await
 }
 
+/// The version of Kubernetes that the configuration names.
+fn version(spec: &BootstrapSpec) -> Option<String> {
+    let is_cluster = |document: &&Value| document.field("kind").and_then(Value::as_str) == Some(CLUSTER_CONFIGURATION);
+    let version = spec.config.iter().find(is_cluster)?.field("kubernetesVersion")?;
+    version.as_str().map(str::to_owned)
+}
+
+/// A document without what follows from the version, in one shape for all: arguments of programs became lists, and keys got an algorithm.
+fn without_version(mut document: serde_json::Value) -> serde_json::Value {
+    let is_kubeadm = document["apiVersion"].as_str().is_some_and(|version| version.starts_with("kubeadm.k8s.io/"));
+    if is_kubeadm && let Some(fields) = document.as_object_mut() {
+        for field in ["apiVersion", "kubernetesVersion", "encryptionAlgorithm"] {
+            fields.remove(field);
+        }
+    }
+    with_maps(document)
+}
+
+fn with_maps(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value as Json;
+    let is_argument = |item: &Json| {
+        item.as_object().is_some_and(|map| map.len() == 2 && map.contains_key("name") && map.contains_key("value"))
+    };
+    match value {
+        Json::Array(items) if !items.is_empty() && items.iter().all(is_argument) => {
+            let argument = |item: Json| (item["name"].as_str().unwrap_or_default().to_owned(), item["value"].clone());
+            Json::Object(items.into_iter().map(argument).collect())
+        }
+        Json::Array(items) => Json::Array(items.into_iter().map(with_maps).collect()),
+        Json::Object(map) => Json::Object(map.into_iter().map(|(key, value)| (key, with_maps(value))).collect()),
+        other => other,
+    }
+}
+
 /// Why a change cannot be made.
 fn fixed(current: &BootstrapSpec, wanted: &BootstrapSpec) -> Option<&'static str> {
-    let is_same = current.config == wanted.config && current.through == wanted.through && current.files == wanted.files;
+    let told = |spec: &BootstrapSpec| -> Vec<serde_json::Value> {
+        spec.config.iter().map(|document| without_version(document.to_plain_json())).collect()
+    };
+    let is_same_config =
+        current.config == wanted.config || (version(current) != version(wanted) && told(current) == told(wanted));
+    let is_same = is_same_config && current.through == wanted.through && current.files == wanted.files;
     if is_same { None } else { Some(NOT_AGAIN) }
 }
+
+const CLUSTER_CONFIGURATION: &str = "ClusterConfiguration";
 
 const NOT_AGAIN: &str = "what kubeadm was told when the node was made cannot be changed in place yet";
 
@@ -414,5 +467,21 @@ mod tests {
         let before = spec(json!({"kind": "A"}));
         assert_eq!(fixed(&before, &BootstrapSpec { takes_workloads: true, ..before.clone() }), None);
         assert_eq!(fixed(&before, &spec(json!({"kind": "A", "b": 1}))), Some(NOT_AGAIN));
+    }
+
+    #[test]
+    fn an_upgrade_changes_what_follows_from_the_version_and_nothing_else() {
+        let of = |api: &str, version: &str, arguments: serde_json::Value| {
+            spec(json!({
+                "apiVersion": format!("kubeadm.k8s.io/{api}"), "kind": "ClusterConfiguration", "kubernetesVersion": version,
+                "scheduler": {"extraArgs": arguments},
+            }))
+        };
+        let before = of("v1beta3", "v1.35.1", json!({"v": "2"}));
+        let after = of("v1beta4", "v1.36.3", json!([{"name": "v", "value": "2"}]));
+        assert_eq!(fixed(&before, &after), None);
+        let other = of("v1beta4", "v1.36.3", json!([{"name": "v", "value": "3"}]));
+        assert_eq!(fixed(&before, &other), Some(NOT_AGAIN));
+        assert_eq!(fixed(&after, &other), Some(NOT_AGAIN), "the same version");
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, Volume};
 use ksail_kinds::{ClusterSpec, KubeconfigSpec, MachineRole, Spec as _};
-use ksail_model::{Mark, Observation, Preview, Readiness, Seen, Value};
-use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, PreviewRequest, Target, UpdateRequest};
+use ksail_model::{Mark, Observation, Readiness, Seen, Value};
+use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, Target, UpdateRequest};
 
 use crate::call::Call;
 use crate::control_plane::{self, kept_of, members, needed, ready};
@@ -22,8 +22,6 @@ const KEPT: (&str, &str) = (KIND, KIND);
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
 /// Tells by what the cluster is known.
 const UID: [&str; 4] = ["get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}"];
-/// Why an upgrade is refused.
-const NO_UPGRADE: &str = "an upgrade of a cluster on Docker is not built yet";
 
 fn what_of(name: &str) -> String {
     format!("the cluster `{name}`")
@@ -163,27 +161,14 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
 pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -> Result<Seen, CallError> {
     let name = &request.target.identity.name;
     let doing = format!("change {}", what_of(name));
-    let wanted = typed(call, &doing, spec)?;
+    typed(call, &doing, spec)?;
     let Some(before) = read(call, name, &doing).await? else {
         return Err(call.refused(&doing, "it is not there").hint("plan again"));
     };
-    if typed(call, &doing, &before.spec)?.version != wanted.version {
-        return Err(call.refused(&doing, NO_UPGRADE));
-    }
     let written = Written::new(&request.mark, spec, before.found);
     let machine = needed(call, name, &doing).await?;
     control_plane::keep(call, &machine, &doing, KEPT, &written).await?;
     Ok(seen(name, written))
-}
-
-pub(crate) fn preview(request: &PreviewRequest) -> Preview {
-    let version = |spec: Option<&Value>| spec.and_then(|spec| spec.field("version")).cloned();
-    match (version(request.current.as_ref()), version(request.target.spec.as_ref())) {
-        (Some(current), Some(wanted)) if current != wanted => {
-            Preview::Refused { message: NO_UPGRADE.to_owned(), hint: Some("keep the version that it has".to_owned()) }
-        }
-        _ => Preview::Unavailable,
-    }
 }
 
 /// Forgets a cluster. It is nothing apart from its machines, which go after it: one that none of them serves is gone already.

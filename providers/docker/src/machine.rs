@@ -5,14 +5,15 @@ use std::time::Duration;
 use bollard::query_parameters::{LogsOptions, RemoveContainerOptions, StopContainerOptions};
 use futures::StreamExt as _;
 use ksail_kinds::{MachineSpec, Spec as _};
-use ksail_model::{Mark, Observation, Preview, Readiness, Seen, Step, Value};
-use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, PreviewRequest, Target, UpdateRequest};
+use ksail_model::{Mark, Observation, Readiness, Seen, Step, Value};
+use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, Target, UpdateRequest};
 use tokio::time::Instant;
 
 use crate::call::{Call, Failed};
 use crate::compare::same_where_fixed;
 use crate::container::{find, inspect, is_port_conflict, list, until_removed};
-use crate::control_plane::kubectl;
+use crate::control_plane::{cluster_of, kubectl};
+use crate::drain;
 use crate::exec::{Parcel, download, look, run, upload};
 use crate::machine_plan::{body, hosts_file, registries};
 use crate::network::cause_of;
@@ -20,6 +21,7 @@ use crate::observed::Observed;
 use crate::ownership::{Found, may_change, may_complete, may_delete};
 use crate::proxies::with_texts;
 use crate::steps::FOLDER;
+use crate::upgrade;
 use crate::volume;
 use crate::wait::last_look;
 
@@ -41,9 +43,10 @@ const CERTS: &str = "/etc/containerd/certs.d";
 const KUBERNETES: &str = "etc/kubernetes";
 /// Tells whether a machine that was bootstrapped is a node again: its API server answers, where it shall have one, and its kubelet
 /// has reported since the machine was started, for what was reported before tells nothing. One that was never bootstrapped is
-/// ready to be. Arguments: its name, its role, when it was started, the client of its own API server.
+/// ready to be; one that was emptied for an upgrade is not ready until it takes pods again. Arguments: its name, its role, when it was
+/// started, the client of its own API server, the sign that it was emptied, and what is said then.
 const IS_NODE: &str = r#"
-name=$1 role=$2 started=$3 kubectl=$4
+name=$1 role=$2 started=$3 kubectl=$4 emptied=$5 why=$6
 [ "$(cat /var/lib/ksail/bootstrap/exit 2>/dev/null)" = 0 ] || exit 0
 if [ "$role" = control-plane ]; then
   said=$($kubectl get --raw=/readyz --request-timeout=5s 2>&1) || { echo "its API server does not answer: $said"; exit 1; }
@@ -54,10 +57,8 @@ if [ -z "$beat" ] || [ "$(date -d "$beat" +%s)" -lt "$started" ]; then
   echo "its kubelet has not reported since it was started"
   exit 1
 fi
+if [ -e "$emptied" ]; then echo "$why"; exit 1; fi
 "#;
-/// Why another image is refused.
-const NO_UPGRADE: &str = "an upgrade of a node on Docker is not built yet";
-
 fn what_of(name: &str) -> String {
     format!("machine `{name}`")
 }
@@ -127,7 +128,9 @@ async fn readiness(call: &Call, observed: &Observed, fields: &Value) -> Result<R
     let role = fields.field("role").and_then(Value::as_str).unwrap_or_default();
     let started = observed.started_at().unwrap_or_default().to_string();
     let what = format!("ask {} whether it is a node", what_of(observed.name()));
-    let command = ["sh", "-c", IS_NODE, "sh", observed.name(), role, &started, &kubectl()];
+    let kubectl = kubectl();
+    let command =
+        ["sh", "-c", IS_NODE, "sh", observed.name(), role, &started, &kubectl, drain::EMPTIED, drain::TAKES_NO_PODS];
     match look(call, observed.id(), &what, &command).await? {
         Some(output) if output.is_success() => Ok(Readiness::Ready),
         Some(output) => Ok(Readiness::NotReady(output.end(1))),
@@ -173,6 +176,13 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
         None => make(call, &what, name, &wanted, &request.mark, spec).await?,
     }
     complete(call, &what, name, &wanted, spec).await
+}
+
+/// What a machine's container was made for.
+pub(crate) async fn spec_of(call: &Call, name: &str, doing: &str) -> Result<MachineSpec, CallError> {
+    let observed = look_at(call, name).await?;
+    let observed = observed.ok_or_else(|| call.refused(doing, "its machine has no container").hint("plan again"))?;
+    typed(call, doing, &observed.machine_fields(std::collections::BTreeMap::new()))
 }
 
 /// The container of a name, once a removal that is under way is over.
@@ -318,7 +328,7 @@ async fn remove(call: &Call, what: &str, name: &str) -> Result<bool, CallError> 
 
 /// Whether a change of the field needs another container.
 fn needs_container(path: &ksail_model::Path) -> bool {
-    matches!(path.steps().first(), Some(Step::Key(key)) if matches!(key.as_str(), "port" | "ports" | "mounts" | "aliases" | "dns_search"))
+    matches!(path.steps().first(), Some(Step::Key(key)) if matches!(key.as_str(), "image" | "port" | "ports" | "mounts" | "aliases" | "dns_search"))
 }
 
 pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -> Result<Seen, CallError> {
@@ -326,9 +336,6 @@ pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -
     let what = what_of(name);
     let mut wanted = typed(call, &what, spec)?;
     wanted.proxy = with_texts(&wanted.proxy, &request.secrets);
-    if request.changed.iter().any(is_image) {
-        return Err(call.refused(&format!("change {what}"), NO_UPGRADE));
-    }
     let observed = look_at(call, name).await?;
     if let Some(observed) = &observed {
         let mark = observed.mark();
@@ -337,7 +344,10 @@ pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -
     }
     let is_kept = observed.is_some() && !request.changed.iter().any(needs_container);
     if !is_kept {
-        if observed.is_some() {
+        if let Some(observed) = &observed {
+            if request.changed.iter().any(is_image) && observed.is_running() {
+                upgrade::prepare(call, name, &wanted).await?;
+            }
             // In order, so that what it keeps is whole.
             stop(call, &what, name).await?;
             remove(call, &what, name).await?;
@@ -361,16 +371,6 @@ pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -
 
 fn is_image(path: &ksail_model::Path) -> bool {
     matches!(path.steps().first(), Some(Step::Key(key)) if key == "image")
-}
-
-pub(crate) fn preview(request: &PreviewRequest) -> Preview {
-    let image = |spec: Option<&Value>| spec.and_then(|spec| spec.field("image")).cloned();
-    match (image(request.current.as_ref()), image(request.target.spec.as_ref())) {
-        (Some(current), Some(wanted)) if current != wanted => {
-            Preview::Refused { message: NO_UPGRADE.to_owned(), hint: Some("keep the version that it has".to_owned()) }
-        }
-        _ => Preview::Unavailable,
-    }
 }
 
 async fn change_registries(
@@ -439,6 +439,12 @@ pub(crate) async fn wait(call: &Call, target: &Target) -> Result<Seen, CallError
             return Err(call.refused(&format!("wait for {what}"), "it has no container").hint("plan again"));
         };
         let mut seen = seen(call, &observed, target.spec.as_ref()).await?;
+        if matches!(&seen.readiness, Readiness::NotReady(why) if why == drain::TAKES_NO_PODS)
+            && let Some(cluster) = cluster_of(&containers, name)
+        {
+            drain::take_pods_again(call, &cluster, name, &what).await?;
+            continue;
+        }
         let is_over = !observed.is_running() || Instant::now() >= last_look;
         if let Readiness::NotReady(why) = &seen.readiness
             && is_over

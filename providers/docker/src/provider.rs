@@ -345,9 +345,7 @@ async fn owned_in_cluster(call: &Call, cluster: &str) -> Result<Vec<Owned>, Call
 /// What a change would give, of kinds that need not ask the engine.
 fn preview_of(request: &PreviewRequest) -> Preview {
     match request.target.address.kind() {
-        MACHINE => machine::preview(request),
         BOOTSTRAP => bootstrap::preview(request),
-        CLUSTER => cluster::preview(request),
         _ => Preview::Unavailable,
     }
 }

@@ -17,6 +17,7 @@ mod control_planes;
 mod days;
 mod doctor;
 mod killed;
+mod upgrades;
 
 const EXAMPLE: &str = include_str!("../../../examples/vanilla/ksail.yaml");
 const KIND_FILE: &str = include_str!("../../../examples/vanilla/kind.yaml");
@@ -35,7 +36,7 @@ const REST: Duration = Duration::from_secs(180);
 /// What a failed test asks the first machine.
 const HOW_IT_IS: &str = "export KUBECONFIG=/etc/kubernetes/admin.conf; date -u; uptime; kubectl get nodes,pods,deployments -A -o wide; \
                          kubectl get leases -n kube-system; kubectl get events -A --sort-by=.metadata.creationTimestamp | tail -n 40; \
-                         for log in $(ls -t /var/log/pods/kube-system_kube-[acs]*/*/*.log | head -n 8); do echo \"$log\"; tail -n 25 \"$log\"; done";
+                         for log in $(ls -t /var/log/pods/kube-system_kube-[acs]*/*/*.log | head -n 4); do echo \"$log\"; tail -n 12 \"$log\" | cut -c1-300; done";
 
 /// A cluster of our own on the real engine.
 pub(crate) struct World {

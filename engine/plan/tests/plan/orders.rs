@@ -31,6 +31,36 @@ fn soft_edges_yield_and_can_be_destroyed() {
 }
 
 #[test]
+fn what_is_changed_in_turn_waits_for_a_change_and_for_nothing_else() {
+    let nodes = |release: i64, tags: &str| {
+        let node = |name: &str| declared(name, json!({"release": release, "tags": [tags]}));
+        [node("thing/a"), node("thing/b").comes_after("thing/a"), node("thing/c").comes_after("thing/b")]
+    };
+    // Nothing waits for it that is made.
+    let mut bench = Bench::new(nodes(1, "x"));
+    assert!(bench.plan().steps.iter().all(|step| step.needs.is_empty()), "{}", bench.shown());
+    bench.apply();
+    bench.check("");
+    // Nor what changes otherwise.
+    bench.declare(nodes(1, "y"));
+    assert!(bench.plan().steps.iter().all(|step| step.needs.is_empty()), "{}", bench.shown());
+    bench.declare(nodes(2, "x"));
+    let plan = bench.plan();
+    for (first, then) in [("thing/a", "thing/b"), ("thing/b", "thing/c")] {
+        assert!(comes_before(&plan, (Update, first), (Update, then)), "{}", shown(&plan));
+    }
+    // One that is blocked does not block the next one, and none is asked for with another.
+    bench.unreachable("thing/a");
+    assert_eq!(bench.plan().steps.len(), 2, "{}", bench.shown());
+    let mut bench = Bench::applied(nodes(1, "x"));
+    bench.declare(nodes(2, "x")).target("thing/c");
+    assert_eq!(bench.plan().steps.len(), 1, "{}", bench.shown());
+    // Nor deleted before another.
+    let mut bench = Bench::applied(nodes(1, "x"));
+    assert!(bench.destroy().plan().steps.iter().all(|step| step.needs.is_empty()), "{}", bench.shown());
+}
+
+#[test]
 fn records_of_two_times_may_contradict_each_other() {
     // After a partial apply one record says that it needs the other, and the other way round.
     let mut bench = Bench::applied([declared("thing/a", json!({})).needs("thing/b"), declared("thing/b", json!({}))]);

@@ -30,6 +30,7 @@ impl Default for Kinds {
                 FieldSchema::new("tags").list(ListShape::Set),
                 FieldSchema::new("ports").list(ListShape::ByKey("container")),
                 FieldSchema::new("config").structured_text(),
+                FieldSchema::new("release").in_turn(),
             ],
             may_coexist: Err("its name is fixed"),
             is_host: false,
@@ -115,6 +116,10 @@ pub(crate) trait With: Sized {
     }
     fn needs_softly(self, to: &str) -> Declaration {
         self.with(|declaration| declaration.edges.push(Edge { strength: Strength::Soft, ..edge(to) }))
+    }
+    /// It is changed after the other, where both change a field that is changed in turn.
+    fn comes_after(self, to: &str) -> Declaration {
+        self.with(|declaration| declaration.edges.push(Edge { strength: Strength::InTurn, ..edge(to) }))
     }
     fn dies_with(self, to: &str) -> Declaration {
         self.with(|declaration| declaration.edges.push(Edge { on_replace: ForceOn::Replace, ..edge(to) }))

@@ -15,7 +15,7 @@ const GONE_WITHIN: Duration = Duration::from_millis(800);
 
 impl World {
     /// Applies through at most so many kills, and once more in peace. Answers how many there were.
-    fn apply_through_kills(&self, random: &mut fastrand::Rng, most: u32, within: Duration) -> u32 {
+    pub(super) fn apply_through_kills(&self, random: &mut fastrand::Rng, most: u32, within: Duration) -> u32 {
         let mut killed = 0;
         while killed < most {
             let mut run = self.project.start(&["apply", "--auto-approve"]);

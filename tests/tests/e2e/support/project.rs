@@ -15,7 +15,7 @@ use super::engine::Engine;
 use super::{ChosenPorts, binary, engine_pids, free_port, signal};
 
 /// The longest that one command may take.
-const COMMAND: Duration = Duration::from_secs(120);
+const COMMAND: Duration = Duration::from_secs(300);
 
 /// A project. What it started ends with it.
 pub(crate) struct Project {
