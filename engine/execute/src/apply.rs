@@ -19,6 +19,7 @@ use crate::dispatch::{Dispatch, Progress, Seal};
 use crate::event::{Ending, Event};
 use crate::fit::{check_fit, is_resumed};
 use crate::journal::{Journal, JournalError};
+use crate::kept_plan::KeptPlanToBe;
 use crate::look::{Looker, known_attributes};
 use crate::request::{Apply, Summary};
 use crate::sessions::Sessions;
@@ -75,6 +76,8 @@ fn told(findings: &[String]) -> String {
 /// resolves what is open.
 pub async fn apply(request: Apply) -> Result<Summary, ApplyError> {
     let (place, began) = (request.backend.place(), Instant::now());
+    // Many megabytes of JSON for a large plan: made while a store that is away is asked.
+    let kept = request.backend.keeps_plans().then(|| KeptPlanToBe::start(&request.plan));
     let mut writer = match request.backend.lock(&request.owner, request.lock_wait).await {
         Ok(writer) => writer,
         Err(error) => {
@@ -84,7 +87,7 @@ pub async fn apply(request: Apply) -> Result<Summary, ApplyError> {
     };
     debug!(place, took = ?began.elapsed(), id = request.owner.id, lease = writer.lease().is_some(), "lock taken");
     match load(&request, writer.as_mut()).await {
-        Ok((state, is_new)) => run(request, writer, state, is_new).await,
+        Ok((state, is_new)) => run(request, writer, state, is_new, kept).await,
         Err(error) => {
             // The first error counts; a lock that cannot be given back goes with the process.
             let _ = writer.release().await;
@@ -110,10 +113,16 @@ async fn load(request: &Apply, writer: &mut dyn Writer) -> Result<(State, bool),
     Ok((state, false))
 }
 
-async fn run(mut request: Apply, writer: Box<dyn Writer>, state: State, is_new: bool) -> Result<Summary, ApplyError> {
+async fn run(
+    mut request: Apply,
+    writer: Box<dyn Writer>,
+    state: State,
+    is_new: bool,
+    kept: Option<KeptPlanToBe>,
+) -> Result<Summary, ApplyError> {
     let ahead = &mut request.limits.announced_ahead;
     *ahead = writer.announces_ahead().max(*ahead);
-    let (journal, task) = Journal::start(writer, state, is_new, &request.plan);
+    let (journal, task) = Journal::start(writer, state, is_new, kept);
     let watch = journal.lease().cloned().map(|lease| {
         // The caller's tokens stay the caller's.
         let (stop, abort) = (request.stop.child_token(), request.abort.child_token());
@@ -207,6 +216,7 @@ impl Run {
         let (operation, entries) = self.beginning(resumed);
         debug!(operation, resumed, steps = plan.steps.len(), "operation begins");
         // The first intents share its write: none of them can be durable without it.
+        let more = self.journal.more_comes();
         let begun = self.journal.take_in(entries).await?;
         self.request.sink.event(Event::Started {
             operation: operation.clone(),
@@ -225,7 +235,7 @@ impl Run {
             differing,
             self.seal(&operation),
         );
-        let (begun, progress) = tokio::join!(begun, dispatch.run());
+        let (begun, progress) = tokio::join!(begun, dispatch.run(more));
         begun?;
         let progress = progress?;
         self.finish(operation, resumed, progress, began_ms).await

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ksail_model::{Condition, RecordKey};
 use ksail_plan::{Plan, StepDo};
@@ -11,7 +12,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::event::Event;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Coming, Journal, JournalError};
+use crate::pace::Pace;
 use crate::request::{Apply, Failure, Skipped};
 use crate::sessions::{self, SessionKey, Sessions};
 use crate::step::{Called, News, StepError, StepRunner};
@@ -63,7 +65,7 @@ type Ranked = (u64, Reverse<usize>);
 
 /// Beyond the next turn only what can be expected to have its turn within this time is announced: an announcement that waits
 /// for long is taken back.
-const SOON_MS: u64 = 30_000;
+const SOON: Duration = Duration::from_secs(30);
 
 /// Slots of one session.
 #[derive(Default)]
@@ -78,6 +80,7 @@ struct Slots {
     /// Those that ask for their turn.
     asking: BinaryHeap<Ranked>,
     waiting: VecDeque<usize>,
+    pace: Pace,
 }
 
 impl Slots {
@@ -188,7 +191,8 @@ impl Dispatch {
         dispatch
     }
 
-    pub(crate) async fn run(mut self) -> Result<Progress, JournalError> {
+    /// Does the steps. What it is given is held until the first of them are set out.
+    pub(crate) async fn run(mut self, mut more: Option<Coming>) -> Result<Progress, JournalError> {
         let stop = self.runner.stop.clone();
         let runner = Arc::clone(&self.runner);
         let mut heard = false;
@@ -200,6 +204,7 @@ impl Dispatch {
                 self.start_steps();
                 self.give_turns();
             }
+            drop(more.take());
             runner.be_patient(self.is_saturated());
             if self.fatal.is_none() && !self.runner.abort.is_cancelled() {
                 self.start_waits();
@@ -269,9 +274,9 @@ impl Dispatch {
         for slots in self.sessions.values_mut() {
             while slots.begun < budget {
                 let Some(&ranked) = slots.ready.peek() else { break };
-                let turns = u64::try_from(slots.begun / calls).unwrap_or(u64::MAX);
-                let is_long = turns.saturating_mul(self.plan.steps[ranked.1.0].estimate_ms) > SOON_MS;
-                if turns > 1 && is_long && !slots.goes_first(&ranked) {
+                let turns = u32::try_from(slots.begun / calls).unwrap_or(u32::MAX);
+                let call = slots.pace.expected(Duration::from_millis(self.plan.steps[ranked.1.0].estimate_ms), calls);
+                if turns > 1 && call.saturating_mul(turns) > SOON && !slots.goes_first(&ranked) {
                     break;
                 }
                 let Some(ranked @ (_, Reverse(index))) = slots.ready.pop() else { break };
@@ -297,6 +302,7 @@ impl Dispatch {
                 // Nobody may be there any more, if everything stops.
                 if self.turns[index].take().is_some_and(|turn| turn.send(()).is_ok()) {
                     slots.calls += 1;
+                    slots.pace.begins(index);
                     self.holds[index] = Holds::Call;
                 }
             }
@@ -321,6 +327,7 @@ impl Dispatch {
             }
             // Its slot is free, unless a dependent is more critical than all that could take it.
             News::CallOver(index) => {
+                self.slots(index).pace.is_over(index);
                 let dependents = self.dependents[index].iter().map(|(dependent, _)| *dependent);
                 let waiting = dependents.filter(|dependent| self.unmet[*dependent] == 1);
                 let most_critical = waiting.map(|dependent| self.priority[dependent]).max();
@@ -364,6 +371,7 @@ impl Dispatch {
         slots.begun -= 1;
         if holds == Holds::Call {
             slots.calls -= 1;
+            slots.pace.is_given_up(index);
         }
         slots.announced.remove(&ranked);
     }

@@ -1,18 +1,18 @@
 //! The journal as the engine writes it: group commit. Whoever has something to record waits until it is durable.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use ksail_model::Digest;
-use ksail_plan::Plan;
 use ksail_records::{
-    Edit, Entry, Illegal, KeptPlan, Lease, Outcome, OutcomeKind, SealedOperation, Snapshot, State, StateError, Writer,
+    Edit, Entry, Illegal, Lease, Outcome, OutcomeKind, SealedOperation, Snapshot, State, StateError, Writer,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, trace};
+
+use crate::kept_plan::KeptPlanToBe;
 
 /// The most requests in one group.
 const LARGEST_GROUP: usize = 16 * 1024;
@@ -27,6 +27,8 @@ const MOST_LINGERS: u32 = 5;
 /// How long a group waits for more while nobody waits for it: a sync takes time of the machine, and so does each change of task
 /// around it.
 const PATIENCE: Duration = Duration::from_millis(2);
+/// How long a group waits at most for those that are about to come. They wait for nothing but the processor.
+const COMING_AT_MOST: Duration = Duration::from_millis(100);
 
 /// Why something could not be recorded. Dispatch stops.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -48,8 +50,11 @@ type Noted = Box<dyn FnOnce() + Send>;
 struct Request {
     entries: Vec<Entry>,
     noted: Option<Noted>,
-    done: oneshot::Sender<Result<(), JournalError>>,
+    done: Told,
 }
+
+/// Who waits for an entry is told here.
+type Told = oneshot::Sender<Result<Coming, JournalError>>;
 
 /// The writing end of the journal.
 #[derive(Clone)]
@@ -61,6 +66,19 @@ pub(crate) struct Journal {
     has_stopped: Arc<AtomicBool>,
     /// Nobody waits for what is being recorded.
     patience: Arc<watch::Sender<bool>>,
+    coming: Weak<()>,
+}
+
+/// Is held by whoever may have more to record at once, without waiting for anything outside: who was told that its entry is
+/// durable, until it is its task's turn; and who sets out to announce many.
+#[derive(Clone, Default)]
+pub(crate) struct Coming(Arc<()>);
+
+impl Coming {
+    /// Whether anybody does besides the journal's task.
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
 }
 
 /// The state as recorded so far. A checkpoint reads it while others do; only the journal's task changes it, and not
@@ -77,21 +95,18 @@ impl Journal {
         writer: Box<dyn Writer>,
         state: State,
         is_new: bool,
-        plan: &Arc<Plan>,
+        kept: Option<KeptPlanToBe>,
     ) -> (Self, JoinHandle<Written>) {
         let (requests, incoming) = mpsc::channel(QUEUE);
         let state = Arc::new(Mutex::new(Arc::new(state)));
         let lease = writer.lease();
-        // Many megabytes of JSON for a large plan: made while calls are under way.
-        let plan = writer.keeps_plans().then(|| {
-            let plan = Arc::clone(plan);
-            (plan.digest.clone(), tokio::task::spawn_blocking(move || kept_plan(&plan)))
-        });
         let has_stopped = Arc::new(AtomicBool::new(false));
         let (patience, patient) = watch::channel(false);
+        let coming = Coming::default();
+        let weak = Arc::downgrade(&coming.0);
         let log = Log { writer, state: Arc::clone(&state), is_new };
-        let task = tokio::spawn(run(log, incoming, plan, Arc::clone(&has_stopped), patient));
-        (Self { requests, state, lease, has_stopped, patience: Arc::new(patience) }, task)
+        let task = tokio::spawn(run(log, incoming, kept, Arc::clone(&has_stopped), patient, coming));
+        (Self { requests, state, lease, has_stopped, patience: Arc::new(patience), coming: weak }, task)
     }
 
     /// Whether a call may be started: not any more once the lease has lapsed, whose next holder may be at work.
@@ -153,14 +168,14 @@ impl Journal {
     }
 
     async fn request(&self, entries: Vec<Entry>, noted: Option<Noted>) -> Result<(), JournalError> {
-        self.enqueue(entries, noted).await?.await.map_err(|_| JournalError::Stopped)?
+        self.enqueue(entries, noted).await?.await.map_err(|_| JournalError::Stopped)?.map(drop)
     }
 
     async fn enqueue(
         &self,
         entries: Vec<Entry>,
         noted: Option<Noted>,
-    ) -> Result<oneshot::Receiver<Result<(), JournalError>>, JournalError> {
+    ) -> Result<oneshot::Receiver<Result<Coming, JournalError>>, JournalError> {
         let (done, durable) = oneshot::channel();
         self.requests.send(Request { entries, noted, done }).await.map_err(|_| JournalError::Stopped)?;
         Ok(durable)
@@ -169,6 +184,11 @@ impl Journal {
     /// Whether nothing can be recorded any more.
     pub(crate) fn has_stopped(&self) -> bool {
         self.requests.is_closed() || self.has_stopped.load(Ordering::Acquire)
+    }
+
+    /// Lets a group that is open wait for more, for as long as what comes back is held. It is for what is announced at once.
+    pub(crate) fn more_comes(&self) -> Option<Coming> {
+        self.coming.upgrade().map(Coming)
     }
 
     /// Says whether groups may wait for more: all call slots are taken, and those that follow are announced.
@@ -193,21 +213,22 @@ struct Log {
 async fn run(
     mut log: Log,
     mut incoming: mpsc::Receiver<Request>,
-    mut plan: Option<(Digest, JoinHandle<Option<KeptPlan>>)>,
+    mut kept: Option<KeptPlanToBe>,
     has_stopped: Arc<AtomicBool>,
     mut patient: watch::Receiver<bool>,
+    coming: Coming,
 ) -> Written {
     let lingers = log.writer.lingers();
     let state = Arc::clone(&log.state);
     while let Some(request) = incoming.recv().await {
         let mut group = Group::new(&state);
         group.take(request);
-        group.fill(&mut incoming, lingers, &mut patient).await;
+        group.fill(&mut incoming, lingers, &mut patient, &coming).await;
         let Group { first, entries, waiting, mut sealed, .. } = group;
         for operation in &mut sealed {
             // An operation that was killed is sealed too where another plan takes over.
-            if let Some((_, plan)) = plan.take_if(|(digest, _)| *digest == operation.header.plan_digest) {
-                operation.plan = plan.await.ok().flatten();
+            if let Some(kept) = kept.take_if(|kept| kept.digest == operation.header.plan_digest) {
+                operation.plan = kept.made().await;
             }
         }
         if let Err(error) = log.write(first, &entries, &sealed).await {
@@ -221,7 +242,7 @@ async fn run(
             break;
         }
         for done in waiting {
-            let _ = done.send(Ok(()));
+            let _ = done.send(Ok(coming.clone()));
         }
     }
     let state = Arc::clone(&state.lock().unwrap_or_else(PoisonError::into_inner));
@@ -234,7 +255,7 @@ struct Group<'a> {
     first: u64,
     requests: usize,
     entries: Vec<Entry>,
-    waiting: Vec<oneshot::Sender<Result<(), JournalError>>>,
+    waiting: Vec<Told>,
     sealed: Vec<SealedOperation>,
 }
 
@@ -267,19 +288,23 @@ impl<'a> Group<'a> {
 
     /// Takes in what is there, and lets tasks that can run come to their next request, so that it shares the group: whoever
     /// was just told that its entry is durable, or what depends on one that was taken in, mostly has another one. It waits
-    /// for no call that is under way, and for time only where the backend asks for it, or where nobody waits for the group.
+    /// for no call that is under way, and for time only where the backend asks for it, or where nobody waits for the group. Where it
+    /// does, whoever is told to be about to come is waited for.
     async fn fill(
         &mut self,
         incoming: &mut mpsc::Receiver<Request>,
         lingers: Duration,
         patient: &mut watch::Receiver<bool>,
+        coming: &Coming,
     ) {
         let began = Instant::now();
+        let is_expected = || COMING_AT_MOST > began.elapsed() && coming.is_held();
         loop {
             self.fill_at_once(incoming).await;
             let is_patient = *patient.borrow_and_update();
             let lingers = if is_patient { lingers.max(PATIENCE) } else { lingers };
-            if self.requests >= LARGEST_GROUP || began.elapsed() >= lingers * MOST_LINGERS {
+            let is_over = began.elapsed() >= lingers * MOST_LINGERS && !(lingers > Duration::ZERO && is_expected());
+            if self.requests >= LARGEST_GROUP || is_over {
                 return;
             }
             tokio::select! {
@@ -293,7 +318,9 @@ impl<'a> Group<'a> {
                         return;
                     }
                 }
-                () = tokio::time::sleep(lingers) => return,
+                () = tokio::time::sleep(lingers) => if !is_expected() {
+                    return;
+                }
             }
         }
     }
@@ -355,13 +382,6 @@ async fn keep(writer: &mut dyn Writer, state: &Recorded, entries: Vec<Entry>, ke
     };
     // The first error is the one to tell; a disk that does not take this either ends it.
     *keeps = matches!(writer.rescue(first, &entries).await, Ok(Some(_)));
-}
-
-/// What history keeps of a plan: all but the resources that do not change.
-fn kept_plan(plan: &Plan) -> Option<KeptPlan> {
-    let mut kept = plan.clone();
-    kept.nodes.retain(|_, node| node.action.is_change() || node.import.is_some() || node.moved_from.is_some());
-    KeptPlan::of(&kept).ok()
 }
 
 /// An entry for the log: what it is and whose, without values.

@@ -248,6 +248,11 @@ pub trait Backend: Send + Sync {
         false
     }
 
+    /// Whether operations are to be archived with their plan.
+    fn keeps_plans(&self) -> bool {
+        false
+    }
+
     /// The vault that belongs to the state, as it is sealed; `None` if there is none.
     async fn vault(&self) -> Result<Option<Vec<u8>>, StateError>;
 
@@ -314,11 +319,6 @@ pub trait Writer: Send {
     /// The lease that this writer holds its lock by; `None` where the lock dies with the process.
     fn lease(&self) -> Option<Arc<dyn Lease>> {
         None
-    }
-
-    /// Whether operations are to be archived with their plan.
-    fn keeps_plans(&self) -> bool {
-        false
     }
 
     /// Marks the state as moved: from now on every use of it is [`StateError::Moved`].

@@ -91,6 +91,10 @@ impl Backend for RemoteBackend {
         true
     }
 
+    fn keeps_plans(&self) -> bool {
+        true
+    }
+
     async fn vault(&self) -> Result<Option<Vec<u8>>, StateError> {
         Ok(self.remote.get(VAULT).await?.map(|(sealed, _)| sealed.to_vec()))
     }

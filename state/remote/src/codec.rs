@@ -18,7 +18,7 @@ const CHECKSUM_LEN: usize = 8;
 /// The most bytes that an object may unfold to.
 const MOST_RAW_BYTES: u64 = 4 << 30;
 /// How much is given to the encoder at once.
-const PIECE_BYTES: usize = 64 * 1024;
+pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 
 /// What an object holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ impl Write for Counting {
     }
 }
 
-fn unwritable(place: &str, error: &serde_json::Error) -> StateError {
+pub(crate) fn unwritable(place: &str, error: &dyn std::error::Error) -> StateError {
     StateError::Io { doing: "encode", place: place.to_owned(), source: std::io::Error::other(error.to_string()) }
 }
 
@@ -126,10 +126,9 @@ pub(crate) fn snapshot(header: Header, snapshot: &Snapshot, place: &str) -> Resu
     Ok(encode(Header { kind: Kind::Snapshot, count: 1, ..header }, raw, &payload))
 }
 
-/// A sealed operation.
-pub(crate) fn operation(header: Header, operation: &SealedOperation, place: &str) -> Result<Bytes, StateError> {
-    let (raw, payload) = packed(operation, Compression::fast()).map_err(|error| unwritable(place, &error))?;
-    Ok(encode(Header { kind: Kind::Operation, count: 1, ..header }, raw, &payload))
+/// A sealed operation, from its packed JSON.
+pub(crate) fn operation(header: Header, raw: u64, payload: &[u8]) -> Bytes {
+    encode(Header { kind: Kind::Operation, count: 1, ..header }, raw, payload)
 }
 
 /// A pack of segments, each with its length before it.

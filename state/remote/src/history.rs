@@ -3,7 +3,8 @@
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use ksail_records::{SealedOperation, StateError};
 
-use crate::codec::{self, Header, Kind, Object};
+use crate::archived;
+use crate::codec::{Header, Kind, Object};
 use crate::keys::{self, HISTORY};
 use crate::remote::Remote;
 use crate::retention::Retention;
@@ -17,7 +18,7 @@ const STORE_TRIES: u32 = 3;
 pub(crate) async fn store(remote: &Remote, header: Header, operation: &SealedOperation) -> Result<(), StateError> {
     let key = keys::operation(operation.serial, &operation.header.id);
     let place = remote.place_of(&key);
-    let bytes = codec::operation(header, operation, &place)?;
+    let bytes = archived::encode(header, operation, &place).await?;
     if remote.put_if_absent(&key, &bytes).await?.is_some() {
         return Ok(());
     }

@@ -21,6 +21,7 @@
 //! **Deadlines** of calls are of the clock of the machine that made them. Every object says how far the store's clock was
 //! ahead of that, and a reader on a machine whose clock differs carries them over to its own.
 
+mod archived;
 mod backend;
 mod cache;
 mod clock;

@@ -351,7 +351,8 @@ impl Writer for RemoteWriter {
             }
             Ok(())
         };
-        let (archived, appended) = tokio::join!(archive, self.append(first, entries));
+        // The entries go first: what the history is given takes a while to be packed.
+        let (appended, archived) = tokio::join!(self.append(first, entries), archive);
         appended?;
         if archived.is_err() {
             self.failed = true;
@@ -435,10 +436,6 @@ impl Writer for RemoteWriter {
 
     fn lease(&self) -> Option<Arc<dyn Lease>> {
         Some(self.held.lease())
-    }
-
-    fn keeps_plans(&self) -> bool {
-        true
     }
 
     async fn seal(&mut self, to: &str) -> Result<(), StateError> {

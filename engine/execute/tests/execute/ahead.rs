@@ -137,3 +137,44 @@ async fn what_somebody_waits_for_is_written_at_once() {
     let took = began.elapsed();
     assert!(took < Duration::from_millis(20 * 10 + 30), "{took:?}");
 }
+
+/// How many intents are durable once some calls have returned that take so long, of 200 one after another whose kind says that
+/// each takes longer.
+async fn open_after_some_calls(latency: Duration) -> usize {
+    let mut stack = Stack::new((0..200).map(|n| declared(&format!("thing/n{n}"), json!({}))));
+    (stack.limits.calls_in_flight, stack.limits.announced_ahead) = (1, 1_000);
+    stack.world.all(|behaviour| behaviour.latency = Some(latency));
+    let plan = stack.plan().await;
+    let (summary, open) = tokio::join!(stack.apply(plan), async {
+        while stack.world.count(Method::Create) < 5 {
+            tokio::time::sleep(latency / 2).await;
+        }
+        stack.snapshot().await.open.len()
+    });
+    Stack::complete(&summary.unwrap());
+    open
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_turn_out_to_be_quick_are_announced_further_ahead() {
+    let quick = open_after_some_calls(Duration::from_millis(10)).await;
+    assert!(quick > 150, "{quick}");
+    // The last one's turn would come in some minutes.
+    let slow = open_after_some_calls(Duration::from_secs(2)).await;
+    assert!((2..40).contains(&slow), "{slow}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_state_is_away_few_round_trips_are_waited_for() {
+    let round_trip = Duration::from_millis(20);
+    let mut stack = Stack::new((0..2_000).map(|n| declared(&format!("thing/n{n}"), json!({}))));
+    stack.away = Some(round_trip);
+    let plan = stack.plan().await;
+    let began = tokio::time::Instant::now();
+    Stack::complete(&stack.apply(plan).await.unwrap());
+    // The first snapshot, the rest of the intents, outcomes that come meanwhile, and the last.
+    let took = began.elapsed();
+    assert!(took < round_trip * 6, "{took:?}");
+    assert!(stack.groups.load(Ordering::SeqCst) < 5);
+    stack.converged("away").await;
+}

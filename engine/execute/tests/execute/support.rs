@@ -169,9 +169,23 @@ pub(crate) struct Failing {
     inner: Arc<dyn Backend>,
     pub(crate) left: Arc<AtomicU64>,
     groups: Arc<AtomicU64>,
+    away: Option<Duration>,
 }
 
-struct FailingWriter(Box<dyn Writer>, Arc<AtomicU64>, Arc<AtomicU64>);
+struct FailingWriter {
+    inner: Box<dyn Writer>,
+    left: Arc<AtomicU64>,
+    groups: Arc<AtomicU64>,
+    away: Option<Duration>,
+}
+
+impl FailingWriter {
+    async fn travel(&mut self) {
+        if let Some(round_trip) = self.away {
+            tokio::time::sleep(round_trip).await;
+        }
+    }
+}
 
 #[async_trait]
 impl Backend for Failing {
@@ -186,7 +200,8 @@ impl Backend for Failing {
     }
     async fn lock(&self, owner: &LockOwner, wait: Duration) -> Result<Box<dyn Writer>, StateError> {
         let writer = self.inner.lock(owner, wait).await?;
-        Ok(Box::new(FailingWriter(writer, Arc::clone(&self.left), Arc::clone(&self.groups))))
+        let (left, groups) = (Arc::clone(&self.left), Arc::clone(&self.groups));
+        Ok(Box::new(FailingWriter { inner: writer, left, groups, away: self.away }))
     }
     async fn unlock(&self, id: &str) -> Result<(), StateError> {
         self.inner.unlock(id).await
@@ -207,35 +222,43 @@ impl Backend for Failing {
 #[async_trait]
 impl Writer for FailingWriter {
     async fn load(&mut self) -> Result<Stored, StateError> {
-        self.0.load().await
+        self.inner.load().await
     }
     async fn create(&mut self, snapshot: &Snapshot) -> Result<(), StateError> {
-        self.0.create(snapshot).await
+        self.travel().await;
+        self.inner.create(snapshot).await
     }
     async fn append(&mut self, first: u64, entries: &[Entry]) -> Result<(), StateError> {
-        self.2.fetch_add(1, Ordering::SeqCst);
-        let left = self.1.load(Ordering::SeqCst);
+        self.groups.fetch_add(1, Ordering::SeqCst);
+        self.travel().await;
+        let left = self.left.load(Ordering::SeqCst);
         if left < entries.len() as u64 {
-            self.1.store(0, Ordering::SeqCst);
+            self.left.store(0, Ordering::SeqCst);
             // What fits is there all the same, as after a kill in the middle of a write.
-            self.0.append(first, &entries[..usize::try_from(left).unwrap()]).await?;
+            self.inner.append(first, &entries[..usize::try_from(left).unwrap()]).await?;
             let source = std::io::Error::other("no space left");
             return Err(StateError::Full { place: "journal".to_owned(), source });
         }
-        self.1.fetch_sub(entries.len() as u64, Ordering::SeqCst);
-        self.0.append(first, entries).await
+        self.left.fetch_sub(entries.len() as u64, Ordering::SeqCst);
+        self.inner.append(first, entries).await
+    }
+    fn announces_ahead(&self) -> usize {
+        if self.away.is_some() { 16 * 1024 } else { self.inner.announces_ahead() }
+    }
+    fn lingers(&self) -> Duration {
+        if self.away.is_some() { Duration::from_millis(2) } else { self.inner.lingers() }
     }
     fn wants_checkpoint(&self) -> bool {
-        self.0.wants_checkpoint()
+        self.inner.wants_checkpoint()
     }
     async fn checkpoint(&mut self, snapshot: &Snapshot) -> Result<(), StateError> {
-        self.0.checkpoint(snapshot).await
+        self.inner.checkpoint(snapshot).await
     }
     async fn archive(&mut self, operation: &SealedOperation) -> Result<(), StateError> {
-        self.0.archive(operation).await
+        self.inner.archive(operation).await
     }
     async fn release(self: Box<Self>) -> Result<(), StateError> {
-        self.0.release().await
+        self.inner.release().await
     }
 }
 
@@ -253,6 +276,8 @@ pub(crate) struct Stack {
     pub(crate) fails_after: Arc<AtomicU64>,
     /// How many groups of the journal were written.
     pub(crate) groups: Arc<AtomicU64>,
+    /// How long a write of the journal takes, as if the state were in a store that is away.
+    pub(crate) away: Option<Duration>,
     operations: AtomicU64,
 }
 
@@ -278,6 +303,7 @@ impl Stack {
             partial: false,
             fails_after: Arc::new(AtomicU64::new(u64::MAX)),
             groups: Arc::default(),
+            away: None,
             operations: AtomicU64::new(1),
         };
         stack.declared.providers.insert("sim".to_owned(), ProviderConfig::default());
@@ -352,6 +378,7 @@ impl Stack {
                 inner: self.backend(),
                 left: Arc::clone(&self.fails_after),
                 groups: Arc::clone(&self.groups),
+                away: self.away,
             }),
             connector: Arc::clone(&self.connector),
             schemas: Arc::new(Kinds::default()),
