@@ -18,6 +18,7 @@ mod days;
 mod doctor;
 mod killed;
 mod upgrades;
+mod workloads;
 
 const EXAMPLE: &str = include_str!("../../../examples/vanilla/ksail.yaml");
 const KIND_FILE: &str = include_str!("../../../examples/vanilla/kind.yaml");
@@ -238,18 +239,26 @@ fn a_cluster_is_made_grows_shrinks_is_repaired_and_is_destroyed_to_nothing() {
         world.engine.exec(&world.control_plane(), &["cat", "/etc/containerd/certs.d/docker.io/hosts.toml"]);
     assert!(code == 0 && hosts.contains(&format!("http://{}-mirror-docker.io:5000", world.cluster)), "{hosts}");
 
-    // A worker more, and away with it: emptied first.
-    world.workers(3);
-    world.project.run(&["plan"]).code(0).says("4 to add, 0 to change, 0 to destroy");
-    world.project.apply();
-    assert_eq!(world.ready_nodes(), world.nodes(3));
-    world.kubectl(&["scale", "deployment", "web", "-n", "shop", "--replicas=6"]);
-    world.kubectl(&["rollout", "status", "deployment", "web", "-n", "shop", "--timeout=60s"]);
-    world.kubectl(&["scale", "deployment", "web", "-n", "shop", "--replicas=2"]);
-    world.workers(2);
+    // A mirror and pods for nodes that run: no machine is made anew.
+    let id = |node: &String| world.engine.inspect(node)["Id"].clone();
+    let before: Vec<_> = world.nodes(2).iter().map(id).collect();
+    world.declares_another_mirror();
+    world.declares_stores();
+    let plan = world.project.run(&["plan"]).code(0).says("4 to add, 3 to change, 0 to destroy");
+    plan.says("registries").says(&format!("{}/machine/worker-1 will be updated in-place", world.cluster));
     world.project.apply();
     world.project.is_settled();
-    assert_eq!(world.ready_nodes(), world.nodes(2));
+    assert_eq!(world.nodes(2).iter().map(id).collect::<Vec<_>>(), before);
+    world.pods_talk_across(&world.nodes(2));
+    world.declares_what_is_pulled(&world.nodes(2)[2]);
+
+    // A worker more, and away with it: emptied first.
+    world.workers(3);
+    world.project.run(&["plan"]).code(0).says("5 to add, 0 to change, 0 to destroy");
+    world.project.apply();
+    world.was_pulled_through_the_mirror();
+    assert_eq!(world.ready_nodes(), world.nodes(3));
+    world.goes_once_its_budget_lets_it(3);
     assert_eq!(world.engine.is_running(&format!("{}-worker3", world.cluster)), None);
     assert!(world.engine.volume(&format!("{}-worker3-var", world.cluster)).is_none());
 
