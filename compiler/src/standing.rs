@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ksail_model::{Path, Step};
+use ksail_model::Path;
 
 use crate::endpoints::{self, RegistryPlace};
 use crate::format::{Distribution, Provider};
@@ -181,12 +181,6 @@ fn not_built_on_docker(loaded: &Loaded, add: &mut dyn FnMut(Path, String)) {
     let at = |text: &str| Path::parse(text).unwrap_or_default();
     if config.spec.cluster.vanilla.mirrors_dir.is_some() {
         add(at("spec.cluster.vanilla.mirrorsDir"), "vanilla.mirrorsDir".to_owned());
-    }
-    for (index, rule) in config.spec.nodes.iter().enumerate() {
-        if !rule.taints.is_empty() {
-            let path = at("spec.nodes").child(Step::Index(index)).child_key("taints");
-            add(path, "taints of nodes on Docker".to_owned());
-        }
     }
 }
 

@@ -176,7 +176,11 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
             estimate: Duration::from_secs(1),
             ..kind("etcd-member", vec![FieldSchema::new("peer").forces_replacement()])
         },
-        KindSchema { normalises: true, estimate: Duration::from_millis(500), ..kind(crate::NODE, vec![]) },
+        KindSchema {
+            normalises: true,
+            estimate: Duration::from_millis(500),
+            ..kind(crate::NODE, vec![FieldSchema::new("spec.taints").list(ListShape::Set)])
+        },
         KindSchema { normalises: true, estimate: Duration::from_millis(100), ..kind("object", vec![]) },
     ]
 });

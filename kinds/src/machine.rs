@@ -149,6 +149,10 @@ pub struct BootstrapSpec {
     /// Files that are written before, by their paths without the first slash.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
+    /// What the node is tainted with from its registration on, beside what the configuration says: each with its key and its effect. What
+    /// it is tainted with later is a matter of the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Value>,
     /// Whether a control plane takes workloads, as it must where it is alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub takes_workloads: bool,

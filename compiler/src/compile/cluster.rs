@@ -6,9 +6,10 @@ use ksail_model::{
     Schemas as _, Step, Strength, Value,
 };
 
+use super::node_taints::{self, keep_workloads_off};
 use super::resources::{Builder, EMBEDDED, KUBERNETES, choose_port, derived};
 use crate::catalogue::EMBEDDED_KUBERNETES;
-use crate::format::{NodeRole, Taint};
+use crate::format::NodeRole;
 use crate::nodes::{self, Node};
 use crate::{manifests, stages, versions};
 
@@ -92,7 +93,7 @@ impl Builder<'_> {
         origins.set(metadata("annotations", KUBELET_VERSION), version_origin.clone());
         let mut taints = Vec::new();
         if node.role == NodeRole::ControlPlane && !is_alone {
-            taints.push(Value::map([("key", "node-role.kubernetes.io/control-plane"), ("effect", "NoSchedule")]));
+            taints.push(Value::map([("key", node_taints::CONTROL_PLANE), ("effect", "NoSchedule")]));
             origins.set(Path::key("spec").child_key("taints"), derived("workloads go to the workers"));
         }
         for (position, rule) in self.loaded.config.spec.nodes.iter().enumerate() {
@@ -105,10 +106,11 @@ impl Builder<'_> {
                 labels.retain(|(known, _)| known != key);
                 labels.push((key.clone(), value.clone()));
             }
-            if !rule.taints.is_empty() {
-                origins.set(Path::key("spec").child_key("taints"), self.loaded.origin(&entry.child_key("taints")));
-            }
-            taints.extend(rule.taints.iter().map(taint));
+        }
+        if let Some((more, origin)) = self.taints_of(node) {
+            origins.set(Path::key("spec").child_key("taints"), origin);
+            taints.retain(|_| !keep_workloads_off(&more));
+            taints.extend(more);
         }
         let metadata = [
             ("name", Value::from(object.as_str())),
@@ -138,15 +140,6 @@ impl Builder<'_> {
             origins,
         }
     }
-}
-
-fn taint(taint: &Taint) -> Value {
-    let fields = [
-        ("key", taint.key.clone()),
-        ("value", taint.value.clone()),
-        ("effect", taint.effect.map(|effect| effect.as_str().to_owned())),
-    ];
-    Value::map(fields.into_iter().filter_map(|(key, value)| Some((key, value?))))
 }
 
 /// Softly: a worker can be there without its control planes.

@@ -13,6 +13,7 @@ use ksail_model::{
 
 use super::kubeadm::{ClusterFacts, MachineFacts, provider_id};
 use super::machine_addresses::Addresses;
+use super::node_taints::keep_workloads_off;
 use super::proxies::proxies;
 use super::resources::{Builder, DOCKER, KUBERNETES, LOOPBACK, choose_port, derived};
 use super::{audit, names};
@@ -332,16 +333,20 @@ impl Builder<'_> {
         if let Err(why) = common.file.patches.apply(&mut documents).and_then(|()| own.apply(&mut documents)) {
             self.problems.push(ksail_model::Diagnostic::error(codes::BAD_VALUE, why));
         }
+        // What a node is tainted with it has from its first moment on; changed later, it is the node's own.
+        let taints = self.taints_of(node).map(|(taints, _)| taints).unwrap_or_default();
         let spec = BootstrapSpec {
             action: if is_first { BootstrapAction::Init } else { BootstrapAction::Join },
             config: documents.into_iter().map(Value::from).collect(),
             through: (!is_first).then(|| self.machine_name(&Node { role: NodeRole::ControlPlane, index: 0 })),
             files: if facts.is_control_plane { common.files.clone() } else { BTreeMap::new() },
-            takes_workloads: common.nodes.len() == 1,
+            takes_workloads: common.nodes.len() == 1 && !keep_workloads_off(&taints),
+            taints,
         };
         let mut origins = Origins::all(field.clone());
         origins.set(Path::key("config"), derived("what kind tells kubeadm"));
         let mut bootstrap = self.declaration(&node.name(), container.to_owned(), &spec, origins);
+        bootstrap.lifecycle.ignore = vec![Path::key("taints")];
         bootstrap.host = Some(machine.clone());
         bootstrap.edges = self.needs_of_bootstrap(common, node);
         self.add(bootstrap)
@@ -403,12 +408,17 @@ impl Builder<'_> {
             metadata.push(("labels", Value::map(labels)));
         }
         let id = provider_id(self.cluster, name);
+        let mut of_node = vec![("providerID", Value::from(id))];
+        if let Some((taints, origin)) = self.taints_of(node) {
+            origins.set(Path::key("spec").child_key("taints"), origin);
+            of_node.push(("taints", Value::List(taints)));
+        }
         let spec = [
             ("apiVersion", Value::from("v1")),
             ("fieldManager", Value::from(manifests::MANAGER)),
             ("kind", Value::from("Node")),
             ("metadata", Value::map(metadata)),
-            ("spec", Value::map([("providerID", id)])),
+            ("spec", Value::map(of_node)),
         ];
         self.add(Declaration {
             address: self.address(NODE, &node.name()),

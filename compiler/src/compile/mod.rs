@@ -11,6 +11,7 @@ mod lifecycle;
 mod machine_addresses;
 mod machines;
 mod names;
+mod node_taints;
 mod proxies;
 mod resources;
 

@@ -1,7 +1,7 @@
 //! A cluster whose nodes are containers of a Docker Engine, and the file of kind.
 
 use ksail_compiler::Compiled;
-use ksail_model::{Address, Declaration};
+use ksail_model::{Address, Declaration, Path};
 
 use crate::world::{World, built, sources, with_spec};
 
@@ -109,6 +109,29 @@ fn a_control_plane_takes_workloads_only_where_it_is_alone() {
 }
 
 #[test]
+fn taints_are_told_at_registration_and_belong_to_the_node_afterwards() {
+    let rules = "    workers: 2\n  nodes:\n    - taints: [{key: a, effect: NoSchedule}, {key: b, value: \"\", effect: NoExecute}]\n    - name: worker-1\n      \
+                 taints: [{key: a, value: x, effect: NoSchedule}]\n";
+    let all = compiled(rules, &World::default());
+    let taints = |address: &str, path: &str| {
+        let taints = get(&all, address).spec.get(&Path::parse(path).unwrap()).cloned();
+        taints.map_or_else(String::new, |taints| taints.to_string())
+    };
+    let of_first = r#"[{effect: "NoSchedule", key: "a"}, {effect: "NoExecute", key: "b"}]"#;
+    let of_second = r#"[{effect: "NoExecute", key: "b"}, {effect: "NoSchedule", key: "a", value: "x"}]"#;
+    for (node, expected) in [("control-plane-0", of_first), ("worker-0", of_first), ("worker-1", of_second)] {
+        assert_eq!(taints(&format!("dev/node/{node}"), "spec.taints"), expected);
+        assert_eq!(taints(&format!("dev/bootstrap/{node}"), "taints"), expected);
+        // They change on the node, and make no bootstrap another one.
+        assert_eq!(get(&all, &format!("dev/bootstrap/{node}")).lifecycle.ignore, [Path::key("taints")]);
+    }
+    // One that shall take no workloads takes none, even where it is alone.
+    let own = "  nodes:\n    - taints: [{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}]\n";
+    let alone = compiled(own, &World::default());
+    assert!(get(&alone, "dev/bootstrap/control-plane-0").spec.field("takes_workloads").is_none());
+}
+
+#[test]
 fn the_file_of_kind_is_read_where_it_is() {
     let file = "nodes:\n- role: control-plane\n  image: kindest/node:v1.35.1@sha256:00\n- role: worker\n  image: kindest/node:v1.35.1@sha256:00\n  \
                 extraPortMappings: [{containerPort: 80, hostPort: 8080, listenAddress: 127.0.0.1}]\n  labels: {zone: a}\n\
@@ -134,9 +157,6 @@ fn the_file_of_kind_is_read_where_it_is() {
 #[test]
 fn what_is_not_built_is_refused() {
     let world = World::default();
-    assert!(
-        refused("  nodes: [{taints: [{key: a, effect: NoExecute}]}]\n", &world).contains("taints of nodes on Docker")
-    );
     assert!(refused("    vanilla: {mirrorsDir: kind/mirrors}\n", &world).contains("vanilla.mirrorsDir"));
     assert!(refused("", &with_kind("networking: {ipFamily: ipv6}\n")).contains("ipFamily ipv6 is not built yet"));
     assert!(refused("    controlPlanes: 8\n", &world).contains("control-plane-7 is one node too many"));

@@ -11,6 +11,7 @@ use crate::etcd;
 use crate::exec::{Parcel, look, run, upload};
 use crate::machine;
 use crate::network::cause_of;
+use crate::registration::with_taints;
 use crate::steps::{self, Work};
 use crate::upgrade;
 use crate::why_not::why_not;
@@ -274,7 +275,7 @@ pub(crate) async fn create(
 /// Puts what kubeadm reads into the machine.
 async fn write_config(call: &Call, machine: &str, what: &str, wanted: &BootstrapSpec) -> Result<(), CallError> {
     let mut parcel = Parcel::new();
-    let packed = parcel.file(CONFIG, &text_of(&wanted.config));
+    let packed = parcel.file(CONFIG, &text_of(&with_taints(wanted)));
     let packed = wanted.files.iter().fold(packed, |done, (path, text)| done.and_then(|()| parcel.file(path, text)));
     let packed = packed.and_then(|()| parcel.bytes());
     let packed = packed.map_err(|error| call.refused(what, &error.to_string()))?;
@@ -431,6 +432,7 @@ mod tests {
             config: vec![Value::from(config)],
             through: Some("dev-control-plane".to_owned()),
             files: std::collections::BTreeMap::new(),
+            taints: Vec::new(),
             takes_workloads: false,
         }
     }

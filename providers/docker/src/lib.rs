@@ -40,6 +40,7 @@ mod probe;
 mod provider;
 mod proxies;
 mod reference;
+mod registration;
 mod session;
 mod steps;
 mod subnets;

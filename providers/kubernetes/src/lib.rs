@@ -27,6 +27,7 @@ mod readiness;
 mod refusal;
 mod scalers;
 mod secrets;
+mod taints;
 mod takeover;
 mod watch;
 mod wire;

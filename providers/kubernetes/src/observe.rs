@@ -15,6 +15,7 @@ use crate::name::ObjectName;
 use crate::others::others;
 use crate::provider::is_unmarked_machine;
 use crate::readiness::readiness;
+use crate::taints::Apart;
 use crate::wire::{self, MANAGER_FIELD, text, version_of};
 use crate::{mark, scalers, secrets};
 
@@ -42,6 +43,7 @@ pub(crate) fn seen(api: &Api, name: &ObjectName, spec: Option<&Value>, live: &mu
     let id = text(live, &["metadata", "uid"]).map(str::to_owned);
     let mut declared = spec.and_then(wire::object).unwrap_or_else(|| bare(api, name));
     secrets::without_data(&mut declared, name);
+    let taints = Apart::take(name, spec, live);
     let data = if secrets::is_secret(name) { live.as_object_mut().and_then(|map| map.remove("data")) } else { None };
     // An empty set at the top says that nothing is owned; further below it would say that all is.
     let owned = Some(managers.ours.as_ref().unwrap_or(&managers.tools)).filter(|owned| !owned.is_empty());
@@ -51,6 +53,9 @@ pub(crate) fn seen(api: &Api, name: &ObjectName, spec: Option<&Value>, live: &mu
     fields.set(&ksail_model::Path::key(MANAGER_FIELD), Value::from(managers.name()));
     if let (Some(data), Some(map)) = (data, live.as_object_mut()) {
         map.insert("data".to_owned(), data);
+    }
+    if let Some(taints) = taints {
+        taints.give_back(live, &mut fields);
     }
     secrets::report(&mut fields, live, spec, name, &managers);
     let attributes = Value::map([("uid", Value::from(id.clone()))]);

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ksail_model::{Others, Path, Step};
 use serde_json::{Map, Value as Json};
 
-use crate::FIELD_MANAGER;
 use crate::wire::text;
+use crate::{FIELD_MANAGER, taints};
 
 /// How many fields of one owner are named; of more, the parts that they are in.
 const MOST_FIELDS: usize = 20;
@@ -56,7 +56,8 @@ pub(crate) fn others(object: &Json) -> Vec<Others> {
     let is_ours = |entry: &Json| entry["manager"] == FIELD_MANAGER && entry["operation"] == "Apply";
     let ours = entries.iter().find(|entry| is_ours(entry)).and_then(|entry| entry["fieldsV1"].as_object());
     let mut owned: BTreeMap<(String, bool), BTreeSet<Path>> = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| !is_ours(entry) && entry["subresource"] != "status") {
+    let is_nobodys = |entry: &Json| entry["subresource"] == "status" || entry["manager"] == taints::MANAGER;
+    for entry in entries.iter().filter(|entry| !is_ours(entry) && !is_nobodys(entry)) {
         let (Some(manager), Some(fields)) = (entry["manager"].as_str(), entry["fieldsV1"].as_object()) else {
             continue;
         };

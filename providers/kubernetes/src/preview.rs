@@ -11,7 +11,7 @@ use crate::name::ObjectName;
 use crate::observe::{seen, wanted_version};
 use crate::provider::{Apply, Existing, apply, is_defined, other_version, scope_of, takes_conflicts};
 use crate::wire::MANAGER_FIELD;
-use crate::{FIELD_MANAGER, refusal, secrets};
+use crate::{FIELD_MANAGER, refusal, secrets, taints};
 
 /// The operation in the mark of a dry run.
 const PREVIEW: &str = "preview";
@@ -136,6 +136,7 @@ pub(crate) async fn preview_one(call: &Call, request: &PreviewRequest, absent: &
             for (path, secret) in spec.secrets() {
                 fields.set(&path, Value::Secret(secret.clone()));
             }
+            taints::foretell(&name, spec, &mut fields);
             Preview::Accepted { fields }
         }
         Ok(reply) => refusal::preview(&reply, request.current.is_some()),

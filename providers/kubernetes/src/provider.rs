@@ -28,7 +28,7 @@ use crate::preview::{absent_namespaces, preview_one};
 use crate::readiness::{finalizers, hopeless, readiness};
 use crate::watch::Watched;
 use crate::wire::{self, MANAGER_FIELD, text};
-use crate::{FIELD_MANAGER, mark, refusal, secrets, takeover};
+use crate::{FIELD_MANAGER, mark, refusal, secrets, taints, takeover};
 
 /// A version that no object has.
 const NO_VERSION: &str = "1";
@@ -236,6 +236,9 @@ pub(crate) fn scope_of(call: &Call, what: &str, name: &ObjectName, api: &Api) ->
 /// What is sent to the server.
 fn body(apply: &Apply<'_>) -> Result<Json, String> {
     let mut object = wire::object(apply.spec).ok_or("its spec is not a map")?;
+    if is_node(&apply.mark.address) && taints::are_apart(apply.name, apply.spec) {
+        taints::leave_out(&mut object);
+    }
     let metadata = wire::map_at(&mut object, "metadata");
     match apply.existing {
         Existing::Any => {}
@@ -369,6 +372,9 @@ impl Provider for KubernetesProvider {
             take_over(&call, &what, &api, &name, spec, &live).await?;
             wanted.force = true;
         }
+        if is_node(&target.address) {
+            taints::write(&call, &what, &api, &name, spec, &live).await?;
+        }
         wanted.existing = text(&live, &["metadata", "uid"]).map_or(Existing::Any, Existing::Uid);
         let reply = apply(&call, &wanted).await?;
         concluded(&call, &wanted, reply)
@@ -392,6 +398,9 @@ impl Provider for KubernetesProvider {
         let becomes_ours = manager.is_some_and(|manager| manager != FIELD_MANAGER);
         if becomes_ours {
             take_over(&call, &what, &api, &name, spec, &live).await?;
+        }
+        if is_node(&target.address) {
+            taints::write(&call, &what, &api, &name, spec, &live).await?;
         }
         let request = Apply {
             what: &what,

@@ -17,6 +17,7 @@ mod control_planes;
 mod days;
 mod doctor;
 mod killed;
+mod taints;
 mod upgrades;
 mod workloads;
 
@@ -223,10 +224,12 @@ impl Drop for World {
 #[test]
 fn a_cluster_is_made_grows_shrinks_is_repaired_and_is_destroyed_to_nothing() {
     let Some(world) = World::example() else { return };
+    world.taints_one_worker();
     let plan = world.project.run(&["plan", "--detailed-exitcode"]).code(2);
     plan.says(&format!("{}/bootstrap/worker-1 will be created", world.cluster));
     world.project.apply();
     world.project.is_settled();
+    world.was_tainted_from_its_first_moment();
     assert_eq!(world.ready_nodes(), world.nodes(2));
     assert_eq!(
         world.kubectl(&["get", "nodes", "-l", "zone=a", "-o", "name"]).trim(),
@@ -239,16 +242,18 @@ fn a_cluster_is_made_grows_shrinks_is_repaired_and_is_destroyed_to_nothing() {
         world.engine.exec(&world.control_plane(), &["cat", "/etc/containerd/certs.d/docker.io/hosts.toml"]);
     assert!(code == 0 && hosts.contains(&format!("http://{}-mirror-docker.io:5000", world.cluster)), "{hosts}");
 
-    // A mirror and pods for nodes that run: no machine is made anew.
+    // A mirror, taints, labels and pods for nodes that run: no machine is made anew.
     let id = |node: &String| world.engine.inspect(node)["Id"].clone();
     let before: Vec<_> = world.nodes(2).iter().map(id).collect();
     world.declares_another_mirror();
     world.declares_stores();
-    let plan = world.project.run(&["plan"]).code(0).says("4 to add, 3 to change, 0 to destroy");
+    world.taints_the_other_worker();
+    let plan = world.project.run(&["plan"]).code(0).says("4 to add, 5 to change, 0 to destroy");
     plan.says("registries").says(&format!("{}/machine/worker-1 will be updated in-place", world.cluster));
     world.project.apply();
     world.project.is_settled();
     assert_eq!(world.nodes(2).iter().map(id).collect::<Vec<_>>(), before);
+    world.taints_are_kept_apart();
     world.pods_talk_across(&world.nodes(2));
     world.declares_what_is_pulled(&world.nodes(2)[2]);
 
