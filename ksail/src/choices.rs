@@ -47,14 +47,15 @@ pub(crate) struct Choices {
     kept: Vec<Kept>,
 }
 
-/// Fills in every choice, and refuses two resources that would share a port.
+/// Fills in every choice, and refuses two resources that would share a port, unless all ports are held already.
 pub(crate) async fn choose(
     graph: &mut DeclaredGraph,
     snapshot: &Snapshot,
     connector: &Arc<dyn Connector>,
+    are_held: bool,
 ) -> Result<Choices, Error> {
     let choices = choose_ports(graph, snapshot, connector).await?;
-    let shared = shared_ports(graph);
+    let shared = if are_held { Vec::new() } else { shared_ports(graph) };
     if shared.is_empty() { Ok(choices) } else { Err(Error::Diagnostics(shared)) }
 }
 

@@ -132,7 +132,9 @@ impl Platform {
         let mut choices = Choices::default();
         let changes_something = mode != Mode::RefreshOnly;
         if changes_something {
-            choices = choose(&mut stack.graph, &snapshot, &stack.place.connector).await?;
+            // What is only taken into the state is there, with its ports: one may tell that of another, as a cluster that of its machine.
+            let are_held = mode == Mode::Recover;
+            choices = choose(&mut stack.graph, &snapshot, &stack.place.connector, are_held).await?;
             refuse_versions(&stack.graph, &snapshot, &options.replace)?;
             stack.place.secrets.fetch(stack.place.backend.as_ref(), &stack.graph).await?;
             stack.place.secrets.fingerprint_graph(&mut stack.graph)?;

@@ -17,6 +17,7 @@ mod control_planes;
 mod days;
 mod doctor;
 mod killed;
+mod recovered;
 mod taints;
 mod upgrades;
 mod workloads;
@@ -344,6 +345,7 @@ fn kind_sees_what_was_made() {
             assert!(std::fs::metadata(&path).is_ok_and(|file| file.len() > 0), "{}", path.display());
         }
     }
+    world.state_is_lost_and_recovered(1);
     world.project.run(&["destroy", "--auto-approve"]).code(0);
     assert_eq!(world.contexts(), before, "the user's kubeconfig is given back");
     world.is_gone();
