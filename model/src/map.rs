@@ -16,6 +16,23 @@ use crate::Value;
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Map(Arc<LiteMap<String, Value>>);
 
+/// So many pairs get room one by one.
+const FEW: usize = 4;
+
+impl Map {
+    /// The value of a key, which is null where there was none. A map of a few pairs has no room for more than they are: most of
+    /// them stay as they are, and there are many.
+    pub(crate) fn slot(&mut self, key: &str) -> &mut Value {
+        let map = Arc::make_mut(&mut self.0);
+        if map.len() < FEW && !map.contains_key(key) {
+            let mut exact = Vec::with_capacity(map.len() + 1);
+            exact.append(&mut std::mem::take(map).into_tuple_vec());
+            *map = LiteMap::from_sorted_store_unchecked(exact);
+        }
+        map.entry(key.to_owned()).or_default()
+    }
+}
+
 impl Deref for Map {
     type Target = LiteMap<String, Value>;
 
@@ -87,6 +104,17 @@ mod tests {
         other.insert("b".to_owned(), Value::from("2"));
         assert_eq!((one.len(), other.len()), (1, 2));
         assert_eq!(one.into_iter().count(), 1);
+    }
+
+    #[test]
+    fn a_slot_is_the_value_of_its_key() {
+        let mut map = Map::default();
+        for key in ["c", "a", "f", "b", "e", "d"] {
+            assert_eq!(*map.slot(key), Value::Null);
+            *map.slot(key) = Value::from(key);
+        }
+        assert_eq!(*map.slot("c"), Value::from("c"));
+        assert_eq!(map.keys().collect::<Vec<_>>(), ["a", "b", "c", "d", "e", "f"]);
     }
 
     #[test]

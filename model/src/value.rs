@@ -125,7 +125,7 @@ impl Value {
                 *at = Self::empty_map();
             }
             at = match (step, at) {
-                (Step::Key(key) | Step::Element(key), Self::Map(map)) => map.entry(key.clone()).or_default(),
+                (Step::Key(key) | Step::Element(key), Self::Map(map)) => map.slot(key),
                 (Step::Index(index), Self::List(list)) => match list.get_mut(*index) {
                     Some(element) => element,
                     None => return false,

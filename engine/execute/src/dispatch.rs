@@ -9,7 +9,7 @@ use ksail_model::{Condition, RecordKey};
 use ksail_plan::{Plan, StepDo};
 use ksail_records::Entry;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::event::Event;
 use crate::journal::{Coming, Journal, JournalError};
@@ -214,6 +214,10 @@ impl Dispatch {
                 biased;
                 news = runner.news.next() => {
                     news.into_iter().for_each(|news| self.hear(news));
+                    // Where news never end, those that are over would be kept until the end, each with all that it had.
+                    while let Some(over) = self.tasks.try_join_next() {
+                        self.take_joined(over);
+                    }
                     continue;
                 }
                 next = self.tasks.join_next() => next,
@@ -226,12 +230,8 @@ impl Dispatch {
                     continue;
                 }
             };
-            match next {
-                Some(Ok(returned)) => self.take(returned),
-                // A task that panicked has an open intent; the next apply looks at it.
-                Some(Err(_)) => self.stop_for(JournalError::Stopped),
-                None => break,
-            }
+            let Some(over) = next else { break };
+            self.take_joined(over);
         }
         if let Some(error) = self.fatal {
             return Err(error);
@@ -385,6 +385,14 @@ impl Dispatch {
                 let runner = Arc::clone(&self.runner);
                 self.tasks.spawn(async move { Returned::Waited(index, runner.wait(index).await) });
             }
+        }
+    }
+
+    fn take_joined(&mut self, over: Result<Returned, JoinError>) {
+        match over {
+            Ok(returned) => self.take(returned),
+            // A task that panicked has an open intent; the next apply looks at it.
+            Err(_) => self.stop_for(JournalError::Stopped),
         }
     }
 

@@ -381,8 +381,10 @@ impl Situation<'_> {
                 after.set(&field.path, Value::Unknown);
             }
         }
+        if after.as_map().is_some_and(|map| !map.contains_key("id")) {
+            after.set(&Path::key("id"), Value::Unknown);
+        }
         if let Value::Map(map) = &mut after {
-            map.entry("id".to_owned()).or_insert(Value::Unknown);
             let follows = self.schema.follows.map(|follows| follows(&wanted.identity.name, &wanted.spec));
             for (attribute, value) in follows.into_iter().flatten() {
                 map.insert(attribute.to_owned(), value);

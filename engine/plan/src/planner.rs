@@ -71,6 +71,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     if inputs.header.new_state && inputs.header.mode == Mode::Apply {
         begin_nothing_beside_another_state(inputs, &mut nodes);
     }
+    // What was put in one by one fills the nodes of a tree by half to two thirds; what is made of sorted pairs fills them.
+    let mut nodes: BTreeMap<RecordKey, PlanNode> = nodes.into_iter().collect();
     close_over_blocked(&mut nodes);
     settle_replacement_order(&order.keys, &mut nodes);
     refuse_protected(&nodes)?;
