@@ -55,7 +55,8 @@ impl Looker {
             }
             let replies =
                 join_all(batches.iter().map(|(session, items)| self.batch(session, items, &seen, known))).await;
-            seen.extend(replies.into_iter().flatten());
+            // All at once: one by one, each would be searched for in the others.
+            seen.append(&mut replies.into_iter().flatten().collect());
             rest = later;
             if rest.is_empty() {
                 break;

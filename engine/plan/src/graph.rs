@@ -73,6 +73,9 @@ type Soft<'a> = (NodeIndex, NodeIndex, &'a Edge, bool);
 /// Adds the soft edges; answers those that would close a cycle and were left out. Mostly none does, which one pass
 /// tells; only otherwise each is tried by itself.
 fn add_soft<'a>(graph: &mut DiGraph<&'a RecordKey, Option<&'a Edge>>, soft: Vec<Soft<'a>>) -> Vec<(RecordKey, Edge)> {
+    if soft.is_empty() {
+        return Vec::new();
+    }
     let mut all = graph.clone();
     for (from, to, edge, _) in &soft {
         all.add_edge(*from, *to, Some(edge));

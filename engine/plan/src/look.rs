@@ -78,16 +78,13 @@ pub(crate) fn was_made(declared: &DeclaredGraph, from: &Address, to_is_taken: bo
 /// as it was recorded.
 pub fn look_list(declared: &DeclaredGraph, snapshot: &Snapshot) -> Vec<LookItem> {
     let moves = move_targets(declared, snapshot);
-    let mut items: BTreeMap<RecordKey, LookItem> = BTreeMap::new();
-    for (key, record) in &snapshot.records {
-        let mut key = key.clone();
-        if key.deposed.is_none()
-            && let Some(to) = moves.get(&key.address)
-        {
-            key = RecordKey::current(to.clone());
-        }
-        items.insert(key.clone(), LookItem::of_record(key, record));
-    }
+    let recorded = snapshot.records.iter().map(|(key, record)| {
+        let to = moves.get(&key.address).filter(|_| key.deposed.is_none());
+        let key = to.map_or_else(|| key.clone(), |to| RecordKey::current(to.clone()));
+        (key.clone(), LookItem::of_record(key, record))
+    });
+    // Of pairs that are sorted already, as these mostly are, a map is made without a search for each.
+    let mut items: BTreeMap<RecordKey, LookItem> = recorded.collect();
     for declaration in declared.declarations.values() {
         let key = RecordKey::current(declaration.address.clone());
         items.entry(key).or_insert_with(|| {

@@ -322,6 +322,9 @@ impl Planner<'_, '_> {
 
     /// The resource of another address that bears this name and gives it up in this plan: deleted, or made anew by another name.
     fn name_freed_by(&self, key: &RecordKey, declared: &Declaration) -> Option<RecordKey> {
+        if self.freed.is_empty() {
+            return None;
+        }
         let name = name_of(key, declared);
         let bearer = self.freed.get(&name).filter(|bearer| *bearer != key)?;
         Some(bearer.clone())

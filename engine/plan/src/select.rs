@@ -96,6 +96,10 @@ fn upward(nodes: &BTreeMap<RecordKey, Needs<'_>>, selected: BTreeSet<RecordKey>)
 
 /// The selected and all that needs them.
 fn downward(nodes: &BTreeMap<RecordKey, Needs<'_>>, selected: BTreeSet<RecordKey>) -> BTreeSet<RecordKey> {
+    // Mostly nothing is, and then nobody has to know what stands on what.
+    if selected.is_empty() {
+        return selected;
+    }
     let mut dependents: BTreeMap<&Address, Vec<&RecordKey>> = BTreeMap::new();
     for (key, needs) in nodes {
         for address in neighbours(needs) {

@@ -255,6 +255,10 @@ impl<'a> Builder<'a> {
                 self.after_host(&record.declaration, node.seen == SeenAt::Deferred, own);
                 self.after_successor(key, record, own);
             }
+            // What neither ends nor changes has no step to put in order.
+            if own_delete.is_none() && self.made(key).is_none() {
+                continue;
+            }
             let soft = |address: &Address| {
                 let mut edges = record.declaration.edges.iter().filter(|edge| edge.to == *address);
                 record.declaration.host.as_ref() != Some(address) && edges.all(|edge| edge.strength == Strength::Soft)
