@@ -1,5 +1,7 @@
 //! The steps of a plan: which calls are made, and what each waits for.
 
+mod through;
+
 use std::collections::BTreeMap;
 
 use ksail_model::{Address, Condition, Declaration, Edge, KindSchema, Record, RecordKey, Schemas, Strength};
@@ -54,6 +56,7 @@ fn built<'a>(
     builder
 }
 
+#[derive(Clone)]
 struct Vertex {
     key: RecordKey,
     what: StepDo,
@@ -75,6 +78,8 @@ enum Firm {
     /// A deposed resource would stay until its successor is ready: it yields first, for its name may be what the successor
     /// waits for, through others.
     Successor,
+    /// It follows from what lies below something that stays: nothing else yields to it.
+    Through,
 }
 
 struct Builder<'a> {
@@ -459,6 +464,7 @@ impl<'a> Builder<'a> {
 
     fn finish(mut self) -> Result<Vec<PlanStep>, PlanError> {
         self.break_circles();
+        self.needs_through();
         let Ok(sorted) = toposort(&self.graph, None) else {
             return Err(PlanError::StepCycle(self.circle()));
         };

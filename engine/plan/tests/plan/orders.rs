@@ -272,3 +272,23 @@ fn a_host_that_is_made_again_is_another() {
          0 forget thing/in",
     );
 }
+
+#[test]
+fn what_stands_on_something_that_stays_waits_for_the_changes_below_it() {
+    let machine = |note: i64| declared("thing/machine", json!({"note": note}));
+    let cluster = || declared("thing/cluster", json!({})).needs("thing/machine");
+    let object = |note: i64| declared("thing/object", json!({"note": note})).needs("thing/cluster");
+    let mut bench = Bench::applied([machine(1), cluster(), object(1)]);
+    bench.declare([machine(2), cluster(), object(2)]);
+    assert!(comes_before(&bench.plan(), (Update, "thing/machine"), (Update, "thing/object")), "{}", bench.shown());
+    // A cluster that is now reached by something new waits for it, and what is in it does too.
+    let balanced = || cluster().needs("thing/balancer");
+    bench.declare([machine(1), balanced(), object(2), declared("thing/balancer", json!({}))]);
+    assert!(comes_before(&bench.plan(), (Create, "thing/balancer"), (Update, "thing/object")), "{}", bench.shown());
+    // What was gone while the cluster served is no need of what is in it.
+    let mut bench = Bench::applied([machine(1), cluster(), object(1)]);
+    bench.gone("thing/machine");
+    bench.declare([machine(1), cluster(), object(2)]);
+    let plan = bench.plan();
+    assert!(!comes_before(&plan, (Create, "thing/machine"), (Update, "thing/object")), "{}", shown(&plan));
+}
