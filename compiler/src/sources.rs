@@ -1,5 +1,6 @@
 //! What the compiler is given: texts, flags, and a narrow view of the outside.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A file's name and text.
@@ -93,8 +94,6 @@ pub struct BadExpression {
 /// What an archive of images holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveFacts {
-    /// The digest of the file, `sha256:…`.
-    pub digest: String,
-    /// The references of its images.
-    pub references: Vec<String>,
+    /// Its images by their full references: the digests of their manifests, `sha256:…`.
+    pub images: BTreeMap<String, String>,
 }

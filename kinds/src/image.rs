@@ -16,8 +16,8 @@ pub enum ImageSource {
     Archive {
         /// The file, relative to the project's folder.
         path: String,
-        /// Digest of the file at planning (`sha256:…`), so that another content is a change and a file that
-        /// changed since the plan is refused.
+        /// Digest of the image's manifest in it at planning (`sha256:…`), so that another content is a change and a file
+        /// whose image changed since the plan is refused.
         digest: String,
     },
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod container;
 mod engine;
 mod image;
+mod image_reference;
 mod kubeconfig;
 mod load_balancer;
 mod machine;
@@ -19,6 +20,7 @@ pub use cluster::{ClusterSpec, KUBELET_VERSION, NODE, Stage, StageRequirement};
 pub use container::{ContainerSpec, HealthCheck, Mount, Port, Protocol, Restart};
 pub use engine::EngineSpec;
 pub use image::{ImageSource, ImageSpec};
+pub use image_reference::full_reference;
 pub use kubeconfig::KubeconfigSpec;
 pub use load_balancer::LoadBalancerSpec;
 pub use machine::{

@@ -1,20 +1,17 @@
 //! The project's files: the configuration, and what the compiler may ask of the outside.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use ksail_archives::Archive;
 use ksail_compiler::{ArchiveFacts, BadExpression, Project, SourceFile, Sources};
 use ksail_expressions::Expression;
-use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, codes};
 use crate::settings::Settings;
 
 /// The largest configuration that is read.
 const LARGEST_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
-/// The largest index of an image archive that is read.
-const LARGEST_INDEX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Which files make up the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,76 +123,10 @@ impl Project for ProjectView<'_> {
     }
 }
 
-/// Reads an archive of images once: its digest, and the references in `manifest.json` (`docker save`) or `index.json` (OCI
-/// layout).
+/// What an archive holds, by its small documents: no image is read.
 fn read_archive(path: &Path) -> Result<ArchiveFacts, String> {
     let file = fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut archive = tar::Archive::new(Hashing { inner: file, digest: Sha256::new() });
-    let mut references = Vec::new();
-    let mut known = false;
-    for entry in archive.entries().map_err(|error| error.to_string())? {
-        let mut entry = entry.map_err(|error| format!("it is not a tar: {error}"))?;
-        let name = entry.path().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-        if !matches!(name.trim_start_matches("./"), "manifest.json" | "index.json") {
-            continue;
-        }
-        let mut text = String::new();
-        entry
-            .by_ref()
-            .take(LARGEST_INDEX_BYTES)
-            .read_to_string(&mut text)
-            .map_err(|error| format!("{name}: {error}"))?;
-        let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
-        known = true;
-        references.extend(if name.ends_with("manifest.json") { saved(&json) } else { laid_out(&json) });
-    }
-    let mut reader = archive.into_inner();
-    std::io::copy(&mut reader, &mut std::io::sink()).map_err(|error| error.to_string())?;
-    if !known {
-        return Err("it is not an image archive: it has neither manifest.json nor index.json".to_owned());
-    }
-    references.sort();
-    references.dedup();
-    if references.is_empty() {
-        return Err("its images have no names: save them by name, not by id".to_owned());
-    }
-    let digest = reader.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    Ok(ArchiveFacts { digest: format!("sha256:{digest}"), references })
-}
-
-/// The names in `docker save`'s index.
-fn saved(json: &serde_json::Value) -> Vec<String> {
-    let images = json.as_array().into_iter().flatten();
-    images
-        .flat_map(|image| image["RepoTags"].as_array().into_iter().flatten())
-        .filter_map(|tag| tag.as_str().map(str::to_owned))
-        .collect()
-}
-
-/// The names in an OCI layout's index: containerd's annotation is the whole reference, the standard's often only a tag.
-fn laid_out(json: &serde_json::Value) -> Vec<String> {
-    let manifests = json["manifests"].as_array().into_iter().flatten();
-    manifests
-        .filter_map(|manifest| {
-            let annotations = &manifest["annotations"];
-            let whole = annotations["io.containerd.image.name"].as_str();
-            let standard =
-                annotations["org.opencontainers.image.ref.name"].as_str().filter(|name| name.contains(['/', ':']));
-            whole.or(standard).map(str::to_owned)
-        })
-        .collect()
-}
-
-/// Hashes what is read through it.
-struct Hashing<R> {
-    inner: R,
-    digest: Sha256,
-}
-
-impl<R: std::io::Read> std::io::Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.digest.update(&buffer[..count]);
-        Ok(count)
-    }
+    let archive = Archive::read(file, std::env::consts::ARCH).map_err(|error| error.to_string())?;
+    let images = archive.images().iter().map(|(name, image)| (name.clone(), image.digest().to_owned()));
+    Ok(ArchiveFacts { images: images.collect() })
 }

@@ -10,6 +10,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("ksail-model", &[]),
     ("ksail-kinds", &["ksail-model"]),
+    ("ksail-archives", &["ksail-kinds"]),
     ("ksail-compiler", &["ksail-model", "ksail-kinds", "ksail-kubernetes-schema"]),
     ("ksail-records", &["ksail-model"]),
     ("ksail-plan", &["ksail-model", "ksail-records"]),
@@ -23,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ksail-test-proxy", &[]),
     ("ksail-state-suite", &["ksail-model", "ksail-records"]),
     ("ksail-conformance", &["ksail-model", "ksail-kinds", "ksail-provider"]),
-    ("ksail-provider-docker", &["ksail-model", "ksail-kinds", "ksail-provider"]),
+    ("ksail-provider-docker", &["ksail-model", "ksail-kinds", "ksail-archives", "ksail-provider"]),
     ("ksail-provider-embedded", &["ksail-model", "ksail-kinds", "ksail-provider"]),
     ("ksail-provider-kubeconfig", &["ksail-model", "ksail-kinds", "ksail-provider"]),
     ("ksail-provider-kubernetes", &["ksail-model", "ksail-kinds", "ksail-provider", "ksail-expressions"]),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ksail_kinds::{
     AddonSpec, BootstrapAction, BootstrapSpec, BuiltinKinds, ClusterSpec, ImageSource, ImageSpec, MachineRole,
-    MachineSpec, NODE, RegistrySpec, Spec, VolumeSpec,
+    MachineSpec, NODE, RegistrySpec, Spec, VolumeSpec, full_reference,
 };
 use ksail_model::{
     Address, Condition, Declaration, Edge, ForceOn, Identity, Lifecycle, Origin, Origins, Ownership, Path, Reference,
@@ -249,7 +249,7 @@ impl Builder<'_> {
         let (image_reference, image_origin, image) = match &own.image {
             None => (common.image_reference.clone(), common.image_origin.clone(), common.image.clone()),
             Some(image) => {
-                let full = image_reference::full(image);
+                let full = full_reference(image);
                 let (reference, _) = image_reference::rewrite(&full, self.loaded.config.spec.images.as_slice());
                 let origin = derived("the distribution's file names the node's image");
                 let address = self.node_image(&reference, &origin);

@@ -204,16 +204,16 @@ impl<'a> Builder<'a> {
                 return;
             }
         };
-        if facts.references.is_empty() {
+        if facts.images.is_empty() {
             let warning = Diagnostic::warning(codes::ARCHIVE, format!("the archive `{file}` names no images"));
             self.problems.push(self.loaded.label(warning, &path, ""));
         }
-        for reference in &facts.references {
-            let source = ImageSource::Archive { path: file.clone(), digest: facts.digest.clone() };
+        for (reference, digest) in &facts.images {
+            let source = ImageSource::Archive { path: file.clone(), digest: digest.clone() };
             let mut origins = Origins::all(self.loaded.origin(&path));
             origins.set(Path::key("reference"), derived("the archive holds this image"));
             origins.set(Path::parse("source.digest").unwrap_or_default(), derived("the archive's content at planning"));
-            self.image(&image_reference::full(reference), source, origins);
+            self.image(reference, source, origins);
         }
     }
 

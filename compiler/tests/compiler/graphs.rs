@@ -127,8 +127,9 @@ fn rewrites_reach_the_catalogue_and_say_so() {
 #[test]
 fn an_archive_brings_its_images() {
     let mut world = World::default();
-    let references = vec!["alpine:3".to_owned(), "docker.io/library/registry:2.8.3".to_owned()];
-    world.archives.insert("images.tar".to_owned(), ArchiveFacts { digest: "sha256:00".to_owned(), references });
+    let names = ["docker.io/library/alpine:3", "docker.io/library/registry:2.8.3"];
+    let images = names.map(|name| (name.to_owned(), "sha256:00".to_owned())).into();
+    world.archives.insert("images.tar".to_owned(), ArchiveFacts { images });
     let text = QUICKSTART.replace("Embedded", "Docker\n    importImages: images.tar");
     let compiled = compiled(&text, &world);
     for name in ["docker.io%2Flibrary%2Falpine:3", "docker.io%2Flibrary%2Fregistry:2.8.3"] {

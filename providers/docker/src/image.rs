@@ -4,7 +4,6 @@
 //! brought it, and it goes with its last owner.
 
 use std::collections::HashMap;
-use std::io::{Read as _, Seek as _};
 use std::path::Path as FilePath;
 use std::time::Duration;
 
@@ -18,9 +17,8 @@ use futures::StreamExt as _;
 use ksail_kinds::{ImageSource, ImageSpec, Spec as _};
 use ksail_model::{Identity, Mark, Readiness, Seen, Value};
 use ksail_provider::{CallError, CallErrorKind, DeleteRequest, Deleted, Target};
-use sha2::{Digest as _, Sha256};
-use tokio_util::io::ReaderStream;
 
+use crate::archive;
 use crate::call::{Call, Failed};
 use crate::claim;
 use crate::credentials;
@@ -28,8 +26,6 @@ use crate::network::cause_of;
 use crate::owner_tag::{OwnerTag, Source};
 use crate::reference::Reference;
 
-/// How much of an archive is read at once, in bytes.
-const CHUNK: usize = 256 * 1024;
 /// How often a name is removed in all where the engine fails with it, and the pause in between.
 const UNTAG_TRIES: usize = 4;
 const UNTAG_PAUSE: Duration = Duration::from_millis(200);
@@ -308,7 +304,7 @@ fn pull_hint(message: &str, reference: &Reference, has_credentials: bool) -> Opt
     }
 }
 
-/// Loads an archive, if it still is the one that was planned. Answers whether the engine said that it holds the image.
+/// Loads the image of an archive, and no other, if it still is the one that was planned. Answers whether the engine said that it holds the image.
 async fn load(
     call: &Call,
     what: &str,
@@ -316,21 +312,11 @@ async fn load(
     path: &FilePath,
     digest: &str,
 ) -> Result<bool, CallError> {
-    let doing = format!("load {what} from {}", path.display());
-    let opened = {
-        let path = path.to_owned();
-        tokio::task::spawn_blocking(move || open_and_digest(&path))
-    };
-    let (file, found) = match call.aside(&doing, opened).await? {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return Err(CallError::refused(format!("{doing}: {error}"))),
-        Err(error) => return Err(CallError::refused(format!("{doing}: {error}"))),
-    };
-    if found != digest {
-        return Err(CallError::refused(format!("{doing}: the file is not the planned one: {found}, not {digest}"))
-            .hint("plan again"));
-    }
-    let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK);
+    let doing = format!("load {what}");
+    let archive = archive::open(call, &doing, path).await?;
+    let name = reference.to_string();
+    archive::check(&format!("{doing}: {}", path.display()), &archive, &name, digest)?;
+    let stream = archive::stream(archive, vec![name]);
     let options = ImportImageOptions { quiet: true, ..Default::default() };
     let mut progress = call.session.docker.import_image(options, bollard::body_try_stream(stream), None);
     let done = async {
@@ -346,22 +332,6 @@ async fn load(
         Ok(has_come)
     };
     call.change(&doing, done).await.map_err(|failed| failed.into_error(call, &doing))
-}
-
-fn open_and_digest(path: &FilePath) -> std::io::Result<(std::fs::File, String)> {
-    let mut file = std::fs::File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
-    }
-    file.rewind()?;
-    let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    Ok((file, format!("sha256:{digest}")))
 }
 
 /// Removes one name of an image, and the image with its last. `false` says that it was gone.

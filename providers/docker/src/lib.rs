@@ -8,6 +8,7 @@
 //! labelled, a further tag `ksail.io/owner/…`.
 
 mod addon;
+mod archive;
 mod bootstrap;
 mod call;
 mod claim;

@@ -59,11 +59,11 @@ pub(crate) async fn import(engine: &Engine, reference: &str) {
     engine.docker.import_image(options, body, None).try_collect::<Vec<_>>().await.unwrap();
 }
 
-/// Writes an archive that holds the image under this reference, and answers its digest.
+/// Writes an archive that holds the image under this reference, and answers the image's digest.
 pub(crate) fn archive(reference: &str, path: &Path) -> String {
-    let bytes = tar_of(reference);
-    std::fs::write(path, &bytes).unwrap();
-    Digest::of_bytes(&bytes).to_string()
+    std::fs::write(path, tar_of(reference)).unwrap();
+    let archive = ksail_archives::Archive::read(std::fs::File::open(path).unwrap(), std::env::consts::ARCH).unwrap();
+    archive.image(reference).unwrap().digest().to_owned()
 }
 
 async fn an_archive_is_loaded_held_and_removed_with_its_last_owner(engine: Engine) {
