@@ -74,6 +74,9 @@ pub(crate) struct Global {
     /// Say only what matters: no progress, no warnings of the file
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
+    /// The bundle of commands that plan.
+    #[arg(skip)]
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 impl Global {
@@ -85,9 +88,15 @@ impl Global {
             environment: self.environment.clone(),
             set: self.set.clone(),
             state: self.state.clone(),
+            bundle: self.bundle.clone(),
             env: Arc::new(|name| std::env::var(name).ok()),
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("ksail")),
         }
+    }
+
+    /// The same, for a plan with these flags.
+    pub(crate) fn with(&self, flags: &PlanFlags) -> Self {
+        Self { bundle: flags.bundle.clone(), ..self.clone() }
     }
 
     /// A file named on the command line, as seen from the folder of `-C`; `-` stays itself.
@@ -177,11 +186,14 @@ pub(crate) struct PlanFlags {
     /// Look at what is outside; with `=false` the state is believed
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, default_missing_value = "true", num_args = 0..=1, require_equals = true, hide_default_value = true)]
     pub(crate) refresh: bool,
+    /// Take all images from this archive of `ksail bundle create`, and pull none
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
 }
 
 /// What a command without these flags plans: everything, looked at.
 impl Default for PlanFlags {
     fn default() -> Self {
-        Self { targets: Vec::new(), excludes: Vec::new(), replace: Vec::new(), refresh: true }
+        Self { targets: Vec::new(), excludes: Vec::new(), replace: Vec::new(), refresh: true, bundle: None }
     }
 }

@@ -71,8 +71,8 @@ codes! {
         "The file is valid, but this version of ksail cannot make it so, and makes nothing rather than a part. Leave the field out, or wait for a version that has it.";
     WRONG_VERSION = 151, "this version of ksail is not the one that the file requires",
         "`spec.requiredVersion` names the versions that may use the file.";
-    ARCHIVE = 152, "the archive of images cannot be read",
-        "`spec.cluster.importImages` names a tar as `docker save` writes it, or an OCI layout in a tar.";
+    ARCHIVE = 152, "the archive of images cannot be read, or lacks one",
+        "`spec.cluster.importImages` names a tar as `docker save` writes it, or an OCI layout in a tar, that is not packed as a whole. A bundle (`--bundle`) holds every image that the plan needs: `ksail bundle create` writes one anew.";
     MANIFEST = 153, "manifests cannot be read",
         "An entry of `spec.manifests` is a file, a folder, or a pattern such as `apps/**/*.yaml`, relative to the project's folder, and there must be something.";
     NOT_AN_OBJECT = 154, "a document is not an object",

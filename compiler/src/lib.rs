@@ -29,7 +29,7 @@ mod tree;
 mod versions;
 mod yaml;
 
-pub use compile::{Compiled, Product, compile};
+pub use compile::{Compiled, ImageFrom, NeededImage, Product, compile, declare_import, needed_images};
 pub use format::Config;
 pub use init::{InitOptions, gitignore_lines, init_files, name_from_folder};
 pub use layers::Layering;

@@ -56,6 +56,11 @@ pub trait Project {
     /// A fragment that says why it cannot be read.
     fn image_archive(&self, path: &str) -> Result<ArchiveFacts, String>;
 
+    /// The bundle that all images are to be taken from, if one is given; a path as [`image_archive`](Self::image_archive) takes it.
+    fn bundle(&self) -> Option<String> {
+        None
+    }
+
     /// The files of manifests that an entry of `spec.manifests` means: a file, all of a folder, or those that fit a pattern; in
     /// the order of their names. Relative to the project's folder.
     ///

@@ -171,6 +171,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
                 ],
             )
         },
+        KindSchema { estimate: Duration::from_secs(5), ..kind("image-import", vec![]) },
         KindSchema { estimate: Duration::from_secs(1), ..kind("addon", vec![]) },
         KindSchema {
             estimate: Duration::from_secs(1),

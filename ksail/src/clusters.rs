@@ -115,7 +115,7 @@ fn context(timeout: Duration) -> CallContext {
     CallContext { lineage: String::new(), operation: None, timeout, cancel: CancellationToken::new() }
 }
 
-fn refused(error: CallError) -> Error {
+pub(crate) fn refused(error: CallError) -> Error {
     let hint = error.hint.unwrap_or_else(|| "`ksail doctor` looks at what clusters need".to_owned());
     Error::new(codes::PROVIDER, error.message, hint)
 }

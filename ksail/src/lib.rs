@@ -4,12 +4,14 @@
 //! reads files, environment and clock, and hands them to the parts that must not.
 
 mod apply;
+mod bundle;
 mod choices;
 mod clusters;
 mod commit;
 mod connector;
 mod doctor;
 mod error;
+mod images;
 mod import;
 mod late;
 mod logged;
@@ -32,10 +34,12 @@ mod undo;
 mod versions;
 
 pub use apply::{Applied, ApplyOptions};
+pub use bundle::Bundle;
 pub use clusters::{Access, ClusterInfo, ClusterOwner, ClusterRow, PartInfo, clusters};
 pub use connector::Connectors;
 pub use doctor::{Check, Verdict, doctor};
 pub use error::{Error, Exit, codes, whole};
+pub use images::ImageSet;
 pub use migrate::Migrated;
 pub use outputs::{Outputs, outputs_of};
 pub use plan::{PlanOptions, Planned, Refresh};
@@ -53,5 +57,5 @@ pub use ksail_execute::{ApplyError, Ending, Event, EventSink, Failure, Limits, S
 pub use ksail_kinds::BuiltinKinds;
 pub use ksail_model::{Address, Code, Diagnostic, Record, RecordKey, Selector, Severity, Value};
 pub use ksail_plan::{Action, Explanation, Mode, Plan, PlanError, explain};
-pub use ksail_provider_docker::NodeContainer;
+pub use ksail_provider_docker::{NodeContainer, NodeImages};
 pub use ksail_records::{HeldLock, LeaseSeen, LockOwner, SealedOperation, Snapshot, StateError};

@@ -13,6 +13,7 @@ use ksail_provider_kubernetes::preview_in_new;
 use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::bundle::keep_imports;
 use crate::choices::{Choices, choose, choose_anew, refuse_collisions, take_over};
 use crate::commit::commit_of;
 use crate::doctor::unfit;
@@ -110,6 +111,7 @@ impl Platform {
         let stored = stack.place.read(&stack.name, stack.environment.as_deref()).await?;
         let mut warnings = std::mem::take(&mut stack.warnings);
         warnings.extend(stored.warnings.iter().map(|text| Diagnostic::warning(crate::codes::DAMAGED, text.clone())));
+        let is_of_file = mode.is_none() && !options.destroy;
         let (mode, replaced) = match mode {
             Some((mode, snapshot)) => (mode, snapshot),
             None if options.destroy => (Mode::Destroy, None),
@@ -127,6 +129,9 @@ impl Platform {
             // The history of a lost state may be there still: what comes now is newer, and is to be told apart from it.
             let newest = stack.place.backend.history(1).await.unwrap_or_default();
             snapshot.serial = newest.first().map_or(0, |operation| operation.serial);
+        }
+        if is_of_file && self.settings.bundle.is_none() {
+            keep_imports(&mut stack.graph, &snapshot);
         }
         stack.graph.imports.extend(options.imports.iter().cloned());
         let mut choices = Choices::default();

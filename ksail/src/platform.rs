@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ksail_compiler::format::Config;
+use ksail_compiler::format::{Config, Provider};
 use ksail_compiler::{Loaded, Product, SourceFile, Sources, codes as compiler_codes, compile, load, validate};
 use ksail_model::{Code, DeclaredGraph, Diagnostic, Origin, Path};
 use ksail_plan::Plan;
 use ksail_provider::Connector;
 use ksail_records::{Backend, LockOwner, Stored};
 
+use crate::bundle::no_images;
 use crate::connector::Connectors;
 use crate::error::{Error, codes};
 use crate::project::{ConfigFiles, ProjectView, read_sources};
@@ -147,6 +148,10 @@ impl Platform {
 
     /// Compiles, and finds the state.
     pub(crate) fn stack(&self) -> Result<Stack, Error> {
+        let provider = self.loaded.config.provider();
+        if self.settings.bundle.is_some() && provider != Provider::Docker {
+            return Err(no_images(&provider.to_string()));
+        }
         let product = Product { version: VERSION.to_owned() };
         let compiled = compile(&self.loaded, &ProjectView(&self.settings), &product).map_err(Error::Diagnostics)?;
         tracing::debug!(

@@ -95,6 +95,10 @@ impl Project for ProjectView<'_> {
         read_archive(&self.0.project.join(path))
     }
 
+    fn bundle(&self) -> Option<String> {
+        self.0.bundle.as_ref().map(|path| path.display().to_string())
+    }
+
     fn manifests(&self, entry: &str) -> Result<Vec<SourceFile>, String> {
         crate::manifest_files::read(&self.0.project, entry)
     }

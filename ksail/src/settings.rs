@@ -24,6 +24,8 @@ pub struct Settings {
     pub set: Vec<String>,
     /// The state's place, over what the file says (`--state`, `KSAIL_STATE`).
     pub state: Option<String>,
+    /// The bundle that all images are to be taken from (`--bundle`), relative to the project.
+    pub bundle: Option<PathBuf>,
     /// Environment variables.
     pub env: Environment,
     /// The binary that runs the embedded engine.

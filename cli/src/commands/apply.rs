@@ -31,15 +31,19 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let select = &arguments.select;
-    let selects =
-        !select.targets.is_empty() || !select.excludes.is_empty() || !select.replace.is_empty() || !select.refresh;
+    let selects = !select.targets.is_empty()
+        || !select.excludes.is_empty()
+        || !select.replace.is_empty()
+        || !select.refresh
+        || select.bundle.is_some();
     if let Some(file) = arguments.plan.as_ref().filter(|_| selects) {
         let message = format!(
-            "{} says already what is applied: --target, --exclude, --replace and --refresh go with `ksail plan`",
+            "{} says already what is applied: --target, --exclude, --replace, --refresh and --bundle go with `ksail plan`",
             file.display()
         );
         return Err(Error::new(codes::USAGE, message, "ksail plan --target … --out FILE").into());
     }
+    let global = &global.with(select);
     let plan = arguments.plan.as_deref().map(|file| read_plan(&global.chdir_path(file))).transpose()?;
     let platform = super::open_for(global, plan.as_ref())?;
     super::block_on(async {

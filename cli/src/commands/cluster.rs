@@ -339,7 +339,7 @@ impl Fields {
     }
 }
 
-fn name_set(name: Option<&str>) -> Option<String> {
+pub(super) fn name_set(name: Option<&str>) -> Option<String> {
     name.map(|name| format!("metadata.name={}", quoted(name)))
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let plan = match &arguments.plan {
         Some(file) => read_plan(&global.chdir_path(file))?,
         None => {
-            let platform = super::open(global)?;
+            let platform = super::open(&global.with(&arguments.flags))?;
             super::block_on(async {
                 let interrupts = interrupt::listen();
                 let options = run_plan::plan_options(&arguments.flags, &interrupts)?;

@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
-    let platform = super::open(global)?;
+    let platform = super::open(&global.with(&arguments.flags))?;
     super::block_on(async {
         let interrupts = interrupt::listen();
         let options = run_plan::plan_options(&arguments.flags, &interrupts)?;

@@ -1,6 +1,7 @@
 //! The commands: one file each, with its arguments and one function.
 
 mod apply;
+mod bundle;
 mod cluster;
 mod completion;
 mod destroy;
@@ -8,6 +9,7 @@ mod doctor;
 mod engine_process;
 mod explain;
 mod graph;
+mod image;
 mod import;
 mod init;
 mod output;
@@ -44,6 +46,8 @@ pub(crate) enum Command {
     State(state::Arguments),
     Unlock(unlock::Arguments),
     Cluster(cluster::Arguments),
+    Image(image::Arguments),
+    Bundle(bundle::Arguments),
     Doctor(doctor::Arguments),
     Completion(completion::Arguments),
     Version(version::Arguments),
@@ -72,6 +76,8 @@ pub(crate) fn run(cli: &Cli) -> Outcome {
         Command::State(arguments) => state::run(global, arguments),
         Command::Unlock(arguments) => unlock::run(global, arguments),
         Command::Cluster(arguments) => cluster::run(global, arguments),
+        Command::Bundle(arguments) => bundle::run(global, arguments),
+        Command::Image(arguments) => image::run(global, arguments),
         Command::Doctor(arguments) => doctor::run(global, arguments),
         Command::Completion(arguments) => Ok(completion::run(arguments)),
         Command::Version(arguments) => Ok(version::run(global, arguments)),

@@ -34,6 +34,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Outcome {
+    let global = &global.with(&arguments.flags);
     let platform = super::open(global)?;
     super::block_on(async {
         let interrupts = interrupt::listen();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ksail_kinds::{
-    AddonSpec, BootstrapAction, BootstrapSpec, BuiltinKinds, ClusterSpec, ImageSource, ImageSpec, MachineRole,
-    MachineSpec, NODE, RegistrySpec, Spec, VolumeSpec, full_reference,
+    AddonSpec, BootstrapAction, BootstrapSpec, BuiltinKinds, ClusterSpec, MachineRole, MachineSpec, NODE, RegistrySpec,
+    Spec, VolumeSpec, full_reference,
 };
 use ksail_model::{
     Address, Condition, Declaration, Edge, ForceOn, Identity, Lifecycle, Origin, Origins, Ownership, Path, Reference,
@@ -179,16 +179,6 @@ impl Builder<'_> {
 
     fn node_image(&mut self, reference: &str, origin: &Origin) -> Address {
         self.needed_image(reference, origin, "nodes need it")
-    }
-
-    pub(super) fn needed_image(&mut self, reference: &str, origin: &Origin, why: &str) -> Address {
-        let image = self.address(ImageSpec::KIND, reference);
-        if !self.graph.declarations.contains_key(&image) {
-            let mut origins = Origins::all(origin.clone());
-            origins.set(Path::key("source"), derived(why));
-            self.image(reference, ImageSource::Pull {}, origins);
-        }
-        image
     }
 
     /// As kind names it, so that people find what they know.

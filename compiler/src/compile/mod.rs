@@ -5,6 +5,7 @@ mod audit;
 mod cluster;
 mod control_planes;
 mod hosting;
+mod images;
 mod kubeadm;
 mod kubeconfig;
 mod lifecycle;
@@ -15,6 +16,7 @@ mod node_taints;
 mod proxies;
 mod resources;
 
+pub use images::{ImageFrom, NeededImage, declare_import, needed_images};
 use ksail_model::{DeclaredGraph, Diagnostic, Path};
 
 use crate::codes;

@@ -12,6 +12,7 @@ use ksail_model::{
 };
 
 use super::Product;
+use super::images::Supply;
 use super::machine_addresses::Addresses;
 use crate::catalogue::{self, CatalogueImage};
 use crate::codes;
@@ -56,6 +57,8 @@ pub(super) struct Builder<'a> {
     pub(super) host: Option<Address>,
     pub(super) graph: DeclaredGraph,
     pub(super) problems: Vec<Diagnostic>,
+    /// The archive that images are taken from.
+    pub(super) supply: Option<Supply>,
 }
 
 /// What a registry or mirror stands on.
@@ -69,7 +72,16 @@ struct Base {
 impl<'a> Builder<'a> {
     pub(super) fn new(loaded: &'a Loaded, project: &'a dyn Project, product: &'a Product) -> Self {
         let cluster = loaded.config.name();
-        Self { loaded, project, product, cluster, host: None, graph: DeclaredGraph::default(), problems: Vec::new() }
+        Self {
+            loaded,
+            project,
+            product,
+            cluster,
+            host: None,
+            graph: DeclaredGraph::default(),
+            problems: Vec::new(),
+            supply: None,
+        }
     }
 
     pub(super) fn finish(self) -> (DeclaredGraph, Vec<Diagnostic>) {
@@ -87,10 +99,20 @@ impl<'a> Builder<'a> {
         }
         self.provider(DOCKER);
         let network = self.network();
-        self.archive();
+        self.supply = self.supply();
         if self.loaded.config.has_docker_cluster() {
             self.docker_cluster(&network);
+        } else {
+            self.images_of_supply();
         }
+        self.registries(network);
+        if self.loaded.config.has_docker_cluster() {
+            self.images_of_nodes();
+        }
+    }
+
+    /// The local registry and the mirrors, with what they stand on.
+    fn registries(&mut self, network: Address) {
         let registry = self.local_registry_port();
         let mirrors = self.loaded.config.spec.mirrors.as_slice();
         if registry.is_none() && mirrors.is_empty() {
@@ -184,46 +206,6 @@ impl<'a> Builder<'a> {
         self.add(network)
     }
 
-    /// The images of `importImages`.
-    fn archive(&mut self) {
-        let Some(file) = self.loaded.config.spec.cluster.import_images.clone() else { return };
-        let path = Path::parse("spec.cluster.importImages").unwrap_or_default();
-        let facts = if self.project.exists(&file) {
-            self.project.image_archive(&file)
-        } else {
-            Err("there is no such file".to_owned())
-        };
-        let facts = match facts {
-            Ok(facts) => facts,
-            Err(why) => {
-                let error =
-                    Diagnostic::error(codes::ARCHIVE, format!("the archive of images `{file}` cannot be read: {why}"));
-                let error =
-                    error.hint("`docker save -o FILE IMAGE…` writes one; the path is relative to the project's folder");
-                self.problems.push(self.loaded.label(error, &path, ""));
-                return;
-            }
-        };
-        if facts.images.is_empty() {
-            let warning = Diagnostic::warning(codes::ARCHIVE, format!("the archive `{file}` names no images"));
-            self.problems.push(self.loaded.label(warning, &path, ""));
-        }
-        for (reference, digest) in &facts.images {
-            let source = ImageSource::Archive { path: file.clone(), digest: digest.clone() };
-            let mut origins = Origins::all(self.loaded.origin(&path));
-            origins.set(Path::key("reference"), derived("the archive holds this image"));
-            origins.set(Path::parse("source.digest").unwrap_or_default(), derived("the archive's content at planning"));
-            self.image(reference, source, origins);
-        }
-    }
-
-    pub(super) fn image(&mut self, reference: &str, source: ImageSource, origins: Origins) -> Address {
-        let spec = ImageSpec { reference: reference.to_owned(), source };
-        let mut image = self.declaration(reference, reference.to_owned(), &spec, origins);
-        image.ownership = Ownership::Shared;
-        self.add(image)
-    }
-
     /// The image of registries and mirrors. One that an archive brings is loaded, not pulled.
     fn registry_image(&mut self, network: Address) -> Base {
         let embedded = self.loaded.config.provider() == Provider::Embedded;
@@ -237,12 +219,13 @@ impl<'a> Builder<'a> {
             None => Origin::Catalogue { entry: entry.into() },
         };
         let address = self.address(ImageSpec::KIND, &reference);
-        if !self.graph.declarations.contains_key(&address) {
-            let source = if embedded { ImageSource::Present {} } else { ImageSource::Pull {} };
+        if !embedded {
+            self.needed_image(&reference, &origin, "registries need it");
+        } else if !self.graph.declarations.contains_key(&address) {
             let mut origins = Origins::all(origin.clone());
-            let why = if embedded { "the embedded engine has it built in" } else { "registries need it" };
-            origins.set(Path::key("source"), derived(why));
-            self.image(&reference, source, origins);
+            origins.set(Path::key("source"), derived("the embedded engine has it built in"));
+            let image = self.image(&reference, ImageSource::Present {}, origins);
+            self.add(image);
         }
         Base { network, image: address, image_reference: reference, image_origin: origin }
     }

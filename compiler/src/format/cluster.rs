@@ -57,7 +57,7 @@ pub struct Cluster {
     pub node_autoscaling: Option<Toggle>,
     /// What grows and shrinks by itself.
     pub autoscaler: Autoscaler,
-    /// A tar of images (as `docker save` writes, or an OCI layout) that is loaded onto the engine; relative to the project's folder.
+    /// A tar of images (as `docker save` writes, or an OCI layout); relative to the project's folder. Each node of a cluster on Docker gets them before workloads start; without nodes they are loaded onto the engine.
     pub import_images: Option<String>,
     /// How many nodes run the control plane.
     pub control_planes: Option<u32>,

@@ -5,6 +5,7 @@ mod diagnostics;
 mod fields;
 mod generated;
 mod graphs;
+mod images;
 mod layering;
 mod machines;
 mod manifests;

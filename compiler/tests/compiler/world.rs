@@ -14,6 +14,7 @@ pub(crate) struct World {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) archives: BTreeMap<String, ArchiveFacts>,
     pub(crate) manifests: BTreeMap<String, String>,
+    pub(crate) bundle: Option<String>,
 }
 
 impl World {
@@ -30,6 +31,10 @@ impl Project for World {
 
     fn image_archive(&self, path: &str) -> Result<ArchiveFacts, String> {
         self.archives.get(path).cloned().ok_or_else(|| "it is torn".to_owned())
+    }
+
+    fn bundle(&self) -> Option<String> {
+        self.bundle.clone()
     }
 
     fn manifests(&self, entry: &str) -> Result<Vec<SourceFile>, String> {

@@ -237,7 +237,12 @@ async fn hold(call: &Call, what: &str, owner: &OwnerTag) -> Result<bool, CallErr
     Ok(true)
 }
 
-async fn pull(call: &mut Call, what: &str, reference: &Reference, config: Option<&FilePath>) -> Result<(), CallError> {
+pub(crate) async fn pull(
+    call: &mut Call,
+    what: &str,
+    reference: &Reference,
+    config: Option<&FilePath>,
+) -> Result<(), CallError> {
     let doing = format!("pull {what}");
     let credentials = match config {
         None => None,

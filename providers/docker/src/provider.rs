@@ -19,6 +19,7 @@ use crate::call::{Call, before_sending};
 use crate::endpoint::Endpoint;
 use crate::host::{self, HostFacts};
 use crate::image::Files;
+use crate::image_load::{ImagesFrom, NodeImages, SavedImages};
 use crate::labels;
 use crate::logs::{self, ExportedLogs};
 use crate::nodes::{self, NodeContainer};
@@ -27,15 +28,17 @@ use crate::ports::{self, INSPECTIONS};
 use crate::session::Session;
 use crate::written::Written;
 use crate::{
-    addon, bootstrap, cluster, container, control_plane, etcd, image, machine, network, subnets, volume, wait,
+    addon, bootstrap, cluster, container, control_plane, etcd, image, image_import, image_load, machine, network,
+    subnets, volume, wait,
 };
 
 /// The kinds that are containers outside.
 const CONTAINERS: [&str; 4] = ["container", "registry", "mirror", "load-balancer"];
 /// The kind that is a container on a volume.
 const MACHINE: &str = "machine";
-/// The kind that lives in a machine.
+/// The kinds that live in a machine.
 const BOOTSTRAP: &str = "bootstrap";
+const IMAGE_IMPORT: &str = image_import::KIND;
 /// The kind that machines make up, and those that live in it.
 const CLUSTER: &str = cluster::KIND;
 const ADDON: &str = "addon";
@@ -140,6 +143,36 @@ impl DockerProvider {
         folder: &Path,
     ) -> Result<ExportedLogs, CallError> {
         logs::export(&self.call(context).await?, cluster, folder).await
+    }
+
+    /// Puts images into nodes of a cluster, all or those that are named, whoever made it. A node that has one already does not get
+    /// it again.
+    ///
+    /// # Errors
+    /// There is no such image, archive, cluster or node, or a node does not run.
+    pub async fn load_images(
+        &self,
+        context: &CallContext,
+        cluster: &str,
+        nodes: &[String],
+        from: ImagesFrom<'_>,
+    ) -> Result<Vec<NodeImages>, CallError> {
+        image_load::load(&self.call(context).await?, cluster, nodes, from).await
+    }
+
+    /// Has the engine save images, by their full references, into an archive in a folder, where it leaves no file. What it lacks it
+    /// pulls first.
+    ///
+    /// # Errors
+    /// An image cannot be had, or the folder has no room.
+    pub async fn save_images(
+        &self,
+        context: &CallContext,
+        names: &[String],
+        scratch: &Path,
+    ) -> Result<SavedImages, CallError> {
+        let config = self.endpoint.config_folder.as_deref();
+        image_load::save_with_missing(&mut self.call(context).await?, names, scratch, config).await
     }
 
     /// The machine that this is about.
@@ -285,6 +318,7 @@ async fn observe_in_machine(call: &Call, machine: &str, targets: &[Target]) -> R
     for target in targets {
         observations.push(match target.address.kind() {
             BOOTSTRAP => bootstrap::observe(call, machine).await?,
+            IMAGE_IMPORT => image_import::observe(call, machine).await?,
             _ => of_unknown_kind(call, target),
         });
     }
@@ -324,10 +358,15 @@ fn owned(kind: &str, identity: Identity, seen: Seen, ownership: Ownership) -> Ow
 
 /// What in a machine carries a mark.
 async fn owned_in_machine(call: &Call, machine: &str) -> Result<Vec<Owned>, CallError> {
-    Ok(match bootstrap::observe(call, machine).await? {
-        Observation::Present(seen) => vec![owned(BOOTSTRAP, Identity::named(machine), *seen, Ownership::Owned)],
-        _ => Vec::new(),
-    })
+    let found = [
+        (BOOTSTRAP, bootstrap::observe(call, machine).await?),
+        (IMAGE_IMPORT, image_import::observe(call, machine).await?),
+    ];
+    let owned_of = |(kind, observation)| match observation {
+        Observation::Present(seen) => Some(owned(kind, Identity::named(machine), *seen, Ownership::Owned)),
+        _ => None,
+    };
+    Ok(found.into_iter().filter_map(owned_of).collect())
 }
 
 /// What in a cluster carries a mark, apart from objects.
@@ -405,6 +444,9 @@ impl Provider for DockerProvider {
             MACHINE => machine::create(&call, request, spec).await?,
             CLUSTER => cluster::create(&call, request, spec).await?,
             kind @ BOOTSTRAP => bootstrap::create(&call, self.machine(&call, kind)?, request, spec).await?,
+            kind @ IMAGE_IMPORT => {
+                image_import::create(&call, self.machine(&call, kind)?, request, spec, &self.files()).await?
+            }
             kind @ ADDON => addon::create(&call, self.cluster(&call, kind)?, request, spec).await?,
             kind @ ETCD_MEMBER => etcd::create(&call, self.cluster(&call, kind)?, request, spec).await?,
             kind if CONTAINERS.contains(&kind) => container::create(&call, request, spec).await?,
@@ -422,6 +464,9 @@ impl Provider for DockerProvider {
             MACHINE => machine::update(&call, request, spec).await?,
             CLUSTER => cluster::update(&call, request, spec).await?,
             kind @ BOOTSTRAP => bootstrap::update(&call, self.machine(&call, kind)?, request, spec).await?,
+            kind @ IMAGE_IMPORT => {
+                image_import::update(&call, self.machine(&call, kind)?, request, spec, &self.files()).await?
+            }
             kind @ ADDON => addon::update(&call, self.cluster(&call, kind)?, request, spec).await?,
             kind if CONTAINERS.contains(&kind) => container::update(&call, request, spec).await?,
             "image" => image::ensure(&mut call, target, spec, &request.mark, true, &self.files()).await?,
@@ -443,6 +488,7 @@ impl Provider for DockerProvider {
             MACHINE => machine::delete(&call, request).await,
             CLUSTER => cluster::delete(&call, request).await,
             kind @ BOOTSTRAP => bootstrap::delete(&call, self.machine(&call, kind)?, request).await,
+            kind @ IMAGE_IMPORT => image_import::release(&call, self.machine(&call, kind)?, request).await,
             kind @ ADDON => addon::delete(&call, self.cluster(&call, kind)?, request).await,
             kind @ ETCD_MEMBER => etcd::delete(&call, self.cluster(&call, kind)?, request).await,
             kind if CONTAINERS.contains(&kind) => container::delete(&call, request).await,
@@ -462,6 +508,10 @@ impl Provider for DockerProvider {
         if request.target.address.kind() == BOOTSTRAP {
             let machine = self.machine(&call, BOOTSTRAP)?;
             return Ok(applied(&call, bootstrap::wait(&call, machine, &request.target).await?));
+        }
+        if request.target.address.kind() == IMAGE_IMPORT {
+            let machine = self.machine(&call, IMAGE_IMPORT)?;
+            return Ok(applied(&call, image_import::wait(&call, machine, &request.target).await?));
         }
         if matches!(request.target.address.kind(), CLUSTER | ETCD_MEMBER) {
             return Ok(applied(&call, self.wait_for_control_plane(&call, request).await?));

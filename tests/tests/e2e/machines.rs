@@ -16,6 +16,7 @@ mod bootstraps;
 mod control_planes;
 mod days;
 mod doctor;
+mod images;
 mod killed;
 mod recovered;
 mod taints;

@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: the built binary, projects in folders of their own, and a client for engines.
 
+pub(crate) mod apart;
 pub(crate) mod engine;
 pub(crate) mod project;
 pub(crate) mod proxy;
