@@ -89,6 +89,17 @@ fn with_a_bundle_nothing_is_pulled_and_what_it_lacks_is_named() {
 }
 
 #[test]
+fn registries_alone_come_from_a_bundle_too() {
+    let spec = "  cluster:\n    provider: Docker\n    distribution: None\n    localRegistry: {}\n";
+    let all = compiled(spec, &with_bundle(&[REGISTRY]));
+    assert_eq!(source(&all, REGISTRY), Some("archive"));
+    let errors = built(&sources(&with_spec(spec)), &with_bundle(&[EXTRA])).map(drop).unwrap_err();
+    assert!(errors[0].to_string().contains("does not hold"), "{errors:?}");
+    let pulled = compiled(spec, &world("none", &[]));
+    assert_eq!(source(&pulled, REGISTRY), Some("pull"));
+}
+
+#[test]
 fn what_came_with_a_bundle_can_be_declared_again_as_it_was() {
     let spec = format!("{HEAD}{MANIFESTS}");
     let first = compiled(&spec, &with_bundle(&[NODE, REGISTRY, SHOP]));

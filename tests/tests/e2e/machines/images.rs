@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use super::{LOADED, World};
 use crate::support::apart::Apart;
 use crate::support::engine::Engine;
+use crate::support::project::Project;
 use crate::support::wait_until;
 
 /// Another image that the test bed's engine has, of other content.
@@ -212,4 +213,16 @@ fn a_cluster_is_made_from_a_bundle_alone_where_nothing_can_be_pulled() {
     world.is_gone();
     assert_eq!(apart.images(), [""; 0]);
     world.engine = shared;
+}
+
+#[test]
+fn where_no_node_runs_containers_no_image_is_brought_and_it_is_said_why() {
+    let project = Project::quickstart();
+    project.run(&["image", "load", "a:1"]).code(1).says("provider Embedded has no nodes").says("runs no containers");
+    project.run(&["bundle", "create"]).code(1).says("provider Embedded has none").says("built in");
+    project.run(&["plan", "--bundle", "bundle.tar"]).code(1).says("provider Embedded has none");
+    project.write("plan.json", "{}");
+    let given_late = project.run(&["apply", "plan.json", "--bundle", "bundle.tar"]).code(1);
+    given_late.says("says already what is applied");
+    assert!(!project.path().join("bundle.tar").exists());
 }
