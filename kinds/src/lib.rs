@@ -4,6 +4,7 @@
 mod catalogue;
 mod cluster;
 mod container;
+mod containerd;
 mod engine;
 mod image;
 mod image_import;
@@ -19,6 +20,7 @@ mod volume;
 pub use catalogue::{BuiltinKinds, KINDS};
 pub use cluster::{ClusterSpec, KUBELET_VERSION, NODE, Stage, StageRequirement};
 pub use container::{ContainerSpec, HealthCheck, Mount, Port, Protocol, Restart};
+pub use containerd::ContainerdPatches;
 pub use engine::EngineSpec;
 pub use image::{ImageSource, ImageSpec};
 pub use image_import::ImageImportSpec;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ksail_model::Value;
 use serde::{Deserialize, Serialize};
 
-use crate::{Port, Spec};
+use crate::{ContainerdPatches, Port, Spec};
 
 /// What a machine does in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +101,9 @@ pub struct MachineSpec {
     /// The domains in which it looks for names; left out, those of the engine's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_search: Option<Vec<String>>,
+    /// What is changed in containerd's configuration.
+    #[serde(default, skip_serializing_if = "ContainerdPatches::is_empty")]
+    pub containerd: ContainerdPatches,
     /// By host of images, the URL of the registry that answers pulls for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub registries: BTreeMap<String, String>,

@@ -262,6 +262,7 @@ impl Builder<'_> {
             ports: own.ports,
             mounts: own.mounts,
             dns_search: common.file.dns_search.clone(),
+            containerd: common.file.containerd.clone(),
             registries: common.registries.clone(),
             proxy: common.proxy.clone(),
             running: true,
@@ -272,6 +273,7 @@ impl Builder<'_> {
         origins.set(Path::key("address"), derived("nodes keep their addresses"));
         origins.set(Path::key("aliases"), derived("machines reach the API by this name"));
         origins.set(Path::key("volume"), derived("what a node keeps outlives its container"));
+        origins.set(Path::key("containerd"), derived("the distribution's file says it"));
         origins.set(Path::key("registries"), derived("the mirrors and the local registry answer pulls"));
         origins.set(Path::key("running"), derived("what is declared runs"));
         origins.set(Path::key("proxy"), derived("the proxies of who makes the machine, and what is reached past them"));

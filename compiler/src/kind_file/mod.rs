@@ -6,7 +6,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 
-use ksail_kinds::{MachineMount, Port, Protocol};
+use ksail_kinds::{ContainerdPatches, MachineMount, Port, Protocol};
 use ksail_model::{Diagnostic, Path};
 
 use crate::codes;
@@ -39,6 +39,7 @@ pub(crate) struct KindFile {
     pub(crate) feature_gates: BTreeMap<String, bool>,
     pub(crate) runtime_config: BTreeMap<String, String>,
     pub(crate) patches: Patches,
+    pub(crate) containerd: ContainerdPatches,
 }
 
 /// What it says of one node.
@@ -179,7 +180,8 @@ mod tests {
         said("nodez: []\n", "unknown field `nodez`");
         said("nodes:\n- role: boss\n", "`boss` is no role");
         said("networking: {ipFamily: dual}\n", "ipFamily dual is not built yet");
-        said("containerdConfigPatches: ['a = 1']\n", "containerdConfigPatches is not built yet");
+        said("containerdConfigPatches: ['a = ']\n", "a patch of containerd's configuration is no TOML");
+        said("containerdConfigPatchesJSON6902: ['{}']\n", "a JSON patch of containerd's configuration cannot be used");
         said("nodes:\n- extraPortMappings: [{containerPort: 80}]\n", "without a `hostPort` is not built yet");
         said("kubeadmConfigPatches: ['a: 1']\n", "a patch names the `kind`");
     }

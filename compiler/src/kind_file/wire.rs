@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ksail_kinds::{MachineMount, Propagation};
+use ksail_kinds::{ContainerdPatches, MachineMount, Propagation};
 use serde::Deserialize;
 
 use super::patches::{JsonPatch, Patches};
@@ -94,8 +94,6 @@ impl Cluster {
         not_built(family != "ipv4", format!("ipFamily {family}"));
         let address = network.api_server_address.unwrap_or_default();
         not_built(!matches!(address.as_str(), "" | "127.0.0.1"), format!("apiServerAddress {address}"));
-        not_built(!self.containerd_config_patches.is_empty(), "containerdConfigPatches".to_owned());
-        not_built(!self.containerd_json_patches.is_empty(), "containerdConfigPatchesJSON6902".to_owned());
         let _ = self.name;
         let mut patches = |merges: &[String], json: Vec<JsonPatch>| match Patches::read(merges, json) {
             Ok(patches) => patches,
@@ -104,8 +102,13 @@ impl Cluster {
                 Patches::default()
             }
         };
+        let containerd =
+            ContainerdPatches { merge: self.containerd_config_patches, json: self.containerd_json_patches };
         let of_cluster = patches(&self.kubeadm_config_patches, self.kubeadm_json_patches);
         let nodes = self.nodes.into_iter().filter_map(|node| node.into_node(problems)).collect();
+        if let Err(why) = containerd.check() {
+            problems.push(Problem::Wrong(why));
+        }
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         KindFile {
             nodes,
@@ -118,6 +121,7 @@ impl Cluster {
             feature_gates: self.feature_gates,
             runtime_config: self.runtime_config,
             patches: of_cluster,
+            containerd,
         }
     }
 }

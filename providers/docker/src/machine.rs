@@ -39,6 +39,9 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 const TOLD: usize = 6;
 /// Where containerd looks for who answers pulls.
 const CERTS: &str = "/etc/containerd/certs.d";
+/// Its configuration, and what that is in the image where it is changed.
+const CONFIG: &str = "/etc/containerd/config.toml";
+const CONFIG_OF_IMAGE: &str = "/etc/containerd/config.toml.image";
 /// Where Kubernetes keeps certificates and manifests: a link to what the machine keeps.
 const KUBERNETES: &str = "etc/kubernetes";
 /// Tells whether a machine that was bootstrapped is a node again: its API server answers, where it shall have one, and its kubelet
@@ -265,6 +268,7 @@ async fn furnish(call: &Call, what: &str, name: &str, wanted: &MachineSpec) -> R
     let doing = format!("furnish {what}");
     let kept = format!("{}/kubernetes", FOLDER.trim_start_matches('/'));
     let mut parcel = Parcel::new();
+    pack_containerd(call, &mut parcel, name, wanted, &doing).await?;
     let packed = parcel
         .folder(&format!("{kept}/manifests"))
         .and_then(|()| parcel.link(KUBERNETES, &format!("/{kept}")))
@@ -272,6 +276,30 @@ async fn furnish(call: &Call, what: &str, name: &str, wanted: &MachineSpec) -> R
         .and_then(|()| parcel.bytes());
     let packed = packed.map_err(|error| call.refused(&doing, &error.to_string()))?;
     upload(call, name, &doing, "/", packed).await
+}
+
+/// Changes containerd's configuration as it is in the image. That is kept beside it, so that it can be changed again.
+async fn pack_containerd(
+    call: &Call,
+    parcel: &mut Parcel,
+    name: &str,
+    wanted: &MachineSpec,
+    doing: &str,
+) -> Result<(), CallError> {
+    if wanted.containerd.is_empty() {
+        return Ok(());
+    }
+    let mut of_image = None;
+    for path in [CONFIG_OF_IMAGE, CONFIG] {
+        let files = download(call, name, doing, path).await?;
+        of_image = of_image.or(files.and_then(|files| files.into_iter().next()));
+    }
+    let (_, of_image) = of_image.ok_or_else(|| call.refused(doing, &format!("its image has no {CONFIG}")))?;
+    let changed = wanted.containerd.apply(&of_image).map_err(|why| call.refused(doing, &why))?;
+    let packed = [(CONFIG_OF_IMAGE, &of_image), (CONFIG, &changed)]
+        .into_iter()
+        .try_for_each(|(path, text)| parcel.file(path.trim_start_matches('/'), text));
+    packed.map_err(|error| call.refused(doing, &error.to_string()))
 }
 
 fn pack_registries(parcel: &mut Parcel, wanted: &MachineSpec) -> std::io::Result<()> {
@@ -328,7 +356,7 @@ async fn remove(call: &Call, what: &str, name: &str) -> Result<bool, CallError> 
 
 /// Whether a change of the field needs another container.
 fn needs_container(path: &ksail_model::Path) -> bool {
-    matches!(path.steps().first(), Some(Step::Key(key)) if matches!(key.as_str(), "image" | "port" | "ports" | "mounts" | "aliases" | "dns_search"))
+    matches!(path.steps().first(), Some(Step::Key(key)) if matches!(key.as_str(), "image" | "port" | "ports" | "mounts" | "aliases" | "dns_search" | "containerd"))
 }
 
 pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -> Result<Seen, CallError> {

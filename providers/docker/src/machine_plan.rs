@@ -17,6 +17,8 @@ use crate::proxies::variables;
 /// By these labels kind finds its nodes, and we what the engine does not tell otherwise.
 pub(crate) const CLUSTER: &str = "io.x-k8s.kind.cluster";
 pub(crate) const ROLE: &str = "io.x-k8s.kind.role";
+/// What is changed in containerd's configuration, as JSON.
+const CONTAINERD: &str = "dev.ksail.containerd";
 /// What a machine keeps, and what it reads of the engine's machine.
 const KEPT: &str = "/var";
 const MODULES: &str = "/lib/modules";
@@ -35,6 +37,9 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
     let mut all_labels = labels::labels(mark, written);
     all_labels.insert(CLUSTER.to_owned(), spec.cluster.clone());
     all_labels.insert(ROLE.to_owned(), spec.role.word().to_owned());
+    if !spec.containerd.is_empty() {
+        all_labels.insert(CONTAINERD.to_owned(), serde_json::to_string(&spec.containerd).unwrap_or_default());
+    }
     let ports = ports(spec);
     let mut bindings = PortMap::new();
     for port in &ports {
@@ -178,6 +183,10 @@ impl Observed {
         }
         if let Some(domains) = self.environment(DNS_SEARCH) {
             fields.push(("dns_search", json(&domains.split_whitespace().collect::<Vec<_>>())));
+        }
+        if let Some(patches) = label(CONTAINERD).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok())
+        {
+            fields.push(("containerd", Value::from(patches)));
         }
         if !registries.is_empty() {
             fields.push(("registries", Value::map(registries)));

@@ -66,6 +66,13 @@ featureGates:
 runtimeConfig:
   api/alpha: "false"
   api/beta: "true"
+containerdConfigPatches:
+- |
+  [debug]
+    level = "debug"
+containerdConfigPatchesJSON6902:
+- |
+  [{"op": "add", "path": "/metrics", "value": {"address": "127.0.0.1:1338"}}]
 kubeadmConfigPatches:
 - |
   kind: KubeletConfiguration

@@ -58,6 +58,7 @@ pub(super) fn of(engine: &Engine, cluster: &str) -> Facts {
             let value = match file.rsplit('.').next() {
                 _ if code != 0 => continue,
                 Some("yaml") => documents(&said).remove(0),
+                Some("toml") => toml::from_str(&said).expect("TOML"),
                 Some("env") => said.replace('"', " ").split_whitespace().map(sorted).collect(),
                 _ => Value::from(said),
             };
