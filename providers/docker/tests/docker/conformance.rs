@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use bollard::models::{ContainerCreateBody, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::{CreateContainerOptions, ListImagesOptions};
 use ksail_conformance::suite::{Breakage, Case, Change, Gap, Limits, Outside, Setup, Subject, Way, run_way};
-use ksail_kinds::{ContainerSpec, ImageSource, MirrorSpec, NetworkSpec, RegistrySpec, Restart, Spec as _};
+use ksail_kinds::{
+    ContainerSpec, ImageSource, LoadBalancerSpec, MirrorSpec, NetworkSpec, RegistrySpec, Restart, Spec as _,
+};
 use ksail_model::{Fingerprint, Identity, Mark, Path, Preview, Secret, Value};
 use ksail_provider::{
     Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse,
@@ -32,6 +34,14 @@ const AT_ONCE: usize = 9;
 const SEED: u64 = 0x006b_7361_696c;
 static PERMITS: Semaphore = Semaphore::const_new(AT_ONCE);
 const KINDS: [&str; 6] = ["mirror", "registry", "container", "image", "network", "volume"];
+
+/// What runs a program of its own, which the embedded engine does not: of HAProxy, in the image of the test bed.
+const BALANCER: &str = "load-balancer";
+
+fn balancer_image() -> Option<String> {
+    let how = "testbed/node-image.sh up; testbed/node-image.sh env";
+    ksail_test_real::variable("KSAIL_TEST_BALANCER_IMAGE", how).map(|image| format!("docker.io/{image}"))
+}
 
 /// One kind on an engine, with a network and an upstream registry for those that need them.
 struct OneKind {
@@ -69,7 +79,7 @@ impl OneKind {
                 engine.wait(&upstream, Duration::from_secs(60)).await;
                 network.identity.name
             }
-            "registry" | "container" => {
+            "registry" | "container" | BALANCER => {
                 engine.create(&network).await;
                 network.identity.name
             }
@@ -124,6 +134,22 @@ impl OneKind {
         case.change = change(stopped.to_value(), &[("password", PASSWORD)], "running");
         let rotated = MirrorSpec { password: secret("f2"), ..spec };
         case.replacement = change(rotated.to_value(), &[("password", OTHER_PASSWORD)], "password");
+        case
+    }
+
+    fn balancer_case(&self, engine: &Engine) -> Case {
+        let spec = LoadBalancerSpec {
+            image: balancer_image().unwrap_or_default(),
+            cluster: engine.name("cluster"),
+            network: self.network.clone(),
+            address: "127.0.0.1".to_owned(),
+            port: free_port(),
+            backends: [("one".to_owned(), "192.0.2.1:6443".to_owned())].into(),
+            running: true,
+        };
+        let mut case = self.case(engine, BALANCER, spec.to_value());
+        case.change = change(LoadBalancerSpec { running: false, ..spec.clone() }.to_value(), &[], "running");
+        case.replacement = change(LoadBalancerSpec { port: free_port(), ..spec }.to_value(), &[], "port");
         case
     }
 
@@ -185,6 +211,7 @@ impl Subject for OneKind {
             "image" => self.image_case(&engine),
             "container" => self.container_case(&engine),
             "registry" => self.registry_case(&engine),
+            BALANCER => self.balancer_case(&engine),
             _ => self.mirror_case(&engine),
         };
         let inner = DockerProvider::new(Endpoint::socket(&engine.socket)).project(self.folder.path());
@@ -359,7 +386,9 @@ impl Outside for Place {
 async fn the_provider_conforms(engine: Engine) {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let ways = [Way::Direct, Way::Pipe, Way::Faulty(SEED)];
-    let runs = KINDS.into_iter().flat_map(|kind| ways.map(|way| (kind, way))).map(|(kind, way)| {
+    let balancer = if engine.which == Which::Real { balancer_image() } else { None };
+    let kinds = KINDS.into_iter().chain(balancer.map(|_| BALANCER));
+    let runs = kinds.flat_map(|kind| ways.map(|way| (kind, way))).map(|(kind, way)| {
         let (engine, folder) = (engine.sibling(), Arc::clone(&folder));
         tokio::spawn(async move {
             let _permit = PERMITS.acquire().await.unwrap();
