@@ -8,7 +8,7 @@ use ksail_kinds::BuiltinKinds;
 use ksail_model::{DeclaredGraph, Observation, RecordKey, Schemas as _};
 use ksail_plan::Observed;
 use ksail_provider::Connector;
-use ksail_records::{Call, Snapshot};
+use ksail_records::{Call, OpenIntent, Snapshot};
 use tokio::time::Instant;
 
 use crate::plan::{PlanOptions, observe};
@@ -28,15 +28,13 @@ pub(crate) async fn wait_for_unwanted(
     let began = Instant::now();
     loop {
         let waited = began.elapsed();
-        let waits = |key: &RecordKey, observations: &BTreeMap<RecordKey, Observed>| {
+        let waits = |key: &RecordKey, open: &OpenIntent| {
             let lands_within = BuiltinKinds.schema(key.address.kind()).map(|schema| schema.lands_within);
             let is_absent = observations.get(key).is_some_and(|observed| observed.observation == Observation::Absent);
-            is_absent
-                && !graph.declarations.contains_key(&key.address)
-                && lands_within.is_some_and(|lands_within| waited < lands_within)
+            is_absent && !is_wanted(graph, key, open) && lands_within.is_some_and(|lands_within| waited < lands_within)
         };
         let open = snapshot.open.iter().filter(|(_, open)| open.intent.call == Call::Create);
-        let awaited: Vec<&RecordKey> = open.map(|(key, _)| key).filter(|key| waits(key, observations)).collect();
+        let awaited: Vec<&RecordKey> = open.filter(|(key, open)| waits(key, open)).map(|(key, _)| key).collect();
         if awaited.is_empty() || options.cancel.is_cancelled() {
             return;
         }
@@ -44,4 +42,10 @@ pub(crate) async fn wait_for_unwanted(
         tokio::time::sleep(PAUSE).await;
         observations.extend(observe(graph, snapshot, connector, options).await);
     }
+}
+
+/// Whether it is declared where it was asked for.
+fn is_wanted(graph: &DeclaredGraph, key: &RecordKey, open: &OpenIntent) -> bool {
+    let declared = graph.declarations.get(&key.address);
+    declared.zip(open.intent.declaration.as_ref()).is_some_and(|(declared, asked)| declared.is_in_place_of(asked))
 }

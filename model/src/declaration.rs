@@ -205,6 +205,11 @@ pub struct Declaration {
 }
 
 impl Declaration {
+    /// Whether it is found where another one is: by the same provider, in the same host, under the same name.
+    pub fn is_in_place_of(&self, other: &Self) -> bool {
+        (&self.provider, &self.host, &self.identity) == (&other.provider, &other.host, &other.identity)
+    }
+
     /// Digest of what is wanted, secrets by reference; origins do not count, so that moving a line in the
     /// file changes nothing.
     pub fn digest(&self) -> Digest {

@@ -286,9 +286,9 @@ impl Run {
         }
         // What is asked for once more stays open until then: the first request may still come to be.
         resolutions.retain(|found| {
-            let key = &found.outcome.key;
-            let creates = plan.nodes.get(key).is_some_and(|node| node.action == Action::Create);
-            !(creates && is_made_again(&snapshot, &found.outcome))
+            let node = plan.nodes.get(&found.outcome.key).filter(|node| node.action == Action::Create);
+            let wanted = node.and_then(|node| node.declaration.as_deref());
+            !wanted.is_some_and(|wanted| is_made_again(&snapshot, &found.outcome, wanted))
         });
         if snapshot.operation.is_none() && !resolutions.is_empty() {
             // A sealed operation left them open: they are concluded by the one that begins.

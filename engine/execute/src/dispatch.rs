@@ -339,7 +339,8 @@ impl Dispatch {
             News::Recorded(index, called) => {
                 self.release(index);
                 self.meet_called(index, called);
-                if called == Called::Ready {
+                // It may be heard of after the step itself, which is counted then.
+                if called == Called::Ready && self.stages[index] == Stage::Calling {
                     self.recorded.insert(index);
                     self.seal_if_all_is_recorded();
                 }

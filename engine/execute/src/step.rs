@@ -367,7 +367,8 @@ impl StepRunner {
         }
         if node.seen == SeenAt::Deferred {
             if self.is_open(key) {
-                self.settle(index, key, provider.as_ref(), Some(call)).await?;
+                let again = (call == Call::Create).then_some(declaration.as_ref());
+                self.settle(index, key, provider.as_ref(), again).await?;
                 if let Some(called) = self.settled_as_wanted(key, &declaration) {
                     return Ok((called, self.step_started(index)));
                 }

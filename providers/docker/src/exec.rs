@@ -6,7 +6,7 @@ use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::query_parameters::{DownloadFromContainerOptions, UploadToContainerOptions};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use ksail_provider::CallError;
 use tokio::io::AsyncWriteExt as _;
 
@@ -71,30 +71,46 @@ async fn one(call: &Call, container: &str, command: &[&str], input: &str) -> Res
     };
     let id = docker.create_exec(container, options).await?.id;
     let started = StartExecOptions { output_capacity: Some(LONGEST_LINE), ..Default::default() };
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    if let StartExecResults::Attached { mut output, input: mut stdin } = docker.start_exec(&id, Some(started)).await? {
+    let mut said = Said::default();
+    if let StartExecResults::Attached { output, input: mut stdin } = docker.start_exec(&id, Some(started)).await? {
         if !input.is_empty() {
             stdin.write_all(input.as_bytes()).await?;
             stdin.shutdown().await?;
         }
-        while let Some(said) = output.next().await {
-            let (into, message) = match said? {
-                LogOutput::StdErr { message } => (&mut stderr, message),
-                LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
-                    (&mut stdout, message)
-                }
-            };
-            into.extend_from_slice(&message);
-            let surplus = into.len().saturating_sub(LONGEST_OUTPUT);
-            into.drain(..surplus);
-        }
+        said = hear(output).await?;
     }
-    let ended = docker.inspect_exec(&id).await?;
-    Ok(Output {
-        code: ended.exit_code.unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&stderr).into_owned(),
-    })
+    came_to(call, &id, said).await
+}
+
+/// What a program has said: of each stream the end.
+#[derive(Default)]
+pub(crate) struct Said {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+/// Listens to a program until it ends.
+pub(crate) async fn hear(mut output: impl Stream<Item = Result<LogOutput, Error>> + Unpin) -> Result<Said, Error> {
+    let mut all = Said::default();
+    while let Some(said) = output.next().await {
+        let (into, message) = match said? {
+            LogOutput::StdErr { message } => (&mut all.stderr, message),
+            LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
+                (&mut all.stdout, message)
+            }
+        };
+        into.extend_from_slice(&message);
+        let surplus = into.len().saturating_sub(LONGEST_OUTPUT);
+        into.drain(..surplus);
+    }
+    Ok(all)
+}
+
+/// What a program that has ended came to.
+pub(crate) async fn came_to(call: &Call, exec: &str, said: Said) -> Result<Output, Error> {
+    let code = call.session.docker.inspect_exec(exec).await?.exit_code.unwrap_or(-1);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Output { code, stdout: text(&said.stdout), stderr: text(&said.stderr) })
 }
 
 /// Puts what a tar holds below a folder of a container, whether it runs or not. A link takes the place of a folder.

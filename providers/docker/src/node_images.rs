@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use futures::StreamExt as _;
 use ksail_archives::Archive;
@@ -13,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::archive::stream;
 use crate::call::Call;
-use crate::exec::{Output, look};
+use crate::exec::{Output, Said, came_to, hear, look};
 
 /// Waits until containerd answers, which it does a moment after the machine's services were started; prints what images it
 /// has. Ends with 101 where it does not answer.
@@ -31,13 +30,15 @@ const MANIFESTS: &str = r#"for digest in "$@"; do
   echo
 done
 "#;
-/// Takes images in from an archive that it reads, unpacked as containerd runs containers.
-const IMPORT: &str = r#"snapshotter=$(containerd config dump 2>/dev/null | sed -n "s/^ *snapshotter = [\"']\([^\"']*\)[\"']\$/\1/p" | head -n 1)
-exec ctr --namespace=k8s.io images import --all-platforms --snapshotter "${snapshotter:-overlayfs}" -
+/// Tells as what containerd unpacks images that it runs containers of: in the variable `snapshotter`.
+pub(crate) const SNAPSHOTTER: &str = r#"snapshotter=$(containerd config dump 2>/dev/null | sed -n "s/^ *snapshotter = [\"']\([^\"']*\)[\"']\$/\1/p" | head -n 1)
+snapshotter=${snapshotter:-overlayfs}
 "#;
-/// How many lines of what was said a failure tells, and how much of it is kept, in bytes.
+/// Takes images in from an archive that it reads.
+const IMPORT: &str = r#"exec ctr --namespace=k8s.io images import --all-platforms --snapshotter "$snapshotter" -
+"#;
+/// How many lines of what was said a failure tells.
 const TOLD: usize = 4;
-const LONGEST_OUTPUT: usize = 64 * 1024;
 
 /// The images that a node has: by their names, the digests that they lead to. `None` says that there is no such container.
 pub(crate) async fn list(call: &Call, node: &str, what: &str) -> Result<Option<BTreeMap<String, String>>, CallError> {
@@ -135,18 +136,17 @@ impl From<bollard::errors::Error> for Failure {
 /// Runs the import and gives it what it reads, while what it says is read.
 async fn send(call: &Call, node: &str, archive: Arc<Archive>, references: Vec<String>) -> Result<Output, Failure> {
     let docker = &call.session.docker;
+    let program = format!("{SNAPSHOTTER}{IMPORT}");
     let options = CreateExecOptions {
-        cmd: Some(vec!["sh", "-c", IMPORT]),
+        cmd: Some(vec!["sh", "-c", &program]),
         attach_stdin: Some(true),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         ..Default::default()
     };
     let id = docker.create_exec(node, options).await?.id;
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    if let StartExecResults::Attached { mut output, mut input } =
-        docker.start_exec(&id, None::<StartExecOptions>).await?
-    {
+    let mut said = Said::default();
+    if let StartExecResults::Attached { output, mut input } = docker.start_exec(&id, None::<StartExecOptions>).await? {
         let give = async move {
             let mut parts = std::pin::pin!(stream(archive, references));
             while let Some(part) = parts.next().await {
@@ -158,25 +158,10 @@ async fn send(call: &Call, node: &str, archive: Arc<Archive>, references: Vec<St
             let _ = input.shutdown().await;
             Ok::<_, Failure>(())
         };
-        let hear = async {
-            while let Some(said) = output.next().await {
-                let (into, message) = match said? {
-                    LogOutput::StdErr { message } => (&mut stderr, message),
-                    LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
-                        (&mut stdout, message)
-                    }
-                };
-                into.extend_from_slice(&message);
-                let surplus = into.len().saturating_sub(LONGEST_OUTPUT);
-                into.drain(..surplus);
-            }
-            Ok::<_, Failure>(())
-        };
-        futures::try_join!(give, hear)?;
+        let listen = async { Ok(hear(output).await?) };
+        ((), said) = futures::try_join!(give, listen)?;
     }
-    let code = docker.inspect_exec(&id).await?.exit_code.unwrap_or(-1);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Output { code, stdout: text(&stdout), stderr: text(&stderr) })
+    Ok(came_to(call, &id, said).await?)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::container::until_removed;
 use crate::control_plane::kubectl;
 use crate::drain;
 use crate::exec::{look, run};
+use crate::node_images::SNAPSHOTTER;
 use crate::steps::{self, FOLDER, Work};
 
 /// The folder of kubeadm's run, and of what the new image brings.
@@ -63,7 +64,7 @@ echo "$version"
 /// What kubeadm does on a machine: the cluster is upgraded where it is older, and then, or elsewhere, what is the machine's own.
 fn program(role: MachineRole, version: &str) -> String {
     let load = format!(
-        "set -eu\nif [ -e {FOLDER}/{WORK}/images.tar ]; then\n  ctr --namespace=k8s.io images import --digests {FOLDER}/{WORK}/images.tar\n  rm {FOLDER}/{WORK}/images.tar\nfi\n"
+        "set -eu\n{SNAPSHOTTER}images={FOLDER}/{WORK}/images.tar\nif [ -e \"$images\" ]; then\n  ctr --namespace=k8s.io images import --snapshotter \"$snapshotter\" \"$images\"\n  rm \"$images\"\nfi\n"
     );
     let kubeadm = format!("{FOLDER}/{WORK}/kubeadm");
     // Machines in containers do not pass the checks of a kernel's configuration. Certificates stay what they are: the administrator's

@@ -9,10 +9,15 @@ use ksail_records::{Call, Entry, OpenIntent, Outcome, OutcomeKind, Snapshot};
 use super::{Called, StepError, StepRunner};
 use crate::look::target;
 
-/// Whether an open call is a create that was not seen to be made, of what was not there before. It may come to be yet, so that its intent
-/// is kept until the next one takes its place.
-pub(crate) fn is_made_again(snapshot: &Snapshot, outcome: &Outcome) -> bool {
-    let is_first = |open: &OpenIntent| open.intent.call == Call::Create && open.previous.is_none();
+/// Whether an open call is a create that was not seen to be made, of what was not there before and is made again in the same place. It may
+/// come to be yet, so that its intent is kept until the next one takes its place.
+pub(crate) fn is_made_again(snapshot: &Snapshot, outcome: &Outcome, wanted: &Declaration) -> bool {
+    let is_first = |open: &OpenIntent| {
+        let is_in_place = |declaration: &Declaration| wanted.is_in_place_of(declaration);
+        open.intent.call == Call::Create
+            && open.previous.is_none()
+            && open.intent.declaration.as_deref().is_some_and(is_in_place)
+    };
     matches!(outcome.kind, OutcomeKind::NotDone { .. }) && snapshot.open.get(&outcome.key).is_some_and(is_first)
 }
 
@@ -28,7 +33,7 @@ impl StepRunner {
         index: usize,
         key: &RecordKey,
         provider: &dyn Provider,
-        next: Option<Call>,
+        again: Option<&Declaration>,
     ) -> Result<(), StepError> {
         let open = self.journal.read(|snapshot| {
             Some((snapshot.open.get(key)?.clone(), snapshot.records.get(key)?.clone(), snapshot.lineage.clone()))
@@ -56,8 +61,8 @@ impl StepRunner {
                 true,
             ));
         };
-        let stays_open =
-            next == Some(Call::Create) && self.journal.read(|snapshot| is_made_again(snapshot, &resolution.outcome));
+        let stays_open = again
+            .is_some_and(|wanted| self.journal.read(|snapshot| is_made_again(snapshot, &resolution.outcome, wanted)));
         if !stays_open {
             self.journal.commit(vec![Entry::Outcome(Box::new(resolution.outcome))]).await?;
         }
