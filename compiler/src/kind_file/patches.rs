@@ -1,5 +1,6 @@
 //! Patches of what kubeadm is told: merge patches (RFC 7386) and JSON patches (RFC 6902), as kind takes them.
 
+use json_patch::{PatchErrorKind, PatchOperation};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
@@ -20,24 +21,12 @@ pub(super) struct JsonPatch {
     patch: String,
 }
 
-/// One operation of a JSON patch.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(tag = "op", rename_all = "lowercase")]
-enum Operation {
-    Add { path: String, value: Json },
-    Remove { path: String },
-    Replace { path: String, value: Json },
-    Move { from: String, path: String },
-    Copy { from: String, path: String },
-    Test { path: String, value: Json },
-}
-
 /// Operations for the documents of a kind.
 #[derive(Debug, Clone, PartialEq)]
 struct Operations {
     api_version: Option<String>,
     kind: String,
-    operations: Vec<Operation>,
+    patch: json_patch::Patch,
 }
 
 /// Patches, in the order in which they are applied: merge patches first.
@@ -71,14 +60,14 @@ impl Patches {
         }
         for patch in json {
             let operations = documents(&patch.patch)?.into_iter().next().unwrap_or_default();
-            let operations: Vec<Operation> = serde_json::from_value(operations)
+            let operations: json_patch::Patch = serde_json::from_value(operations)
                 .map_err(|error| format!("a JSON patch for {} cannot be used: {error}", patch.kind))?;
             let api_version = match (patch.group.as_str(), patch.version.as_str()) {
                 (_, "") => None,
                 ("", version) => Some(version.to_owned()),
                 (group, version) => Some(format!("{group}/{version}")),
             };
-            patches.operations.push(Operations { api_version, kind: patch.kind, operations });
+            patches.operations.push(Operations { api_version, kind: patch.kind, patch: operations });
         }
         Ok(patches)
     }
@@ -95,7 +84,7 @@ impl Patches {
                 let kept = [("apiVersion", document["apiVersion"].clone()), ("kind", document["kind"].clone())];
                 let mut patch = patch.clone();
                 lists::merge(document, &mut patch);
-                merge(document, &Json::Object(patch));
+                json_patch::merge(document, &Json::Object(patch));
                 for (key, value) in kept {
                     document[key] = value;
                 }
@@ -107,10 +96,8 @@ impl Patches {
             let version = patch.api_version.clone().map(Json::from);
             let kind = Json::from(patch.kind.as_str());
             for document in documents.iter_mut().filter(|document| fits(document, version.as_ref(), &kind)) {
-                for operation in &patch.operations {
-                    operate(document, operation)
-                        .map_err(|why| format!("a JSON patch for {} cannot be applied: {why}", patch.kind))?;
-                }
+                operate(document, &patch.patch)
+                    .map_err(|why| format!("a JSON patch for {} cannot be applied: {why}", patch.kind))?;
             }
         }
         Ok(())
@@ -121,94 +108,14 @@ fn fits(document: &Json, api_version: Option<&Json>, kind: &Json) -> bool {
     document["kind"] == *kind && api_version.is_none_or(|version| document["apiVersion"] == *version)
 }
 
-fn merge(target: &mut Json, patch: &Json) {
-    let Json::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Json::Object(Map::new());
-    }
-    let Json::Object(target) = target else { return };
-    for (key, value) in patch {
-        if value.is_null() {
-            target.remove(key);
-        } else {
-            merge(target.entry(key.clone()).or_insert(Json::Null), value);
-        }
-    }
-}
-
-fn operate(document: &mut Json, operation: &Operation) -> Result<(), String> {
-    match operation {
-        Operation::Add { path, value } => add(document, path, value.clone()),
-        Operation::Remove { path } => remove(document, path).map(drop),
-        Operation::Replace { path, value } => {
-            *document.pointer_mut(path).ok_or_else(|| nothing_at(path))? = value.clone();
-            Ok(())
-        }
-        Operation::Move { from, path } => {
-            let value = remove(document, from)?;
-            add(document, path, value)
-        }
-        Operation::Copy { from, path } => {
-            let value = document.pointer(from).cloned().ok_or_else(|| nothing_at(from))?;
-            add(document, path, value)
-        }
-        Operation::Test { path, value } => match document.pointer(path) {
-            Some(found) if found == value => Ok(()),
-            _ => Err(format!("what is at `{path}` is not {value}")),
-        },
-    }
-}
-
-fn nothing_at(path: &str) -> String {
-    format!("there is nothing at `{path}`")
-}
-
-/// A pointer's parent, and its last step as it is meant.
-fn parted(path: &str) -> Result<(&str, String), String> {
-    let (parent, last) = path.rsplit_once('/').ok_or_else(|| format!("`{path}` is no pointer"))?;
-    Ok((parent, last.replace("~1", "/").replace("~0", "~")))
-}
-
-fn add(document: &mut Json, path: &str, value: Json) -> Result<(), String> {
-    if path.is_empty() {
-        *document = value;
-        return Ok(());
-    }
-    let (parent, last) = parted(path)?;
-    match document.pointer_mut(parent) {
-        Some(Json::Object(map)) => {
-            map.insert(last, value);
-            Ok(())
-        }
-        Some(Json::Array(list)) if last == "-" => {
-            list.push(value);
-            Ok(())
-        }
-        Some(Json::Array(list)) => {
-            let index: usize = last.parse().map_err(|_| nothing_at(path))?;
-            if index > list.len() {
-                return Err(nothing_at(path));
-            }
-            list.insert(index, value);
-            Ok(())
-        }
-        _ => Err(nothing_at(parent)),
-    }
-}
-
-fn remove(document: &mut Json, path: &str) -> Result<Json, String> {
-    let (parent, last) = parted(path)?;
-    let removed = match document.pointer_mut(parent) {
-        Some(Json::Object(map)) => map.remove(&last),
-        Some(Json::Array(list)) => {
-            last.parse().ok().filter(|index| *index < list.len()).map(|index: usize| list.remove(index))
-        }
-        _ => None,
-    };
-    removed.ok_or_else(|| nothing_at(path))
+fn operate(document: &mut Json, patch: &json_patch::Patch) -> Result<(), String> {
+    let nothing_at = |path: &dyn std::fmt::Display| format!("there is nothing at `{path}`");
+    json_patch::patch(document, patch).map_err(|error| match (patch.0.get(error.operation), error.kind) {
+        (Some(PatchOperation::Test(test)), _) => format!("what is at `{}` is not {}", test.path, test.value),
+        (Some(PatchOperation::Move(op)), PatchErrorKind::InvalidFromPointer) => nothing_at(&op.from),
+        (Some(PatchOperation::Copy(op)), PatchErrorKind::InvalidFromPointer) => nothing_at(&op.from),
+        _ => nothing_at(&error.path),
+    })
 }
 
 #[cfg(test)]
