@@ -117,9 +117,14 @@ fn program(machine: &str, spec: &BootstrapSpec, joins_control_plane: bool) -> St
     format!("{PRELUDE}{before}{action}{after}")
 }
 
+/// The document of a kind in the configuration.
+fn document_of<'c>(config: &'c [Value], kind: &str) -> Option<&'c Value> {
+    config.iter().find(|document| document.field("kind").and_then(Value::as_str) == Some(kind))
+}
+
 /// What the configuration says of a machine that joins.
 fn join_of(config: &[Value]) -> Option<&Value> {
-    config.iter().find(|document| document.field("kind").and_then(Value::as_str) == Some("JoinConfiguration"))
+    document_of(config, "JoinConfiguration")
 }
 
 /// The token with which the configuration lets a machine join.
@@ -341,9 +346,7 @@ pub(crate) async fn update(
 
 /// The version of Kubernetes that the configuration names.
 fn version(spec: &BootstrapSpec) -> Option<String> {
-    let is_cluster = |document: &&Value| document.field("kind").and_then(Value::as_str) == Some(CLUSTER_CONFIGURATION);
-    let version = spec.config.iter().find(is_cluster)?.field("kubernetesVersion")?;
-    version.as_str().map(str::to_owned)
+    document_of(&spec.config, "ClusterConfiguration")?.field("kubernetesVersion")?.as_str().map(str::to_owned)
 }
 
 /// A document without what follows from the version, in one shape for all: arguments of programs became lists, and keys got an algorithm.
@@ -383,8 +386,6 @@ fn fixed(current: &BootstrapSpec, wanted: &BootstrapSpec) -> Option<&'static str
     let is_same = is_same_config && current.through == wanted.through && current.files == wanted.files;
     if is_same { None } else { Some(NOT_AGAIN) }
 }
-
-const CLUSTER_CONFIGURATION: &str = "ClusterConfiguration";
 
 const NOT_AGAIN: &str = "what kubeadm was told when the node was made cannot be changed in place yet";
 

@@ -34,7 +34,7 @@ fn typed(call: &Call, what: &str, spec: &Value) -> Result<ImageImportSpec, CallE
 /// What is seen: of the images that were put there, those that are there still.
 pub(crate) async fn observe(call: &Call, machine: &str) -> Result<Observation, CallError> {
     let what = format!("look at {}", what_of(machine));
-    let program = format!("cat {FOLDER}/{FILE} 2>/dev/null || exit 100\necho\n{}", node_images::listing());
+    let program = format!("cat {FOLDER}/{FILE} 2>/dev/null || exit 100\necho\n{}", node_images::LIST);
     let Some(output) = look(call, machine, &what, &["sh", "-c", &program]).await? else {
         return Ok(Observation::Absent);
     };

@@ -340,7 +340,7 @@ async fn start(call: &Call, what: &str, name: &str) -> Result<(), CallError> {
     }
 }
 
-async fn remove(call: &Call, what: &str, name: &str) -> Result<bool, CallError> {
+pub(crate) async fn remove(call: &Call, what: &str, name: &str) -> Result<bool, CallError> {
     let doing = format!("delete {what}");
     let options = RemoveContainerOptions { v: true, force: true, link: false };
     match call.change(&doing, call.session.docker.remove_container(name, Some(options))).await {

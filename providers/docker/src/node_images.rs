@@ -16,7 +16,7 @@ use crate::exec::{Output, Said, came_to, hear, look};
 
 /// Waits until containerd answers, which it does a moment after the machine's services were started; prints what images it
 /// has. Ends with 101 where it does not answer.
-const LIST: &str = r#"tries=0
+pub(crate) const LIST: &str = r#"tries=0
 until listed=$(ctr --namespace=k8s.io images list 2>&1); do
   tries=$((tries + 1))
   if [ "$tries" -ge 50 ]; then echo "$listed" >&2; exit 101; fi
@@ -61,11 +61,6 @@ pub(crate) fn parse(listed: &str) -> BTreeMap<String, String> {
         Some((name.to_owned(), digest.to_owned()))
     };
     listed.lines().skip(1).filter_map(image).collect()
-}
-
-/// The script that lists, for what asks more at once.
-pub(crate) const fn listing() -> &'static str {
-    LIST
 }
 
 #[derive(Deserialize)]

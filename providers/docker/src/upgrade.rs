@@ -6,16 +6,16 @@
 //! was emptied bears a sign until it takes pods again.
 
 use bollard::models::{ContainerCreateBody, HostConfig};
-use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions};
+use bollard::query_parameters::CreateContainerOptions;
 use ksail_kinds::{MachineRole, MachineSpec};
 use ksail_provider::CallError;
 
-use crate::call::{Call, Failed};
-use crate::container::until_removed;
+use crate::call::Call;
 use crate::control_plane::kubectl;
 use crate::drain;
 use crate::exec::{look, run};
-use crate::node_images::SNAPSHOTTER;
+use crate::machine;
+use crate::node_images::{self, SNAPSHOTTER};
 use crate::steps::{self, FOLDER, Work};
 
 /// The folder of kubeadm's run, and of what the new image brings.
@@ -128,10 +128,10 @@ async fn work(call: &Call, name: &str, doing: &str, role: MachineRole, version: 
 
 /// Puts what the new image brings on what the machine keeps, and answers the version of Kubernetes.
 async fn bring(call: &Call, name: &str, doing: &str, wanted: &MachineSpec) -> Result<String, CallError> {
-    let listed = look(call, name, doing, &["ctr", "--namespace=k8s.io", "images", "list", "--quiet"]).await?;
-    let have = listed.map(|output| output.stdout).unwrap_or_default();
+    let have: Vec<String> = node_images::list(call, name, doing).await?.unwrap_or_default().into_keys().collect();
     let helper = format!("{name}-upgrade");
-    remove(call, &helper, doing).await?;
+    let what = format!("the helper `{helper}`");
+    machine::remove(call, &what, &helper).await?;
     let body = ContainerCreateBody {
         image: Some(wanted.image.clone()),
         entrypoint: Some(vec!["sleep".to_owned()]),
@@ -153,8 +153,9 @@ async fn bring(call: &Call, name: &str, doing: &str, wanted: &MachineSpec) -> Re
     let started = call.change(doing, call.session.docker.start_container(&helper, None)).await;
     started.map_err(|failed| failed.into_error(call, doing))?;
     let folder = format!("{KEPT}{}/{WORK}", FOLDER.trim_start_matches("/var"));
-    let output = run(call, &helper, doing, &["sh", "-c", BRING, "sh", &folder, &wanted.image, &have], "").await;
-    remove(call, &helper, doing).await?;
+    let output =
+        run(call, &helper, doing, &["sh", "-c", BRING, "sh", &folder, &wanted.image, &have.join("\n")], "").await;
+    machine::remove(call, &what, &helper).await?;
     let output = output?;
     let version = output.stdout.trim().to_owned();
     if output.is_success() && version.starts_with('v') {
@@ -162,15 +163,6 @@ async fn bring(call: &Call, name: &str, doing: &str, wanted: &MachineSpec) -> Re
     } else {
         let hint = format!("is `{}` a node image?", wanted.image);
         Err(call.refused(doing, &output.end(TOLD)).hint(hint))
-    }
-}
-
-async fn remove(call: &Call, helper: &str, doing: &str) -> Result<(), CallError> {
-    let options = RemoveContainerOptions { v: true, force: true, link: false };
-    match call.change(doing, call.session.docker.remove_container(helper, Some(options))).await {
-        Ok(()) | Err(Failed::Answered { status: 404, .. }) => Ok(()),
-        Err(Failed::Answered { status: 409, .. }) => until_removed(call, doing, helper).await,
-        Err(failed) => Err(failed.into_error(call, doing)),
     }
 }
 

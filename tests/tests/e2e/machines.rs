@@ -50,13 +50,18 @@ pub(crate) struct World {
     pub(crate) version: String,
 }
 
-/// The real node image's version; says why there is none.
-fn node_version() -> Option<String> {
-    let image = std::env::var("KSAIL_TEST_NODE_IMAGE").ok().filter(|image| !image.is_empty());
+/// The version of the real node image that a variable names; says why there is none.
+fn version_in(variable: &str) -> Option<String> {
+    let image = std::env::var(variable).ok().filter(|image| !image.is_empty());
     if image.is_none() {
-        did_not_run("KSAIL_TEST_NODE_IMAGE names no node image (testbed/node-image.sh up; testbed/node-image.sh env)");
+        did_not_run(&format!("{variable} names no node image (testbed/node-image.sh up; testbed/node-image.sh env)"));
     }
     image?.split_once(':').map(|(_, version)| version.to_owned())
+}
+
+/// The version that clusters are made in.
+fn node_version() -> Option<String> {
+    version_in("KSAIL_TEST_NODE_IMAGE")
 }
 
 /// Real kind; says why there is none.

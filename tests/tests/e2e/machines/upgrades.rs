@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::World;
+use super::{World, version_in};
 use crate::kills::seed;
-use crate::support::did_not_run;
 
 /// How often the upgrade is killed, and within which time after the beginning of an apply.
 const KILLS: u32 = 3;
@@ -13,17 +12,6 @@ const UPGRADED_WITHIN: Duration = Duration::from_secs(40);
 /// Lets one of two pods go at a time.
 const BUDGET: &str = "---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: web, namespace: shop}\nspec:\n  \
                       minAvailable: 1\n  selector: {matchLabels: {app: web}}\n";
-
-/// The version of the second node image; says why there is none.
-fn next_version() -> Option<String> {
-    let image = std::env::var("KSAIL_TEST_NEXT_NODE_IMAGE").ok().filter(|image| !image.is_empty());
-    if image.is_none() {
-        did_not_run(
-            "KSAIL_TEST_NEXT_NODE_IMAGE names no node image (testbed/node-image.sh up; testbed/node-image.sh env)",
-        );
-    }
-    image?.split_once(':').map(|(_, version)| version.to_owned())
-}
 
 impl World {
     /// The versions of all kubelets and of the API server.
@@ -39,7 +27,7 @@ impl World {
 
 #[test]
 fn a_cluster_is_upgraded_node_by_node_through_kills() {
-    let (Some(world), Some(next)) = (World::example(), next_version()) else { return };
+    let (Some(world), Some(next)) = (World::example(), version_in("KSAIL_TEST_NEXT_NODE_IMAGE")) else { return };
     world.project.write("k8s/web.yaml", &format!("{}{BUDGET}", world.project.read("k8s/web.yaml")));
     world.project.apply();
     world.project.is_settled();
