@@ -273,6 +273,19 @@ pub(crate) fn take_over(graph: &mut DeclaredGraph, observations: &BTreeMap<Recor
     }
 }
 
+/// Makes a port that was chosen for a declaration of before one to choose again: the same if it is free, or else one after it.
+pub(crate) fn choose_again(declaration: &mut Declaration) {
+    let path = Path::key(PORT);
+    let was_chosen = match declaration.origins.of(&path) {
+        Some(Origin::Chosen { .. }) => true,
+        origin => origin == Some(&chosen_before()),
+    };
+    if let Some(port) = port_at(&declaration.spec, &path).filter(|_| was_chosen) {
+        declaration.spec.set(&path, Value::Null);
+        declaration.choices.push(Choice::Port { path, preferred: vec![port] });
+    }
+}
+
 /// The declarations with something to choose.
 fn undecided(graph: &mut DeclaredGraph) -> impl Iterator<Item = &mut Declaration> {
     graph.declarations.values_mut().filter(|declaration| !declaration.choices.is_empty()).map(Arc::make_mut)

@@ -8,6 +8,7 @@ use ksail_model::{Address, Declaration, DeclaredGraph, Move, Origin, Record, Rem
 use ksail_plan::{Action, Mode, Plan};
 use ksail_records::{Change, OperationKind, SealedOperation, Snapshot};
 
+use crate::choices::choose_again;
 use crate::error::{Error, codes};
 use crate::plan::{PlanOptions, Planned};
 use crate::platform::{Platform, Stack};
@@ -188,6 +189,7 @@ fn declaration_again(record: &Record) -> Arc<Declaration> {
         Value::Secret(secret) => Some(Value::Secret(Secret::reference(secret))),
         _ => None,
     });
+    choose_again(&mut declaration);
     // The cluster of before may be another one by now.
     let cluster = declaration.edges.iter().map(|edge| &edge.to).find(|to| to.kind() == ClusterSpec::KIND);
     if let Some(cluster) = cluster.filter(|_| declaration.address.kind() == KubeconfigSpec::KIND) {

@@ -5,6 +5,7 @@
 //! have put there. Taints of others are neither seen nor touched.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use ksail_model::{Path, Value};
@@ -21,8 +22,12 @@ use crate::{mark, refusal};
 pub(crate) const MANAGER: &str = "ksail-taints";
 /// The annotation that names those that we have put there: `key:effect`, with commas between them.
 const OURS: &str = "ksail.io/taints";
-/// How often taints are written in all where somebody else changes the node at the same moment.
-const TRIES: u32 = 8;
+/// How often taints are written in all where somebody else changes the node at the same moment; some five seconds with the pauses.
+const TRIES: u32 = 16;
+/// The pause after the first try; the next ones are twice as long each, up to [`LONGEST_PAUSE`]. Who writes without a pause wins every race
+/// against one who reads first, so waiting is what helps, and a burst of changes is over soon.
+const PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What tells a taint from others.
 type Key = (String, String);
@@ -176,6 +181,7 @@ pub(crate) async fn write(
     let declared = declared(Some(spec));
     let object = api.object(name);
     let path = format!("{object}?fieldManager={MANAGER}");
+    let mut pause = PAUSE;
     let mut next = patch(&declared, live);
     for attempt in 1.. {
         let Some(patch) = next else { return Ok(()) };
@@ -187,6 +193,8 @@ pub(crate) async fn write(
         if reply.status != StatusCode::CONFLICT || attempt == TRIES {
             return Err(call.redact(refusal::of_change(&call.session.place, what, &reply)));
         }
+        call.pause(what, pause).await?;
+        pause = LONGEST_PAUSE.min(pause * 2);
         let Some(live) = call.read(what, &object).await? else {
             return Err(call.refused(what, "it is gone").hint("plan again"));
         };

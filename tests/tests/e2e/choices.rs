@@ -133,6 +133,23 @@ fn a_port_that_somebody_took_while_the_engine_was_down_is_chosen_anew() {
 }
 
 #[test]
+fn an_undo_of_a_destroy_chooses_another_port_where_somebody_took_the_former_one() {
+    let project = Project::empty(0);
+    project.write("ksail.yaml", CHOSEN);
+    project.apply_first();
+    let _ports = ChosenPorts::lock();
+    let [engine, mirror] = ["engine/main", "mirror/quay.io"].map(|address| port_of(&project, address));
+    project.run(&["destroy", "--auto-approve"]).code(0);
+    let holder = held(mirror);
+    project.run(&["undo", "--auto-approve"]).code(0);
+    drop(holder);
+    assert_eq!(port_of(&project, "engine/main"), engine, "what is free is taken again");
+    assert_ne!(port_of(&project, "mirror/quay.io"), mirror);
+    project.is_settled();
+    project.run(&["destroy", "--auto-approve"]).code(0);
+}
+
+#[test]
 fn a_fixed_port_that_somebody_took_while_the_engine_was_down_is_told_by_the_plan() {
     let project = Project::applied();
     let _ports = ChosenPorts::lock();

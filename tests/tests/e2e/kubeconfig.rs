@@ -190,9 +190,10 @@ fn a_lost_state_finds_its_entries_again_and_an_undo_gives_them_back() {
     project.run(&["plan"]).code(3).says("ksail state recover");
     project.run(&["state", "recover", "--auto-approve"]).code(0).says("kubeconfig/main");
     project.is_settled();
+    // An undo takes the same ports again: nobody may choose them in between.
+    let ports = ChosenPorts::lock();
     project.run(&["destroy", "--auto-approve"]).code(0);
     assert_eq!(read(&project), MINE);
-    let ports = ChosenPorts::lock();
     project.run(&["undo", "--auto-approve"]).code(0);
     drop(ports);
     assert!(read(&project).contains("current-context: ksail-dev"));
