@@ -74,13 +74,16 @@ async fn conditions_hold() {
 #[tokio::test]
 async fn a_connection_that_is_cut_is_made_again() {
     let Some(url) = url() else { return };
-    let store = Arc::new(PostgresObjects::new(&place(&url, 0), "dev"));
-    store.put_if_absent("lease", Bytes::from_static(b"x")).await.unwrap();
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     tokio::spawn(connection);
-    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ksail' AND pid <> pg_backend_pid()";
-    // Other tests of this run are cut as well: they try again, as every user does.
-    client.execute(cut, &[]).await.unwrap();
+    // A database of its own, so that no other test is cut.
+    let name = unique(0);
+    client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+    let base = url.rsplit_once('/').unwrap().0;
+    let store = Arc::new(PostgresObjects::new(&place(&format!("{base}/{name}"), 0), "dev"));
+    store.put_if_absent("lease", Bytes::from_static(b"x")).await.unwrap();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    assert_eq!(client.execute(cut, &[&name]).await.unwrap(), 1, "the store's connection");
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     let folder = tempfile::tempdir().unwrap();
     let options = RemoteOptions { retries: Retries::default(), ..RemoteOptions::new(folder.path().to_owned()) };
