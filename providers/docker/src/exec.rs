@@ -17,6 +17,9 @@ const LONGEST_OUTPUT: usize = 4 * 1024 * 1024;
 /// How long one line of it may be.
 const LONGEST_LINE: usize = 1024 * 1024;
 
+/// The exit code of a program that did not come to run.
+const NOT_RUN: i64 = -1;
+
 /// What a program came to.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -50,14 +53,23 @@ pub(crate) async fn run(
     ran.map_err(|failed| failed.into_error(call, doing))
 }
 
-/// Runs a program that only looks, again where its answer was lost. `None` says that there is no such container.
+/// Runs a program that only looks, again where its answer was lost. `None` says that there is no such container. One that has stopped since
+/// it was seen to run is no failure of the look: the program did not come to run, and the engine's words are what it said.
 pub(crate) async fn look(
     call: &Call,
     container: &str,
     what: &str,
     command: &[&str],
 ) -> Result<Option<Output>, CallError> {
-    call.look(what, || one(call, container, command, "")).await
+    let request = || async {
+        match one(call, container, command, "").await {
+            Err(Error::DockerResponseServerError { status_code: 409, message }) => {
+                Ok(Output { code: NOT_RUN, stdout: String::new(), stderr: message })
+            }
+            other => other,
+        }
+    };
+    call.look(what, request).await
 }
 
 async fn one(call: &Call, container: &str, command: &[&str], input: &str) -> Result<Output, Error> {
@@ -108,7 +120,7 @@ pub(crate) async fn hear(mut output: impl Stream<Item = Result<LogOutput, Error>
 
 /// What a program that has ended came to.
 pub(crate) async fn came_to(call: &Call, exec: &str, said: Said) -> Result<Output, Error> {
-    let code = call.session.docker.inspect_exec(exec).await?.exit_code.unwrap_or(-1);
+    let code = call.session.docker.inspect_exec(exec).await?.exit_code.unwrap_or(NOT_RUN);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Output { code, stdout: text(&said.stdout), stderr: text(&said.stderr) })
 }
