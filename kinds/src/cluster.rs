@@ -16,8 +16,11 @@ use crate::Spec;
 pub struct ClusterSpec {
     /// The version of Kubernetes, `v1.36.3`.
     pub version: String,
-    /// The loopback port of its API.
+    /// The port of its API.
     pub port: u16,
+    /// The address on this machine that it is published at; left out, the loopback address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Whether it shall be served. One whose port was taken when the engine started is not; the next plan serves it.
     pub running: bool,
     /// By which its nodes and pods come to life; the first that matches one is taken. Records of before have none.
@@ -67,16 +70,29 @@ impl Spec for ClusterSpec {
 }
 
 impl ClusterSpec {
-    /// Where the API on a port of this machine is.
-    pub fn endpoint(port: u16) -> String {
-        format!("https://127.0.0.1:{port}")
+    /// The address that an API is published at where nothing else is said.
+    pub const LOOPBACK: &str = "127.0.0.1";
+
+    /// Where the API on a port of this machine is, which is published at an address. One that is published at all addresses is reached by
+    /// the loopback one, for which its certificate is good.
+    pub fn endpoint(address: &str, port: u16) -> String {
+        match address {
+            "" | "0.0.0.0" | "::" => format!("https://{}:{port}", Self::LOOPBACK),
+            address if address.contains(':') => format!("https://[{address}]:{port}"),
+            address => format!("https://{address}:{port}"),
+        }
+    }
+
+    /// The same, of a spec that may not have its port yet.
+    pub fn endpoint_of(spec: &Value) -> Option<String> {
+        let address = spec.field("address").and_then(Value::as_str).unwrap_or_default();
+        crate::registry::port_of(spec).map(|port| Self::endpoint(address, port))
     }
 }
 
 /// The attributes that follow from a spec.
 pub(crate) fn follows(_: &str, spec: &Value) -> Vec<(&'static str, Value)> {
-    let port = crate::registry::port_of(spec);
-    port.map(|port| ("endpoint", Value::from(ClusterSpec::endpoint(port)))).into_iter().collect()
+    ClusterSpec::endpoint_of(spec).map(|endpoint| ("endpoint", Value::from(endpoint))).into_iter().collect()
 }
 
 /// A node: the kind whose spec is the node's object in the cluster, as a manifest has it (labels, taints, annotations). The identity's
@@ -85,3 +101,16 @@ pub const NODE: &str = "node";
 
 /// The annotation of a simulated node that says which version its kubelet states.
 pub const KUBELET_VERSION: &str = "embedded.ksail.io/kubelet-version";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_is_reached_where_it_is_published() {
+        assert_eq!(ClusterSpec::endpoint("127.0.0.1", 6443), "https://127.0.0.1:6443");
+        assert_eq!(ClusterSpec::endpoint("0.0.0.0", 6443), "https://127.0.0.1:6443");
+        assert_eq!(ClusterSpec::endpoint("192.168.1.4", 6443), "https://192.168.1.4:6443");
+        assert_eq!(ClusterSpec::endpoint("fd00::1", 6443), "https://[fd00::1]:6443");
+    }
+}

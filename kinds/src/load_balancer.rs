@@ -39,6 +39,5 @@ impl LoadBalancerSpec {
 
 /// The attributes that follow from a spec.
 pub(crate) fn follows(_: &str, spec: &Value) -> Vec<(&'static str, Value)> {
-    let port = crate::registry::port_of(spec);
-    port.map(|port| ("endpoint", Value::from(crate::ClusterSpec::endpoint(port)))).into_iter().collect()
+    crate::ClusterSpec::endpoint_of(spec).map(|endpoint| ("endpoint", Value::from(endpoint))).into_iter().collect()
 }

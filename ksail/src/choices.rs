@@ -325,8 +325,17 @@ fn asked(declaration: &Declaration) -> String {
     if declaration.host.is_some() { "embedded".to_owned() } else { declaration.provider.clone() }
 }
 
+/// The ports that declarations fix: their own, and those that a machine publishes beside it.
 fn ports_declared(graph: &DeclaredGraph) -> BTreeSet<u16> {
-    graph.declarations.values().filter_map(|declaration| port_at(&declaration.spec, &Path::key(PORT))).collect()
+    let published = |spec: &Value| {
+        let ports = spec.field("ports").and_then(Value::as_list).into_iter().flatten();
+        ports.filter_map(|port| port_at(port, &Path::key("host"))).collect::<Vec<_>>()
+    };
+    let all = |declaration: &Arc<Declaration>| {
+        let own = port_at(&declaration.spec, &Path::key(PORT));
+        own.into_iter().chain(published(&declaration.spec)).collect::<Vec<_>>()
+    };
+    graph.declarations.values().flat_map(all).collect()
 }
 
 /// Ports that are fixed by declarations and that the resource does not hold already.

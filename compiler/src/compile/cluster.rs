@@ -60,7 +60,7 @@ impl Builder<'_> {
             let origin = self.loaded.origin(&stages::path(index));
             origins.set(Path::key("stages").child(Step::Index(index)), origin);
         }
-        let spec = ClusterSpec { version: version.to_owned(), port: 0, running: true, stages };
+        let spec = ClusterSpec { version: version.to_owned(), port: 0, address: None, running: true, stages };
         let mut cluster = self.declaration("main", self.cluster.to_owned(), &spec, origins);
         cluster.provider = EMBEDDED.to_owned();
         choose_port(&mut cluster, API_PORTS.collect());

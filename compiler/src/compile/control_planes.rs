@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use ksail_kinds::{BootstrapSpec, EtcdMemberSpec, LoadBalancerSpec, MachineSpec, Spec as _};
+use ksail_kinds::{BootstrapSpec, ClusterSpec, EtcdMemberSpec, LoadBalancerSpec, MachineSpec, Spec as _};
 use ksail_model::{Address, Condition, Edge, ForceOn, Origin, Origins, Path, Strength};
 
 use super::machines::{API_PORTS, Common, edge};
-use super::resources::{Builder, LOOPBACK, choose_port, derived};
+use super::resources::{Builder, choose_port, derived};
 use crate::catalogue;
 use crate::format::NodeRole;
 use crate::image_reference;
@@ -40,14 +40,20 @@ impl Builder<'_> {
             image: reference,
             cluster: self.cluster.to_owned(),
             network: self.cluster.to_owned(),
-            address: LOOPBACK.to_owned(),
+            address: file.api_address.clone().unwrap_or_else(|| ClusterSpec::LOOPBACK.to_owned()),
             port,
             backends,
             running: true,
         };
         let mut origins = Origins::all(self.origin("spec.cluster.controlPlanes"));
         origins.set(Path::key("image"), image_origin);
-        origins.set(Path::key("address"), derived("the API is published on this machine only"));
+        origins.set(
+            Path::key("address"),
+            match &file.api_address {
+                Some(_) => derived("the distribution's file says where the API is published"),
+                None => derived("the API is published on this machine only"),
+            },
+        );
         origins.set(Path::key("backends"), derived("each control plane has an API server"));
         origins.set(Path::key("running"), derived("what is declared runs"));
         let mut balancer = self.declaration("main", self.api_name(), &spec, origins);
@@ -110,8 +116,10 @@ impl Builder<'_> {
         bootstrap: &Address,
         field: Origin,
     ) {
-        let spec = EtcdMemberSpec { peer: EtcdMemberSpec::peer_at(address) };
+        let spec =
+            EtcdMemberSpec { peer: EtcdMemberSpec::peer_at(address), alarm: EtcdMemberSpec::NO_ALARM.to_owned() };
         let mut origins = Origins::all(field);
+        origins.set(Path::key("alarm"), derived("a member that is full takes nothing more"));
         origins.set(Path::key("peer"), derived("nodes keep their addresses"));
         let mut member = self.declaration(&node.name(), container.to_owned(), &spec, origins);
         member.host = Some(cluster.clone());

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 
 use ksail_kinds::{
-    AddonSpec, BootstrapAction, BootstrapSpec, BuiltinKinds, ClusterSpec, MachineRole, MachineSpec, NODE, RegistrySpec,
-    Spec, VolumeSpec, full_reference,
+    AddonSpec, BootstrapAction, BootstrapSpec, BuiltinKinds, ClusterSpec, MachineRole, MachineSpec, NODE, Port,
+    RegistrySpec, Spec, VolumeSpec, full_reference,
 };
 use ksail_model::{
-    Address, Condition, Declaration, Edge, ForceOn, Identity, Lifecycle, Origin, Origins, Ownership, Path, Reference,
-    Schemas as _, Step, Strength, Value,
+    Address, Choice, Condition, Declaration, Edge, ForceOn, Identity, Lifecycle, Origin, Origins, Ownership, Path,
+    Reference, Schemas as _, Step, Strength, Value,
 };
 
 use super::kubeadm::{ClusterFacts, MachineFacts, provider_id};
 use super::machine_addresses::Addresses;
 use super::node_taints::keep_workloads_off;
 use super::proxies::proxies;
-use super::resources::{Builder, DOCKER, KUBERNETES, LOOPBACK, choose_port, derived};
+use super::resources::{Builder, DOCKER, KUBERNETES, choose_port, derived};
 use super::{audit, names};
 use crate::catalogue;
 use crate::codes;
@@ -27,6 +27,9 @@ use crate::{image_reference, manifests, versions};
 
 /// Ports that are tried first for the API.
 pub(super) const API_PORTS: std::ops::RangeInclusive<u16> = 6443..=6459;
+/// Below this, ports of an engine's machine are those of its system; a port of a node that is below is published this much above.
+const FIRST_OWN_PORT: u16 = 1024;
+const ABOVE_SYSTEM: u16 = 8000;
 /// The ranges of the addresses of pods and of services, as kind has them.
 const POD_SUBNET: &str = "10.244.0.0/16";
 const SERVICE_SUBNET: &str = "10.96.0.0/16";
@@ -86,6 +89,7 @@ impl Builder<'_> {
             self.docker_node(&common, &cluster, node);
         }
         let ports: Vec<_> = nodes.iter().flat_map(|node| common.file.node(node).ports).collect();
+        self.chosen_ports(&common);
         self.graph.outputs.extend(names::ingress(&ports).map(|found| ("ingress".to_owned(), found)));
         self.addons(&common, &cluster);
         let problems = manifests::declare(self.loaded, self.project, KUBERNETES, Some(&cluster), &mut self.graph);
@@ -122,7 +126,7 @@ impl Builder<'_> {
             name: self.cluster.to_owned(),
             version,
             endpoint: format!("{}:{}", self.api_name(), MachineSpec::API_PORT),
-            api_address: LOOPBACK.to_owned(),
+            api_address: file.api_address.clone().unwrap_or_else(|| ClusterSpec::LOOPBACK.to_owned()),
             api_port: MachineSpec::API_PORT,
             pod_subnet: file.pod_subnet.clone().unwrap_or_else(|| POD_SUBNET.to_owned()),
             service_subnet: file.service_subnet.clone().unwrap_or_else(|| SERVICE_SUBNET.to_owned()),
@@ -207,6 +211,17 @@ impl Builder<'_> {
         registries
     }
 
+    /// Tells the ports of nodes that do not stand in the file.
+    fn chosen_ports(&mut self, common: &Common<'_>) {
+        for node in &common.nodes {
+            if common.file.node(node).ports.iter().any(|port| port.host == 0) {
+                let machine =
+                    Reference { address: self.address(MachineSpec::KIND, &node.name()), path: Path::key("ports") };
+                self.graph.outputs.insert(format!("ports-{}", node.name()), Value::Ref(machine));
+            }
+        }
+    }
+
     fn docker_node(&mut self, common: &Common<'_>, cluster: &Address, node: &Node) {
         let field = self.origin(match node.role {
             NodeRole::ControlPlane => "spec.cluster.controlPlanes",
@@ -259,18 +274,22 @@ impl Builder<'_> {
             aliases: if is_only { vec![self.api_name()] } else { Vec::new() },
             volume: volume_name,
             port: is_only.then_some(port),
+            api_address: common.file.api_address.clone().filter(|_| is_only),
             ports: own.ports,
             mounts: own.mounts,
             dns_search: common.file.dns_search.clone(),
             containerd: common.file.containerd.clone(),
             registries: common.registries.clone(),
             proxy: common.proxy.clone(),
+            certificates: MachineSpec::VALID.to_owned(),
             running: true,
         };
         let mut origins = Origins::all(field.clone());
+        origins.set(Path::key("certificates"), derived("what is lost or at its end is made anew"));
         origins.set(Path::key("image"), image_origin);
         origins.set(Path::key("network"), derived("what a cluster has on an engine shares one network"));
         origins.set(Path::key("address"), derived("nodes keep their addresses"));
+        origins.set(Path::key("api_address"), derived("the distribution's file says where the API is published"));
         origins.set(Path::key("aliases"), derived("machines reach the API by this name"));
         origins.set(Path::key("volume"), derived("what a node keeps outlives its container"));
         origins.set(Path::key("containerd"), derived("the distribution's file says it"));
@@ -281,6 +300,7 @@ impl Builder<'_> {
         if is_only && port == 0 {
             choose_port(&mut machine, API_PORTS.collect());
         }
+        choose_host_ports(&mut machine, &spec.ports);
         // They are those of who made it: whoever plans later with others is no reason to make it anew.
         machine.lifecycle.ignore = vec![Path::key("proxy")];
         machine.edges = vec![
@@ -348,7 +368,14 @@ impl Builder<'_> {
         let mut origins = Origins::all(self.origin("spec.cluster.distribution"));
         origins.set(Path::key("version"), common.image_origin.clone());
         origins.set(Path::key("running"), derived("it serves as long as its machines run"));
-        let spec = ClusterSpec { version: common.facts.version.clone(), port: 0, running: true, stages: Vec::new() };
+        origins.set(Path::key("address"), derived("the distribution's file says where the API is published"));
+        let spec = ClusterSpec {
+            version: common.facts.version.clone(),
+            port: 0,
+            address: common.file.api_address.clone(),
+            running: true,
+            stages: Vec::new(),
+        };
         let mut cluster = self.declaration("main", self.cluster.to_owned(), &spec, origins);
         let first = |kind: &str| self.address(kind, &format!("{}-0", NodeRole::ControlPlane.word()));
         let published_by = common.balancer.clone().unwrap_or_else(|| first(MachineSpec::KIND));
@@ -454,6 +481,16 @@ impl Builder<'_> {
             addon.host = Some(cluster.clone());
             self.add(addon);
         }
+    }
+}
+
+/// Leaves host ports that are not given out of the spec, to be chosen when planning.
+fn choose_host_ports(machine: &mut Declaration, ports: &[Port]) {
+    for (index, port) in ports.iter().enumerate().filter(|(_, port)| port.host == 0) {
+        let path = Path::key("ports").child(Step::Index(index)).child_key("host");
+        machine.spec.set(&path, Value::Null);
+        let preferred = if port.container < FIRST_OWN_PORT { port.container + ABOVE_SYSTEM } else { port.container };
+        machine.choices.push(Choice::Port { path, preferred: vec![preferred] });
     }
 }
 

@@ -16,7 +16,8 @@ const ANY: &str = "NAME";
 /// By scheme, where published ports of nodes lead; of several the first.
 pub(super) fn ingress(ports: &[Port]) -> Option<Value> {
     let of_scheme = |(container, scheme): (u16, &'static str)| {
-        let is_it = |port: &&Port| port.container == container && port.protocol == Protocol::Tcp;
+        // One that is chosen later is told by an output of its own.
+        let is_it = |port: &&Port| port.container == container && port.protocol == Protocol::Tcp && port.host > 0;
         let port = ports.iter().find(is_it)?;
         let address = address(&port.address)?;
         let suffix = if port.host == container { String::new() } else { format!(":{}", port.host) };
@@ -49,6 +50,7 @@ mod tests {
         let ports = [port(80, 8080, "0.0.0.0"), port(443, 443, "192.168.1.4"), port(80, 81, "127.0.0.1")];
         let wanted = [("http", "http://NAME.127.0.0.1.nip.io:8080"), ("https", "https://NAME.192.168.1.4.nip.io")];
         assert_eq!(ingress(&ports), Some(Value::map(wanted)));
+        assert_eq!(ingress(&[port(80, 0, "0.0.0.0")]), None);
         assert_eq!(ingress(&[port(30080, 80, "0.0.0.0")]), None);
         assert_eq!(ingress(&[port(80, 80, "::1")]), None, "such a name leads to no IPv6 address");
     }

@@ -31,6 +31,8 @@ const ANY_ADDRESS: &str = "0.0.0.0";
 pub(crate) struct KindFile {
     nodes: Vec<(NodeRole, KindNode)>,
     pub(crate) api_port: Option<u16>,
+    /// Where the API is published; `None` where nothing is said: on this machine only.
+    pub(crate) api_address: Option<String>,
     pub(crate) pod_subnet: Option<String>,
     pub(crate) service_subnet: Option<String>,
     pub(crate) kube_proxy_mode: Option<String>,
@@ -126,7 +128,11 @@ fn port(mapping: wire::PortMapping) -> Result<Port, wire::Problem> {
         u16::try_from(number).ok().filter(|number| *number > 0).ok_or_else(|| what.to_owned())
     };
     let container = number(mapping.container_port, "a port mapping needs its `containerPort`");
-    let host = number(mapping.host_port, "a port mapping without a `hostPort`");
+    // One that is not given is chosen when it is planned: kind does so at creation (0), or leaves it to the engine (-1).
+    let host = match mapping.host_port {
+        -1 | 0 => Ok(0),
+        given => number(given, "the `hostPort` of a port mapping is no port"),
+    };
     let protocol = match mapping.protocol.as_deref().unwrap_or("TCP") {
         "TCP" => Ok(Protocol::Tcp),
         "UDP" => Ok(Protocol::Udp),
@@ -138,7 +144,7 @@ fn port(mapping: wire::PortMapping) -> Result<Port, wire::Problem> {
     let address = mapping.listen_address.filter(|address| !address.is_empty());
     Ok(Port {
         container: container.map_err(wire::Problem::Wrong)?,
-        host: host.map_err(wire::Problem::NotBuilt)?,
+        host: host.map_err(wire::Problem::Wrong)?,
         address: address.unwrap_or_else(|| ANY_ADDRESS.to_owned()),
         protocol: protocol?,
     })
@@ -180,10 +186,19 @@ mod tests {
         said("nodez: []\n", "unknown field `nodez`");
         said("nodes:\n- role: boss\n", "`boss` is no role");
         said("networking: {ipFamily: dual}\n", "ipFamily dual is not built yet");
+        said("networking: {apiServerAddress: here}\n", "`here` is no address for `apiServerAddress`");
         said("containerdConfigPatches: ['a = ']\n", "a patch of containerd's configuration is no TOML");
         said("containerdConfigPatchesJSON6902: ['{}']\n", "a JSON patch of containerd's configuration cannot be used");
-        said("nodes:\n- extraPortMappings: [{containerPort: 80}]\n", "without a `hostPort` is not built yet");
+        said("nodes:\n- extraPortMappings: [{containerPort: 80, hostPort: 70000}]\n", "is no port");
         said("kubeadmConfigPatches: ['a: 1']\n", "a patch names the `kind`");
+    }
+
+    #[test]
+    fn the_api_is_published_on_this_machine_unless_it_is_said_otherwise() {
+        let at = |text: &str| file(&format!("networking: {{{text}}}\n")).unwrap().api_address;
+        assert_eq!(at(""), None);
+        assert_eq!(at("apiServerAddress: 127.0.0.1"), None);
+        assert_eq!(at("apiServerAddress: 0.0.0.0").as_deref(), Some("0.0.0.0"));
     }
 
     #[test]

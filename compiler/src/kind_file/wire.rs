@@ -1,8 +1,9 @@
 //! The shape of the file.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use ksail_kinds::{ContainerdPatches, MachineMount, Propagation};
+use ksail_kinds::{ClusterSpec, ContainerdPatches, MachineMount, Propagation};
 use serde::Deserialize;
 
 use super::patches::{JsonPatch, Patches};
@@ -92,8 +93,6 @@ impl Cluster {
         let network = self.networking;
         let family = network.ip_family.unwrap_or_else(|| "ipv4".to_owned());
         not_built(family != "ipv4", format!("ipFamily {family}"));
-        let address = network.api_server_address.unwrap_or_default();
-        not_built(!matches!(address.as_str(), "" | "127.0.0.1"), format!("apiServerAddress {address}"));
         let _ = self.name;
         let mut patches = |merges: &[String], json: Vec<JsonPatch>| match Patches::read(merges, json) {
             Ok(patches) => patches,
@@ -110,9 +109,14 @@ impl Cluster {
             problems.push(Problem::Wrong(why));
         }
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let api_address = given(network.api_server_address).filter(|address| address != ClusterSpec::LOOPBACK);
+        if let Some(address) = api_address.as_ref().filter(|address| address.parse::<IpAddr>().is_err()) {
+            problems.push(Problem::Wrong(format!("`{address}` is no address for `apiServerAddress`")));
+        }
         KindFile {
             nodes,
             api_port: network.api_server_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0),
+            api_address,
             pod_subnet: given(network.pod_subnet),
             service_subnet: given(network.service_subnet),
             kube_proxy_mode: given(network.kube_proxy_mode),

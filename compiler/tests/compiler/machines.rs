@@ -70,6 +70,36 @@ fn nodes_are_machines_with_what_makes_them_nodes() {
 }
 
 #[test]
+fn the_api_is_published_where_the_file_of_kind_says() {
+    let world = with_kind("networking: {apiServerAddress: 0.0.0.0}\n");
+    let one = compiled("", &world);
+    let text = |compiled: &Compiled, address: &str, path: &str| {
+        get(compiled, address).spec.get(&Path::parse(path).unwrap()).map(ToString::to_string).unwrap_or_default()
+    };
+    assert_eq!(text(&one, "dev/machine/control-plane-0", "api_address"), "\"0.0.0.0\"");
+    assert_eq!(text(&one, "dev/cluster/main", "address"), "\"0.0.0.0\"");
+    assert!(
+        get(&one, "dev/bootstrap/control-plane-0").spec.to_string().contains("certSANs: [\"localhost\", \"0.0.0.0\"]")
+    );
+    let several = compiled("    controlPlanes: 3\n", &world);
+    assert_eq!(text(&several, "dev/load-balancer/main", "address"), "\"0.0.0.0\"");
+    assert_eq!(text(&several, "dev/machine/control-plane-0", "api_address"), "");
+}
+
+#[test]
+fn a_published_port_that_is_not_given_is_chosen_and_told() {
+    let ports = "nodes:\n- role: control-plane\n- role: worker\n  extraPortMappings:\n  - {containerPort: 30000, hostPort: 30000}\n  - {containerPort: 80}\n";
+    let compiled = compiled("", &with_kind(ports));
+    let worker = get(&compiled, "dev/machine/worker-0");
+    let chosen: Vec<String> = worker.choices.iter().map(|choice| format!("{choice:?}")).collect();
+    assert_eq!(chosen.len(), 1, "{chosen:?}");
+    assert!(chosen[0].contains("8080"), "{chosen:?}");
+    assert_eq!(worker.spec.get(&Path::parse("ports[1].host").unwrap()), Some(&ksail_model::Value::Null));
+    assert!(compiled.graph.outputs.contains_key("ports-worker-0"), "{:?}", compiled.graph.outputs.keys());
+    assert!(!compiled.graph.outputs.contains_key("ingress"), "it is not known yet");
+}
+
+#[test]
 fn several_control_planes_stand_behind_a_load_balancer() {
     let compiled = compiled("    controlPlanes: 3\n    workers: 1\n", &World::default());
     let edges = |address: &str| -> Vec<String> {

@@ -55,6 +55,7 @@ impl Shown {
         let spec = ClusterSpec {
             version: self.version.clone(),
             port: self.port,
+            address: None,
             running: self.serving,
             stages: self.stages.clone(),
         };
@@ -68,7 +69,7 @@ impl Shown {
             fields: spec.to_value(),
             attributes: Value::map([
                 ("id", self.id.clone()),
-                ("endpoint", ClusterSpec::endpoint(self.port)),
+                ("endpoint", ClusterSpec::endpoint(ClusterSpec::LOOPBACK, self.port)),
                 ("kubeconfig", self.kubeconfig.clone()),
             ]),
             mark: self.mark(),

@@ -56,6 +56,7 @@ const SHAPES: [(&str, &str); 2] = [("nothing is said", ""), ("all is said", RICH
 
 const RICH: &str = r#"
 networking:
+  apiServerAddress: 127.0.0.2
   podSubnet: 10.11.0.0/16
   serviceSubnet: 10.12.0.0/16
   kubeProxyMode: nftables
