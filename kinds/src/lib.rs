@@ -2,6 +2,7 @@
 //! middle. Pure.
 
 mod catalogue;
+mod certificate;
 mod cluster;
 mod container;
 mod containerd;
@@ -18,6 +19,7 @@ mod registry;
 mod volume;
 
 pub use catalogue::{BuiltinKinds, KINDS};
+pub use certificate::Validity;
 pub use cluster::{ClusterSpec, KUBELET_VERSION, NODE, Stage, StageRequirement};
 pub use container::{ContainerSpec, HealthCheck, Mount, Port, Protocol, Restart};
 pub use containerd::ContainerdPatches;

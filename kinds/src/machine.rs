@@ -89,9 +89,12 @@ pub struct MachineSpec {
     pub aliases: Vec<String>,
     /// The name of the volume that holds what it keeps (`/var`).
     pub volume: String,
-    /// The loopback port of the engine's machine that leads to its API server.
+    /// The port of the engine's machine that leads to its API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// The address of the engine's machine that the port is published at; left out, the loopback address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_address: Option<String>,
     /// Further published ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
@@ -110,8 +113,15 @@ pub struct MachineSpec {
     /// The proxies that it uses, by the names of variables. Where one holds a password it is a secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub proxy: BTreeMap<String, Value>,
+    /// What its certificates are: [`MachineSpec::VALID`] is wanted, and seen are those that are lost or at their end, with why.
+    #[serde(default = "valid")]
+    pub certificates: String,
     /// Whether it shall run.
     pub running: bool,
+}
+
+fn valid() -> String {
+    MachineSpec::VALID.to_owned()
 }
 
 impl Spec for MachineSpec {
@@ -121,6 +131,8 @@ impl Spec for MachineSpec {
 impl MachineSpec {
     /// The variables that tell proxies; programs read them in small letters too.
     pub const PROXIES: [&'static str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+    /// What is said of certificates that serve.
+    pub const VALID: &str = "valid";
     /// The port of an API server in its machine.
     pub const API_PORT: u16 = 6443;
 }
@@ -192,6 +204,13 @@ impl Spec for AddonSpec {
 pub struct EtcdMemberSpec {
     /// Where other members reach it (`https://10.170.3.2:2380`).
     pub peer: String,
+    /// What it raises the alarm for: [`EtcdMemberSpec::NO_ALARM`] is wanted. `NOSPACE` says that it is full and takes nothing more.
+    #[serde(default = "no_alarm")]
+    pub alarm: String,
+}
+
+fn no_alarm() -> String {
+    EtcdMemberSpec::NO_ALARM.to_owned()
 }
 
 impl Spec for EtcdMemberSpec {
@@ -199,6 +218,9 @@ impl Spec for EtcdMemberSpec {
 }
 
 impl EtcdMemberSpec {
+    /// What is said where no alarm is raised.
+    pub const NO_ALARM: &str = "none";
+
     /// Where other members reach the one of a machine.
     pub fn peer_at(address: &str) -> String {
         format!("https://{address}:2380")

@@ -277,6 +277,15 @@ pub(crate) async fn create(
     seen(call, machine, &what).await
 }
 
+/// What kubeadm was told on a machine, if that is known there.
+pub(crate) async fn config_of(call: &Call, machine: &str, doing: &str) -> Result<Option<String>, CallError> {
+    let (Work::Done(begun) | Work::GoesOn(begun)) = steps::state(call, machine, doing, WORK).await? else {
+        return Ok(None);
+    };
+    let Some(written) = Written::read(&begun.whose) else { return Ok(None) };
+    Ok(Some(text_of(&with_taints(&typed(call, doing, &written.spec)?))))
+}
+
 /// Puts what kubeadm reads into the machine.
 async fn write_config(call: &Call, machine: &str, what: &str, wanted: &BootstrapSpec) -> Result<(), CallError> {
     let mut parcel = Parcel::new();

@@ -56,7 +56,7 @@ fn is_published(containers: &[ContainerSummary], port: u16) -> bool {
 fn attributes(name: &str, id: Option<&str>, spec: &Value) -> Value {
     Value::map([
         ("id", Value::from(id.map(str::to_owned))),
-        ("endpoint", Value::from(port_of(spec).map(ClusterSpec::endpoint))),
+        ("endpoint", Value::from(ClusterSpec::endpoint_of(spec))),
         ("kubeconfig", Value::from(KubeconfigSpec::source_in(name))),
         ("machines", Value::from(name)),
     ])

@@ -1,10 +1,11 @@
 //! Members of the etcd of a control plane: they come with the bootstrap of their machines, and leave before these go.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ksail_kinds::{EtcdMemberSpec, Spec as _};
-use ksail_model::{Readiness, Seen, Value};
-use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted};
+use ksail_model::{Path, Readiness, Seen, Value};
+use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, UpdateRequest};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -32,6 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How many lines of what was said a failure tells.
 const TOLD: usize = 4;
+/// Asks etcd on its own machine how it is, which it tells without being asked who wants to know; node images have no other program for it.
+const HEALTH: &str = r#"exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /health HTTP/1.0\r\n\r\n' >&3 && cat <&3"#;
+/// What it says of an alarm, before its name.
+const ALARM: &str = "ALARM ";
+/// It is full, and takes nothing more before there is room and the alarm is put out.
+const FULL: &str = "NOSPACE";
+/// What compaction says of a revision that another member has been told already.
+const COMPACTED: &str = "has been compacted";
 
 /// A member, as etcd tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -122,35 +131,67 @@ pub(crate) async fn remove(call: &Call, through: &str, doing: &str, name: &str, 
     }
 }
 
-fn seen(name: &str, member: Option<&Member>, written: Written) -> Seen {
+fn seen(name: &str, member: Option<&Member>, alarm: &str, written: Written) -> Seen {
+    let mark = Some(written.mark(""));
+    let mut fields = written.spec;
+    fields.set(&Path::key("alarm"), Value::from(alarm));
     Seen {
         id: Some(name.to_owned()),
         attributes: Value::empty_map(),
-        mark: Some(written.mark("")),
-        fields: written.spec,
+        mark,
+        fields,
         readiness: member.map_or(Readiness::Ready, Member::readiness),
         others: Vec::new(),
     }
 }
 
-/// What is known of members: those that etcd has, and nothing where there is one machine only, which is always a member.
-pub(crate) async fn known(call: &Call, cluster: &str, what: &str) -> Result<Option<Vec<Member>>, CallError> {
-    let machines = members(&container::list(call).await?, cluster);
-    if machines.len() < 2 {
-        return Ok(None);
+/// What is known of the members of a cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Those that etcd has; `None` where there is one machine only, which is always a member.
+    members: Option<Vec<Member>>,
+    /// By machine, what its member raises the alarm for. Of one that does not answer nothing is known.
+    alarms: BTreeMap<String, String>,
+}
+
+impl Known {
+    fn alarm(&self, name: &str) -> &str {
+        self.alarms.get(name).map_or(EtcdMemberSpec::NO_ALARM, String::as_str)
     }
-    let machine = needed_of(call, &machines, what).await?;
-    list(call, &machine, what).await.map(Some)
+}
+
+pub(crate) async fn known(call: &Call, cluster: &str, what: &str) -> Result<Known, CallError> {
+    let machines = members(&container::list(call).await?, cluster);
+    let mut known = Known::default();
+    for machine in machines.iter().filter(|machine| machine.is_running) {
+        known.alarms.insert(machine.name.clone(), alarm(call, &machine.name, what).await?);
+    }
+    if machines.len() > 1 {
+        let machine = needed_of(call, &machines, what).await?;
+        known.members = Some(list(call, &machine, what).await?);
+    }
+    Ok(known)
+}
+
+/// What the member of a machine raises the alarm for.
+async fn alarm(call: &Call, machine: &str, what: &str) -> Result<String, CallError> {
+    let said = look(call, machine, what, &["bash", "-c", HEALTH]).await?.map(|output| output.stdout);
+    Ok(alarm_in(&said.unwrap_or_default()).to_owned())
+}
+
+fn alarm_in(said: &str) -> &str {
+    let named = said.split_once(ALARM).map(|(_, rest)| rest.split(|c: char| !c.is_ascii_alphabetic()).next());
+    named.flatten().filter(|name| !name.is_empty()).unwrap_or(EtcdMemberSpec::NO_ALARM)
 }
 
 /// What is seen of a member that is kept: nothing, where etcd has it no more. One that is not kept counts as not there: its machine's
 /// bootstrap brought it, and nobody has taken it up yet.
-pub(crate) fn seen_of(name: &str, known: Option<&[Member]>, written: Written) -> Option<Seen> {
-    let member = match known {
+pub(crate) fn seen_of(name: &str, known: &Known, written: Written) -> Option<Seen> {
+    let member = match &known.members {
         None => None,
         Some(members) => Some(members.iter().find(|member| member.name == name)?),
     };
-    Some(seen(name, member, written))
+    Some(seen(name, member, known.alarm(name), written))
 }
 
 pub(crate) async fn create(
@@ -164,7 +205,7 @@ pub(crate) async fn create(
     let doing = format!("take up {what}");
     let wanted = EtcdMemberSpec::from_value(spec).map_err(|error| call.refused(&what, &cause_of(&error)))?;
     let known = known(call, cluster, &doing).await?;
-    let member = match &known {
+    let member = match &known.members {
         None => None,
         Some(members) => {
             let member = members.iter().find(|member| member.is(name, &wanted.peer));
@@ -174,7 +215,86 @@ pub(crate) async fn create(
     let written = Written::new(&request.mark, spec, None);
     let machine = needed(call, cluster, &doing).await?;
     keep(call, &machine, &doing, (KIND, name), &written).await?;
-    Ok(seen(name, member, written))
+    Ok(seen(name, member, known.alarm(name), written))
+}
+
+/// Puts out the alarm of a member that is full: former versions of objects are dropped, and the room that they took is given back.
+pub(crate) async fn update(
+    call: &Call,
+    cluster: &str,
+    request: &UpdateRequest,
+    spec: &Value,
+) -> Result<Seen, CallError> {
+    let name = &request.target.identity.name;
+    let doing = format!("put out the alarm of {}", what_of(name));
+    match alarm(call, name, &doing).await?.as_str() {
+        EtcdMemberSpec::NO_ALARM => {}
+        FULL => make_room(call, name, &doing).await?,
+        alarm => {
+            let why = format!("it raises the alarm {alarm}, of which only another member helps");
+            return Err(call
+                .refused(&doing, &why)
+                .hint(format!("`ksail plan --replace {}` makes it anew from the others", request.target.address)));
+        }
+    }
+    let written = Written::new(&request.mark, spec, None);
+    let machine = needed(call, cluster, &doing).await?;
+    keep(call, &machine, &doing, (KIND, name), &written).await?;
+    let known = known(call, cluster, &doing).await?;
+    seen_of(name, &known, written).ok_or_else(|| call.refused(&doing, "etcd does not know it").hint("plan again"))
+}
+
+#[derive(Deserialize)]
+struct EndpointStatus {
+    #[serde(rename = "Status")]
+    status: Status,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    header: Header,
+    #[serde(rename = "dbSize")]
+    size: u64,
+    #[serde(rename = "dbSizeInUse")]
+    used: u64,
+    #[serde(rename = "dbSizeQuota", default)]
+    quota: u64,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    revision: u64,
+}
+
+async fn status(call: &Call, machine: &str, doing: &str) -> Result<Status, CallError> {
+    let said = etcdctl(call, machine, doing, &["endpoint", "status", "--write-out=json"]).await?;
+    let read: serde_json::Result<Vec<EndpointStatus>> = serde_json::from_str(&said);
+    let status = read.map_err(|error| call.refused(doing, &error.to_string()))?.pop();
+    status.map(|one| one.status).ok_or_else(|| call.refused(doing, "etcd does not say how it is"))
+}
+
+async fn etcdctl(call: &Call, machine: &str, doing: &str, arguments: &[&str]) -> Result<String, CallError> {
+    let pod = pod(machine);
+    let output = run(call, machine, doing, &command(&pod, arguments), "").await?;
+    if output.is_success() { Ok(output.stdout) } else { Err(call.refused(doing, &output.end(TOLD))) }
+}
+
+async fn make_room(call: &Call, machine: &str, doing: &str) -> Result<(), CallError> {
+    let revision = status(call, machine, doing).await?.header.revision.to_string();
+    match etcdctl(call, machine, doing, &["compact", &revision]).await {
+        Err(error) if !error.message.contains(COMPACTED) => return Err(error),
+        _ => {}
+    }
+    etcdctl(call, machine, doing, &["--command-timeout=60s", "defrag"]).await?;
+    let after = status(call, machine, doing).await?;
+    if after.quota > 0 && after.size >= after.quota {
+        let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
+        let why = format!("{} MiB of {} MiB are taken by what is there now", mib(after.used), mib(after.quota));
+        return Err(call.refused(doing, &why).hint(
+            "delete objects (it still lets them go), or raise etcd's `quota-backend-bytes` by a patch of kubeadm's configuration",
+        ));
+    }
+    etcdctl(call, machine, doing, &["alarm", "disarm"]).await.map(drop)
 }
 
 pub(crate) async fn delete(call: &Call, cluster: &str, request: &DeleteRequest) -> Result<Deleted, CallError> {
@@ -206,6 +326,14 @@ mod tests {
     const LIST: &str = r#"{"header":{"cluster_id":1},"members":[
         {"ID":9372538179322589801,"name":"dev-control-plane","peerURLs":["https://10.170.3.2:2380"],"clientURLs":["https://10.170.3.2:2379"]},
         {"ID":17,"name":"","peerURLs":["https://10.170.3.3:2380"]}]}"#;
+
+    #[test]
+    fn an_alarm_is_told_by_its_name() {
+        let head = "HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n\r\n";
+        assert_eq!(alarm_in(&format!("{head}{}", r#"{"health":"false","reason":"ALARM NOSPACE"}"#)), "NOSPACE");
+        assert_eq!(alarm_in(&format!("{head}{}", r#"{"health":"true","reason":""}"#)), "none");
+        assert_eq!(alarm_in(""), "none");
+    }
 
     #[test]
     fn members_are_known_by_name_or_by_where_they_are() {

@@ -11,6 +11,7 @@ mod addon;
 mod archive;
 mod bootstrap;
 mod call;
+mod certificates;
 mod claim;
 mod cluster;
 mod compare;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use bollard::query_parameters::{LogsOptions, RemoveContainerOptions, StopContainerOptions};
 use futures::StreamExt as _;
 use ksail_kinds::{MachineSpec, Spec as _};
-use ksail_model::{Mark, Observation, Readiness, Seen, Step, Value};
+use ksail_model::{Mark, Observation, Path, Readiness, Seen, Step, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, Target, UpdateRequest};
 use tokio::time::Instant;
 
 use crate::call::{Call, Failed};
+use crate::certificates;
 use crate::compare::same_where_fixed;
 use crate::container::{find, inspect, is_port_conflict, list, until_removed};
 use crate::control_plane::{cluster_of, kubectl};
@@ -47,10 +48,13 @@ const KUBERNETES: &str = "etc/kubernetes";
 /// Tells whether a machine that was bootstrapped is a node again: its API server answers, where it shall have one, and its kubelet
 /// has reported since the machine was started, for what was reported before tells nothing. One that was never bootstrapped is
 /// ready to be; one that was emptied for an upgrade is not ready until it takes pods again. Arguments: its name, its role, when it was
-/// started, the client of its own API server, the sign that it was emptied, and what is said then.
+/// started, the client of its own API server, the sign that it was emptied, and what is said then; and what tells its certificates, which
+/// are all that it says otherwise.
 const IS_NODE: &str = r#"
-name=$1 role=$2 started=$3 kubectl=$4 emptied=$5 why=$6
+name=$1 role=$2 started=$3 kubectl=$4 emptied=$5 why=$6 gather=$7
 [ "$(cat /var/lib/ksail/bootstrap/exit 2>/dev/null)" = 0 ] || exit 0
+(eval "$gather")
+exec >&2
 if [ "$role" = control-plane ]; then
   said=$($kubectl get --raw=/readyz --request-timeout=5s 2>&1) || { echo "its API server does not answer: $said"; exit 1; }
 fi
@@ -88,7 +92,7 @@ pub(crate) async fn observe(
     let kept = volumes.iter().find(|volume| volume.name == name).and_then(volume::mark);
     let Some(kept) = kept.filter(|mark| mark.lineage == call.context.lineage) else { return Ok(Observation::Absent) };
     let mut fields = spec.clone();
-    fields.set(&ksail_model::Path::key("running"), Value::from(false));
+    fields.set(&Path::key("running"), Value::from(false));
     Ok(Observation::Present(Box::new(Seen {
         id: Some(id.clone()),
         fields,
@@ -104,12 +108,19 @@ pub(crate) async fn seen(call: &Call, observed: &Observed, declared: Option<&Val
     let name = observed.name();
     let what = format!("look at {}", what_of(name));
     let files = download(call, observed.id(), &what, CERTS).await?.unwrap_or_default();
-    let fields = observed.machine_fields(registries(&files));
+    let mut fields = observed.machine_fields(registries(&files));
+    let role = fields.field("role").and_then(Value::as_str).unwrap_or_default().to_owned();
     let shall_run = declared.and_then(|spec| spec.field("running")).and_then(Value::as_bool);
-    let readiness = match shall_run {
-        Some(false) if observed.is_stopped() => Readiness::Ready,
-        _ => readiness(call, observed, &fields).await?,
+    let (readiness, certificates) = if observed.is_running() {
+        readiness(call, observed, &role).await?
+    } else {
+        let readiness = match observed.not_running().filter(|_| shall_run != Some(false) || !observed.is_stopped()) {
+            Some(why) => Readiness::NotReady(why),
+            None => Readiness::Ready,
+        };
+        (readiness, certificates::state_of_stopped(call, observed.id(), &what, &role).await?)
     };
+    fields.set(&Path::key("certificates"), Value::from(certificates));
     Ok(Seen {
         id: Some(name.to_owned()),
         fields,
@@ -120,25 +131,32 @@ pub(crate) async fn seen(call: &Call, observed: &Observed, declared: Option<&Val
     })
 }
 
-async fn readiness(call: &Call, observed: &Observed, fields: &Value) -> Result<Readiness, CallError> {
+/// Whether a machine that runs is ready, and what is said of its certificates.
+async fn readiness(call: &Call, observed: &Observed, role: &str) -> Result<(Readiness, String), CallError> {
+    let valid = || MachineSpec::VALID.to_owned();
     if let Some(why) = observed.not_running() {
-        return Ok(Readiness::NotReady(why));
+        return Ok((Readiness::NotReady(why), valid()));
     }
     let log = log(call, observed).await?;
     if !log.lines().any(|line| STARTED.iter().any(|started| line.contains(started))) {
-        return Ok(Readiness::NotReady("its services are being started".to_owned()));
+        return Ok((Readiness::NotReady("its services are being started".to_owned()), valid()));
     }
-    let role = fields.field("role").and_then(Value::as_str).unwrap_or_default();
     let started = observed.started_at().unwrap_or_default().to_string();
     let what = format!("ask {} whether it is a node", what_of(observed.name()));
     let kubectl = kubectl();
-    let command =
-        ["sh", "-c", IS_NODE, "sh", observed.name(), role, &started, &kubectl, drain::EMPTIED, drain::TAKES_NO_PODS];
-    match look(call, observed.id(), &what, &command).await? {
-        Some(output) if output.is_success() => Ok(Readiness::Ready),
-        Some(output) => Ok(Readiness::NotReady(output.end(1))),
-        None => Ok(Readiness::NotReady("its container is gone".to_owned())),
-    }
+    let arguments =
+        [observed.name(), role, &started, &kubectl, drain::EMPTIED, drain::TAKES_NO_PODS, certificates::GATHER];
+    let command: Vec<&str> = ["sh", "-c", IS_NODE, "sh"].into_iter().chain(arguments).collect();
+    let Some(output) = look(call, observed.id(), &what, &command).await? else {
+        return Ok((Readiness::NotReady("its container is gone".to_owned()), valid()));
+    };
+    let certificates = certificates::state(&output.stdout, role);
+    let readiness = match output.is_success() {
+        true => Readiness::Ready,
+        false if certificates != MachineSpec::VALID => Readiness::NotReady(certificates.clone()),
+        false => Readiness::NotReady(output.end(1)),
+    };
+    Ok((readiness, certificates))
 }
 
 /// What the machine has said since it was started.
@@ -355,8 +373,8 @@ pub(crate) async fn remove(call: &Call, what: &str, name: &str) -> Result<bool, 
 }
 
 /// Whether a change of the field needs another container.
-fn needs_container(path: &ksail_model::Path) -> bool {
-    matches!(path.steps().first(), Some(Step::Key(key)) if matches!(key.as_str(), "image" | "port" | "ports" | "mounts" | "aliases" | "dns_search" | "containerd"))
+fn needs_container(path: &Path) -> bool {
+    matches!(path.steps().first(), Some(Step::Key(key)) if matches!(key.as_str(), "image" | "port" | "api_address" | "ports" | "mounts" | "aliases" | "dns_search" | "containerd"))
 }
 
 pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -> Result<Seen, CallError> {
@@ -394,10 +412,16 @@ pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -
         Some(_) if !wanted.running => stop(call, &what, name).await?,
         _ => {}
     }
-    complete(call, &what, name, &wanted, spec).await
+    let seen = complete(call, &what, name, &wanted, spec).await?;
+    let is_renewed = |path: &Path| *path == Path::key("certificates");
+    if !wanted.running || !request.changed.iter().any(is_renewed) {
+        return Ok(seen);
+    }
+    certificates::renew(call, name, &wanted).await?;
+    look_again(call, &what, name, spec).await
 }
 
-fn is_image(path: &ksail_model::Path) -> bool {
+fn is_image(path: &Path) -> bool {
     matches!(path.steps().first(), Some(Step::Key(key)) if key == "image")
 }
 

@@ -6,7 +6,7 @@ use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum,
     NetworkingConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
 };
-use ksail_kinds::{MachineMount, MachineRole, MachineSpec, Port, Propagation, Protocol};
+use ksail_kinds::{ClusterSpec, MachineMount, MachineRole, MachineSpec, Port, Propagation, Protocol};
 use ksail_model::{Mark, Value};
 
 use crate::labels;
@@ -29,8 +29,8 @@ const SLAVE: &str = "rslave";
 const SHARED: &str = "rshared";
 /// By this variable the entrypoint of a node image is told in which domains names are looked for.
 const DNS_SEARCH: &str = "KIND_DNS_SEARCH";
-/// Where the API server answers on the engine's machine.
-const LOOPBACK: &str = "127.0.0.1";
+/// Where the API server answers on the engine's machine, if that is not the loopback address.
+const API_ADDRESS: &str = "dev.ksail.api-address";
 
 /// The request that makes the container of a machine.
 pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value) -> ContainerCreateBody {
@@ -40,6 +40,7 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
     if !spec.containerd.is_empty() {
         all_labels.insert(CONTAINERD.to_owned(), serde_json::to_string(&spec.containerd).unwrap_or_default());
     }
+    all_labels.extend(spec.api_address.as_ref().map(|address| (API_ADDRESS.to_owned(), address.clone())));
     let ports = ports(spec);
     let mut bindings = PortMap::new();
     for port in &ports {
@@ -109,7 +110,7 @@ fn ports(spec: &MachineSpec) -> Vec<Port> {
     let api = spec.port.map(|host| Port {
         container: MachineSpec::API_PORT,
         host,
-        address: LOOPBACK.to_owned(),
+        address: spec.api_address.clone().unwrap_or_else(|| ClusterSpec::LOOPBACK.to_owned()),
         protocol: Protocol::Tcp,
     });
     api.into_iter().chain(spec.ports.iter().cloned()).collect()
@@ -151,7 +152,9 @@ impl Observed {
                 }
             }
         }
-        let is_api = |port: &&Port| port.container == MachineSpec::API_PORT && port.address == LOOPBACK;
+        let api_address = label(API_ADDRESS);
+        let at = api_address.as_deref().unwrap_or(ClusterSpec::LOOPBACK);
+        let is_api = |port: &&Port| port.container == MachineSpec::API_PORT && port.address == at;
         let published = self.published();
         let api = published.iter().find(is_api).map(|port| port.host);
         let ports: Vec<&Port> = published.iter().filter(|port| !is_api(port)).collect();
@@ -168,6 +171,7 @@ impl Observed {
             ("running", Value::from(self.is_running())),
         ];
         fields.extend(api.map(|port| ("port", Value::from(port))));
+        fields.extend(api_address.map(|address| ("api_address", Value::from(address))));
         if !aliases.is_empty() {
             fields.push(("aliases", Value::from(aliases)));
         }

@@ -326,7 +326,7 @@ async fn observe_in_machine(call: &Call, machine: &str, targets: &[Target]) -> R
 }
 
 /// What is seen of something that is kept in a cluster, if it lives there and is there.
-fn seen_in_cluster(kind: &str, name: &str, known: Option<&[etcd::Member]>, written: Written) -> Option<Seen> {
+fn seen_in_cluster(kind: &str, name: &str, known: &etcd::Known, written: Written) -> Option<Seen> {
     match kind {
         ADDON => Some(addon::seen(name, written)),
         ETCD_MEMBER => etcd::seen_of(name, known, written),
@@ -339,12 +339,12 @@ async fn observe_in_cluster(call: &Call, cluster: &str, targets: &[Target]) -> R
     let what = format!("look at what is kept in the cluster `{cluster}`");
     let kept = control_plane::all_kept(call, cluster, &what).await?;
     let wants_members = targets.iter().any(|target| target.address.kind() == ETCD_MEMBER);
-    let known = if wants_members { etcd::known(call, cluster, &what).await? } else { None };
+    let known = if wants_members { etcd::known(call, cluster, &what).await? } else { etcd::Known::default() };
     let observe = |target: &Target| match target.address.kind() {
         kind @ (ADDON | ETCD_MEMBER) => {
             let name = &target.identity.name;
             let written = control_plane::kept_of(&kept, (kind, name));
-            let seen = written.and_then(|written| seen_in_cluster(kind, name, known.as_deref(), written));
+            let seen = written.and_then(|written| seen_in_cluster(kind, name, &known, written));
             seen.map_or(Observation::Absent, |seen| Observation::Present(Box::new(seen)))
         }
         _ => of_unknown_kind(call, target),
@@ -375,7 +375,7 @@ async fn owned_in_cluster(call: &Call, cluster: &str) -> Result<Vec<Owned>, Call
     let kept = control_plane::all_kept(call, cluster, &what).await?;
     let known = etcd::known(call, cluster, &what).await?;
     let one = |(kind, name, written): control_plane::Kept| {
-        let seen = seen_in_cluster(&kind, &name, known.as_deref(), written)?;
+        let seen = seen_in_cluster(&kind, &name, &known, written)?;
         Some(owned(&kind, Identity::named(name), seen, Ownership::Owned))
     };
     Ok(kept.into_iter().filter_map(one).collect())
@@ -470,7 +470,8 @@ impl Provider for DockerProvider {
             kind @ ADDON => addon::update(&call, self.cluster(&call, kind)?, request, spec).await?,
             kind if CONTAINERS.contains(&kind) => container::update(&call, request, spec).await?,
             "image" => image::ensure(&mut call, target, spec, &request.mark, true, &self.files()).await?,
-            kind @ ("network" | "volume" | ETCD_MEMBER) => {
+            kind @ ETCD_MEMBER => etcd::update(&call, self.cluster(&call, kind)?, request, spec).await?,
+            kind @ ("network" | "volume") => {
                 let what = format!("change {kind} `{}`", target.identity.name);
                 return Err(call.refused(&what, "nothing of it can be changed in place"));
             }

@@ -1,6 +1,6 @@
 //! Our three entries in a file, and the mark that they carry.
 
-use ksail_kinds::KubeconfigSpec;
+use ksail_kinds::{KubeconfigSpec, Validity};
 use ksail_model::{Address, Mark, Readiness, Seen, Value};
 
 use crate::edit::{CURRENT, Change, is_named};
@@ -111,8 +111,9 @@ impl Found {
             && has(&Self::inner(self.user.as_ref(), USERS.1), &credentials.user, &OF_USER)
     }
 
-    /// What is seen of them in a file. `credentials` are those that its cluster has now, if they can be read.
-    pub(crate) fn seen(&self, file: &str, ours: &str, credentials: Option<&Credentials>) -> Seen {
+    /// What is seen of them in a file at a time in seconds since the epoch. `credentials` are those that its cluster has now, if they can be
+    /// read.
+    pub(crate) fn seen(&self, file: &str, ours: &str, credentials: Option<&Credentials>, now: i64) -> Seen {
         let stamp = self.stamp(ours);
         let text = |entry: Option<&Tree>, inner: &str, key: &str| {
             Self::inner(entry, inner).get(key).and_then(Tree::as_text).map(str::to_owned)
@@ -123,7 +124,10 @@ impl Found {
             there.then(|| context.map_or(Some(self.name.clone()), |_| text(context, CONTEXTS.1, inner))).flatten()
         };
         let is_current = stamp.is_some() || self.current == self.name;
-        let is_outdated = credentials.is_some_and(|credentials| !self.has(credentials));
+        // At their end they serve nobody, whatever the cluster has.
+        let certificate = text(self.user.as_ref(), USERS.1, "client-certificate-data");
+        let is_due = certificate.and_then(|text| Validity::of(&text)).is_some_and(|validity| validity.is_due(now));
+        let is_outdated = is_due || credentials.is_some_and(|credentials| !self.has(credentials));
         let mut fields = vec![
             ("file", Some(Value::from(file))),
             ("context", context.map(|_| Value::from(self.name.as_str()))),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use ksail_kinds::{KubeconfigSpec, Spec as _};
@@ -170,7 +170,7 @@ impl Work {
         let Some(found) = self.found(&place, &target.identity.name)? else { return Ok(None) };
         let source = found.stamp(&self.lineage).map(|stamp| stamp.source.clone());
         let credentials = source.and_then(|source| self.credentials(&source).ok());
-        Ok(Some(found.seen(&place.written, &self.lineage, credentials.as_ref())))
+        Ok(Some(found.seen(&place.written, &self.lineage, credentials.as_ref(), now())))
     }
 
     fn credentials(&self, source: &str) -> Result<Credentials, String> {
@@ -369,7 +369,7 @@ impl Work {
             let path = self.places.path(&written).map_err(unreadable)?;
             let Some(root) = self.read(&path).map_err(unreadable)? else { continue };
             for name in marked(&root) {
-                let seen = Found::of(&root, &name).seen(&written, &self.lineage, None);
+                let seen = Found::of(&root, &name).seen(&written, &self.lineage, None, now());
                 if seen.mark.is_some() {
                     owned.push(Owned {
                         kind: KubeconfigSpec::KIND.to_owned(),
@@ -382,6 +382,12 @@ impl Work {
         }
         Ok(owned)
     }
+}
+
+/// In seconds since the epoch.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn scope() -> Scope {

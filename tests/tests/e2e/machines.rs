@@ -18,6 +18,7 @@ mod days;
 mod doctor;
 mod images;
 mod killed;
+mod mended;
 mod recovered;
 mod taints;
 mod upgrades;

@@ -152,6 +152,31 @@ async fn a_rotated_credential_is_seen() {
 }
 
 #[tokio::test]
+async fn credentials_at_their_end_are_outdated_though_the_cluster_has_no_others_yet() {
+    let world = World::new();
+    let said = |until: i32| {
+        let mut parameters = rcgen::CertificateParams::new(vec!["admin".to_owned()]).unwrap();
+        (parameters.not_before, parameters.not_after) =
+            (rcgen::date_time_ymd(2025, 1, 1), rcgen::date_time_ymd(until, 1, 1));
+        let pem = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+        let text = std::fs::read_to_string(world.source()).unwrap();
+        let data = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, pem);
+        let user = format!("client-certificate-data: {data}");
+        let line =
+            text.lines().find(|line| line.contains("token:") || line.contains("client-certificate-data:")).unwrap();
+        std::fs::write(world.source(), text.replace(line.trim(), &user)).unwrap();
+    };
+    said(2026);
+    world.create().await.unwrap();
+    let credentials =
+        async || world.seen().await.fields.field("credentials").and_then(Value::as_str).map(str::to_owned);
+    assert_eq!(credentials().await.as_deref(), Some(KubeconfigSpec::credentials(false)));
+    said(2900);
+    world.update(&["credentials"]).await.unwrap();
+    assert_eq!(credentials().await.as_deref(), Some(KubeconfigSpec::credentials(true)));
+}
+
+#[tokio::test]
 async fn the_context_is_given_back_only_where_ours_is_the_current_one() {
     let world = World::new();
     world.write(OTHERS);
