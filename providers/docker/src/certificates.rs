@@ -110,12 +110,11 @@ pub(crate) fn state(said: &str, role: &str) -> String {
 /// The same of a machine that stands still.
 pub(crate) async fn state_of_stopped(call: &Call, id: &str, what: &str, role: &str) -> Result<String, CallError> {
     let is_control_plane = role == MachineRole::ControlPlane.word();
-    let kept = format!("{FOLDER}/kubernetes");
     let mut files = Files::new();
     let confs = ALWAYS.iter().map(|(file, _)| *file).chain([WHERE_IT_IS.0, KUBELET_CONF, ETCD]);
     let wanted = confs.filter(|file| file.ends_with(".conf") || *file == ETCD).chain(["pki"]);
     for file in wanted.filter(|file| is_control_plane || *file == KUBELET_CONF || *file == "pki") {
-        for (name, text) in download(call, id, what, &format!("{kept}/{file}")).await?.unwrap_or_default() {
+        for (name, text) in download(call, id, what, &format!("{KUBERNETES}/{file}")).await?.unwrap_or_default() {
             let folder = file.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
             let text = if name.ends_with(".conf") { of_kubeconfig(&text) } else { text };
             if !name.ends_with(".key") {
@@ -137,7 +136,7 @@ fn of_kubeconfig(text: &str) -> String {
 
 fn judge(files: &Files, is_control_plane: bool, now: Timestamp) -> Vec<Finding> {
     // kubeadm has not been here, or not to its end: that is told elsewhere.
-    if files.is_empty() {
+    if files.keys().all(|file| file == KUBELET) {
         return Vec::new();
     }
     let mut findings = Vec::new();
