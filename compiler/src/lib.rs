@@ -29,7 +29,9 @@ mod tree;
 mod versions;
 mod yaml;
 
-pub use compile::{Compiled, ImageFrom, NeededImage, Product, compile, declare_import, needed_images};
+pub use compile::{
+    Compiled, ImageFrom, NeededImage, Product, as_made_by_kind, compile, context_of_kind, declare_import, needed_images,
+};
 pub use format::Config;
 pub use init::{InitOptions, gitignore_lines, init_files, name_from_folder};
 pub use layers::Layering;

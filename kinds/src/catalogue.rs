@@ -151,7 +151,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
                     FieldSchema::new("cluster").forces_replacement(),
                     FieldSchema::new("role").forces_replacement(),
                     FieldSchema::new("network").forces_replacement(),
-                    FieldSchema::new("address").forces_replacement(),
+                    FieldSchema::new("address").forces_replacement().computed(),
                     FieldSchema::new("volume").forces_replacement(),
                     FieldSchema::new("image").in_turn(),
                     FieldSchema::new("aliases").list(ListShape::Set),

@@ -82,8 +82,9 @@ pub struct MachineSpec {
     pub image: String,
     /// The network's name.
     pub network: String,
-    /// Its address on that network.
-    pub address: String,
+    /// Its address on that network; left out, the engine gives it one whenever it is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Names beside its own by which the network knows it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,

@@ -22,6 +22,12 @@ const KEYS: &str = "ECDSA-P256";
 const CALLS_A_SECOND: [(&str, &str); 2] = [("kube-api-qps", "100"), ("kube-api-burst", "200")];
 const ASKED_AGAIN: (&str, &str) = ("leader-elect-retry-period", "1s");
 
+/// Whether a field or an argument has the value that only we give it, and that kind does not.
+pub(super) fn is_ours_alone(name: &str, value: &Json) -> bool {
+    let all = CALLS_A_SECOND.into_iter().chain([ASKED_AGAIN, ("encryptionAlgorithm", KEYS)]);
+    all.into_iter().any(|(of, ours)| of == name && value == ours)
+}
+
 /// What is the same for all machines of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ClusterFacts {

@@ -270,7 +270,7 @@ impl Builder<'_> {
             },
             image: image_reference,
             network: self.cluster.to_owned(),
-            address: address.to_owned(),
+            address: Some(address.to_owned()),
             aliases: if is_only { vec![self.api_name()] } else { Vec::new() },
             volume: volume_name,
             port: is_only.then_some(port),

@@ -11,6 +11,7 @@ mod kubeconfig;
 mod lifecycle;
 mod machine_addresses;
 mod machines;
+mod made_by_kind;
 mod names;
 mod node_taints;
 mod proxies;
@@ -18,6 +19,7 @@ mod resources;
 
 pub use images::{ImageFrom, NeededImage, declare_import, needed_images};
 use ksail_model::{DeclaredGraph, Diagnostic, Path};
+pub use made_by_kind::{as_made_by_kind, context_of_kind};
 
 use crate::codes;
 use crate::loaded::Loaded;

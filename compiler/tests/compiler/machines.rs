@@ -1,7 +1,7 @@
 //! A cluster whose nodes are containers of a Docker Engine, and the file of kind.
 
-use ksail_compiler::Compiled;
-use ksail_model::{Address, Declaration, Path};
+use ksail_compiler::{Compiled, as_made_by_kind};
+use ksail_model::{Address, Declaration, Ownership, Path, Value};
 
 use crate::world::{World, built, sources, with_spec};
 
@@ -274,4 +274,35 @@ fn mirrors_and_the_registry_answer_pulls_of_every_machine() {
             "{part} in {machine}"
         );
     }
+}
+
+#[test]
+fn what_kind_made_is_declared_as_kind_has_it() {
+    let mut compiled = compiled("    workers: 1\n", &World::default());
+    as_made_by_kind(&mut compiled.graph, "dev").unwrap();
+    let again = compiled.graph.clone();
+    as_made_by_kind(&mut compiled.graph, "dev").unwrap();
+    assert_eq!(compiled.graph, again);
+    let network = get(&compiled, "dev/network/main");
+    assert_eq!(network.ownership, Ownership::Read, "other clusters are on it");
+    assert_eq!(network.spec.field("subnet"), None);
+    for machine in ["dev/machine/control-plane-0", "dev/machine/worker-0"] {
+        let machine = get(&compiled, machine);
+        assert_eq!((machine.spec.field("address"), machine.spec.field("aliases")), (None, None));
+    }
+    let members = compiled.graph.declarations.keys().filter(|address| address.kind() == "etcd-member");
+    assert_eq!(members.count(), 0);
+    let told = get(&compiled, "dev/bootstrap/worker-0").spec.to_plain_json().to_string();
+    assert!(told.contains("dev-control-plane:6443"), "{told}");
+    for ours in ["external-load-balancer", "kube-api-qps", "leader-elect", "encryptionAlgorithm", "node-ip", "10."] {
+        let found = told.replace("10.244.0.0", "").replace("10.96.0.0", "").contains(ours);
+        assert!(!found, "{ours} in {told}");
+    }
+    let kubeconfig = get(&compiled, "dev/kubeconfig/main");
+    assert_eq!(kubeconfig.identity.name, "kind-dev");
+    assert_eq!(kubeconfig.spec.field("context").and_then(Value::as_str), Some("kind-dev"));
+
+    let mut several = self::compiled("    controlPlanes: 3\n", &World::default());
+    let why = as_made_by_kind(&mut several.graph, "dev").unwrap_err().to_string();
+    assert!(why.contains("several control planes of a cluster that kind made"), "{why}");
 }

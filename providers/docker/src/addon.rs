@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use crate::call::Call;
 use crate::control_plane::{self, forget, keep, kept_of, needed};
-use crate::exec::run;
+use crate::exec::look;
 use crate::network::cause_of;
 use crate::written::Written;
 
@@ -73,8 +73,9 @@ async fn put(call: &Call, cluster: &str, target: &Target, written: Written) -> R
 }
 
 /// The objects of the manifest, as they are meant for this cluster.
-async fn objects(call: &Call, machine: &str, doing: &str, spec: &AddonSpec) -> Result<String, CallError> {
-    let raw = run(call, machine, doing, &["cat", &spec.manifest], "").await?;
+pub(crate) async fn objects(call: &Call, machine: &str, doing: &str, spec: &AddonSpec) -> Result<String, CallError> {
+    let raw = look(call, machine, doing, &["cat", &spec.manifest]).await?;
+    let raw = raw.ok_or_else(|| call.refused(doing, "the machine has no container"))?;
     if !raw.is_success() {
         let hint = "take a node image that brings it along, as those of kind do";
         return Err(call.refused(doing, &raw.end(1)).hint(hint));
@@ -126,13 +127,15 @@ async fn apply(call: &Call, machine: &str, what: &str, spec: &Value) -> Result<(
 
 pub(crate) async fn delete(call: &Call, cluster: &str, request: &DeleteRequest) -> Result<Deleted, CallError> {
     let (what, name) = (what_of(&request.target), &request.target.identity.name);
-    let Some(written) = read(call, cluster, &what, name).await? else { return Ok(Deleted::WasAbsent) };
-    if !written.may_delete(&what, request)? {
-        return Ok(Deleted::WasAbsent);
-    }
+    let spec = match (read(call, cluster, &what, name).await?, &request.target.spec) {
+        (Some(written), _) if written.may_delete(&what, request)? => written.spec,
+        // What was imported is kept by nobody.
+        (None, Some(spec)) if request.adopted => spec.clone(),
+        _ => return Ok(Deleted::WasAbsent),
+    };
     let doing = format!("delete {what}");
     let machine = needed(call, cluster, &doing).await?;
-    let spec = AddonSpec::from_value(&written.spec).map_err(|error| call.refused(&doing, &cause_of(&error)))?;
+    let spec = AddonSpec::from_value(&spec).map_err(|error| call.refused(&doing, &cause_of(&error)))?;
     let objects = objects(call, &machine, &doing, &spec).await?;
     control_plane::apply(call, &machine, &doing, &["delete", "--ignore-not-found", "--filename=-"], &objects).await?;
     forget(call, &machine, &doing, (AddonSpec::KIND, name)).await?;

@@ -10,6 +10,7 @@ use crate::control_plane::{self, cluster_of, kubectl, members, needed_of};
 use crate::etcd;
 use crate::exec::{Parcel, look, run, upload};
 use crate::machine;
+use crate::made_by_kind;
 use crate::network::cause_of;
 use crate::registration::with_taints;
 use crate::steps::{self, Work};
@@ -212,6 +213,17 @@ async fn forget_node(call: &Call, machine: &str, what: &str, through: &str) -> R
     control_plane::apply(call, through, &doing, &["delete", "node", machine, "--ignore-not-found"], "").await
 }
 
+/// What is seen of the one of a target. What kind did before an import left nothing that says whose it is.
+pub(crate) async fn observe_target(call: &Call, machine: &str, target: &Target) -> Result<Observation, CallError> {
+    match observe(call, machine).await? {
+        Observation::Absent if made_by_kind::is_imported(&target.identity) => {
+            let seen = made_by_kind::bootstrap(call, machine, target).await?;
+            Ok(seen.map_or(Observation::Absent, |seen| Observation::Present(Box::new(seen))))
+        }
+        seen => Ok(seen),
+    }
+}
+
 pub(crate) async fn observe(call: &Call, machine: &str) -> Result<Observation, CallError> {
     let what = format!("look at {}", what_of(machine));
     let (begun, readiness) = match steps::state(call, machine, &what, WORK).await? {
@@ -253,6 +265,10 @@ pub(crate) async fn create(
     );
     let mut joins_control_plane = false;
     if !attached {
+        if made_by_kind::is_node(call, machine, &what).await? {
+            let why = "it is a node already, and was made by somebody else";
+            return Err(call.refused(&what, why).hint("`ksail import cluster/main NAME` takes the whole cluster over"));
+        }
         let cluster = cluster_of(&container::list(call).await?, machine)
             .ok_or_else(|| call.refused(&what, "its machine has no container").hint("plan again"))?;
         let joins = match wanted.action {
@@ -318,7 +334,7 @@ pub(crate) async fn wait(call: &Call, machine: &str, target: &Target) -> Result<
         // The work goes on by itself: this only waits for it, unless it is cut off at this very moment.
         do_work(call, machine, &what, &begun.whose, "exit 1").await?;
     }
-    match observe(call, machine).await? {
+    match observe_target(call, machine, target).await? {
         Observation::Present(seen) => Ok(*seen),
         _ => Err(call.refused(&doing, &format!("it is not there: {}", target.address)).hint("plan again")),
     }
@@ -338,6 +354,9 @@ pub(crate) async fn update(
         return Err(call.refused(&doing, why));
     }
     if version(&current) != version(&wanted) {
+        if observe(call, machine).await? == Observation::Absent {
+            return Err(call.refused(&doing, "kind made it, and its machine cannot be upgraded yet"));
+        }
         let version = version(&wanted).unwrap_or_default();
         upgrade::complete(call, machine, &machine::spec_of(call, machine, &doing).await?, &version).await?;
         write_config(call, machine, &what, &wanted).await?;
@@ -369,7 +388,7 @@ fn without_version(mut document: serde_json::Value) -> serde_json::Value {
     with_maps(document)
 }
 
-fn with_maps(value: serde_json::Value) -> serde_json::Value {
+pub(crate) fn with_maps(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value as Json;
     let is_argument = |item: &Json| {
         item.as_object().is_some_and(|map| map.len() == 2 && map.contains_key("name") && map.contains_key("value"))
@@ -403,7 +422,7 @@ pub(crate) fn preview(request: &PreviewRequest) -> Preview {
     match (parsed(request.current.as_ref()), parsed(request.target.spec.as_ref())) {
         (Some(current), Some(wanted)) => match fixed(&current, &wanted) {
             Some(why) => Preview::Refused {
-                message: why.to_owned(),
+                message: with_differences(why, &current, &wanted),
                 hint: Some(format!("`--replace {}` makes it anew, with what is lost by that", request.target.address)),
             },
             None => Preview::Unavailable,
@@ -412,10 +431,19 @@ pub(crate) fn preview(request: &PreviewRequest) -> Preview {
     }
 }
 
+/// Why a change cannot be made, with what would change.
+fn with_differences(why: &str, current: &BootstrapSpec, wanted: &BootstrapSpec) -> String {
+    match made_by_kind::differences(&current.config, &wanted.config) {
+        differences if differences.is_empty() => why.to_owned(),
+        differences => format!("{why}: {}", differences.join("; ")),
+    }
+}
+
 /// Takes the machine out of its cluster: what kubeadm has put there is gone.
 pub(crate) async fn delete(call: &Call, machine: &str, request: &DeleteRequest) -> Result<Deleted, CallError> {
     let what = what_of(machine);
-    let Observation::Present(found) = observe(call, machine).await? else { return Ok(Deleted::WasAbsent) };
+    let found = observe_target(call, machine, &request.target).await?;
+    let Observation::Present(found) = found else { return Ok(Deleted::WasAbsent) };
     let mark = found.mark.as_ref();
     let found = crate::ownership::Found { id: machine, mark };
     if !crate::ownership::may_delete(&what, &found, request)? {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, Volume};
 use ksail_kinds::{ClusterSpec, KubeconfigSpec, MachineRole, Spec as _};
-use ksail_model::{Mark, Observation, Readiness, Seen, Value};
+use ksail_model::{Mark, Observation, Readiness, Seen, UnknownReason, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, Target, UpdateRequest};
 
 use crate::call::Call;
-use crate::control_plane::{self, kept_of, members, needed, ready};
-use crate::exec::{look, run};
+use crate::control_plane::{self, Member, kept_of, members, needed, ready};
+use crate::exec::{Output, look, run};
 use crate::machine_plan::{CLUSTER, ROLE};
+use crate::made_by_kind;
 use crate::network::cause_of;
 use crate::volume;
 use crate::written::Written;
@@ -74,7 +75,12 @@ pub(crate) async fn observe(
     let what = format!("look at {}", what_of(name));
     let why = match control_plane::kept(call, &members, &what).await? {
         Ok(kept) => {
-            let Some(written) = kept_of(&kept, KEPT) else { return Ok(Observation::Absent) };
+            let Some(written) = kept_of(&kept, KEPT) else {
+                return match made_by_kind::is_imported(&target.identity) {
+                    true => unmarked(call, &members, target, &what).await,
+                    false => Ok(Observation::Absent),
+                };
+            };
             let mut seen = seen(name, written);
             if let Some(port) = port_of(&seen.fields).filter(|port| !is_published(containers, *port)) {
                 seen.readiness = Readiness::NotReady(format!("nothing leads from port {port} to it"));
@@ -89,6 +95,10 @@ pub(crate) async fn observe(
             && mark.address.kind() == "volume"
             && mark.address.name().starts_with(MachineRole::ControlPlane.word())
     });
+    // What is yet to be imported has the id that it is asked for by, and is seen whole or not at all.
+    if made_by_kind::is_imported(&target.identity) && target.id.as_ref() == Some(name) {
+        return Ok(Observation::Unknown(UnknownReason::Unreachable { message: format!("{what}: {why}") }));
+    }
     // Only what was made before has an id.
     let (Some(id), Some(spec)) = (&target.id, &target.spec) else { return Ok(Observation::Absent) };
     if members.is_empty() && !is_kept {
@@ -108,6 +118,37 @@ pub(crate) async fn observe(
         readiness: Readiness::NotReady(format!("no machine of its control plane serves it: {why}")),
         others: Vec::new(),
     })))
+}
+
+/// What is seen of a cluster that nobody of ours keeps yet.
+async fn unmarked(call: &Call, members: &[Member], target: &Target, what: &str) -> Result<Observation, CallError> {
+    let name = &target.identity.name;
+    let Ok(machine) = ready(call, members, what).await? else { return Ok(Observation::Absent) };
+    let port = crate::container::inspect(call, &machine).await?.and_then(|observed| {
+        let fields = observed.machine_fields(std::collections::BTreeMap::new());
+        port_of(&fields)
+    });
+    let Some(fields) = made_by_kind::cluster_fields(call, &machine, what, port).await? else {
+        return Ok(Observation::Absent);
+    };
+    let id = uid(call, &machine, what).await?;
+    Ok(Observation::Present(Box::new(Seen {
+        attributes: attributes(name, Some(&id), &fields),
+        id: Some(id),
+        fields,
+        mark: None,
+        readiness: Readiness::Ready,
+        others: Vec::new(),
+    })))
+}
+
+/// By what a cluster is known.
+async fn uid(call: &Call, machine: &str, what: &str) -> Result<String, CallError> {
+    let output = look(call, machine, what, &control_plane::command(&UID)).await?;
+    match output.filter(Output::is_success) {
+        Some(output) => Ok(output.stdout.trim().to_owned()),
+        None => Err(CallError::unreachable(call.refused(what, "its API server does not answer").message)),
+    }
 }
 
 /// The clusters of an engine that tell of themselves, by name.
@@ -162,11 +203,16 @@ pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -
     let name = &request.target.identity.name;
     let doing = format!("change {}", what_of(name));
     typed(call, &doing, spec)?;
-    let Some(before) = read(call, name, &doing).await? else {
-        return Err(call.refused(&doing, "it is not there").hint("plan again"));
-    };
-    let written = Written::new(&request.mark, spec, before.found);
     let machine = needed(call, name, &doing).await?;
+    let found = match read(call, name, &doing).await? {
+        Some(before) => before.found,
+        // One that was imported is not kept yet.
+        None if request.target.id.is_some() && request.target.id == Some(uid(call, &machine, &doing).await?) => {
+            request.target.id.clone()
+        }
+        None => return Err(call.refused(&doing, "it is not there").hint("plan again")),
+    };
+    let written = Written::new(&request.mark, spec, found);
     control_plane::keep(call, &machine, &doing, KEPT, &written).await?;
     Ok(seen(name, written))
 }

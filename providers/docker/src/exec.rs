@@ -61,8 +61,19 @@ pub(crate) async fn look(
     what: &str,
     command: &[&str],
 ) -> Result<Option<Output>, CallError> {
+    look_with(call, container, what, command, "").await
+}
+
+/// The same, of a program that is given something to read.
+pub(crate) async fn look_with(
+    call: &Call,
+    container: &str,
+    what: &str,
+    command: &[&str],
+    input: &str,
+) -> Result<Option<Output>, CallError> {
     let request = || async {
-        match one(call, container, command, "").await {
+        match one(call, container, command, input).await {
             Err(Error::DockerResponseServerError { status_code: 409, message }) => {
                 Ok(Output { code: NOT_RUN, stdout: String::new(), stderr: message })
             }

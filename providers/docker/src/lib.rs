@@ -32,6 +32,7 @@ mod log_lines;
 mod logs;
 mod machine;
 mod machine_plan;
+mod made_by_kind;
 mod network;
 mod node_images;
 mod nodes;

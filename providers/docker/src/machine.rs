@@ -17,8 +17,9 @@ use crate::control_plane::{cluster_of, kubectl};
 use crate::drain;
 use crate::exec::{Parcel, download, look, run, upload};
 use crate::machine_plan::{body, hosts_file, registries};
+use crate::made_by_kind;
 use crate::network::cause_of;
-use crate::observed::Observed;
+use crate::observed::{Observed, is_anonymous};
 use crate::ownership::{Found, may_change, may_complete, may_delete};
 use crate::proxies::with_texts;
 use crate::steps::FOLDER;
@@ -109,6 +110,9 @@ pub(crate) async fn seen(call: &Call, observed: &Observed, declared: Option<&Val
     let what = format!("look at {}", what_of(name));
     let files = download(call, observed.id(), &what, CERTS).await?.unwrap_or_default();
     let mut fields = observed.machine_fields(registries(&files));
+    if let Some(declared) = declared.filter(|_| observed.mark().is_none()) {
+        fields = made_by_kind::machine_fields(call, observed.id(), &what, fields, declared).await?;
+    }
     let role = fields.field("role").and_then(Value::as_str).unwrap_or_default().to_owned();
     let shall_run = declared.and_then(|spec| spec.field("running")).and_then(Value::as_bool);
     let (readiness, certificates) = if observed.is_running() {
@@ -227,6 +231,10 @@ async fn make(
     spec: &Value,
 ) -> Result<(), CallError> {
     let doing = format!("create {what}");
+    if is_anonymous(&wanted.volume) {
+        let why = "its volume is what kind made for another container, which is gone with what the node was";
+        return Err(call.refused(&doing, why).hint("make the volume anew too: `--replace` it"));
+    }
     let last_look = last_look(call);
     loop {
         let options =
@@ -262,9 +270,13 @@ async fn complete(call: &Call, what: &str, name: &str, wanted: &MachineSpec, spe
         return Err(CallError::indeterminate(format!("{what} was made at {} and is gone", call.place())));
     };
     if observed.is_stopped() && wanted.running {
-        furnish(call, what, name, wanted).await?;
+        // One that was imported has what it needs, and keeps in its container what ours keep on their volume.
+        let is_ours = observed.mark().is_some();
+        if is_ours {
+            furnish(call, what, name, wanted).await?;
+        }
         if let Err(error) = start(call, what, name).await {
-            if error.kind == ksail_provider::CallErrorKind::Refused {
+            if is_ours && error.kind == ksail_provider::CallErrorKind::Refused {
                 remove(call, what, name).await?;
             }
             return Err(error);
@@ -359,8 +371,13 @@ async fn start(call: &Call, what: &str, name: &str) -> Result<(), CallError> {
 }
 
 pub(crate) async fn remove(call: &Call, what: &str, name: &str) -> Result<bool, CallError> {
+    remove_with(call, what, name, true).await
+}
+
+/// The same, with its volumes without a name, or without them.
+async fn remove_with(call: &Call, what: &str, name: &str, v: bool) -> Result<bool, CallError> {
     let doing = format!("delete {what}");
-    let options = RemoveContainerOptions { v: true, force: true, link: false };
+    let options = RemoveContainerOptions { v, force: true, link: false };
     match call.change(&doing, call.session.docker.remove_container(name, Some(options))).await {
         Ok(()) => Ok(true),
         Err(Failed::Answered { status: 404, .. }) => Ok(false),
@@ -372,9 +389,13 @@ pub(crate) async fn remove(call: &Call, what: &str, name: &str) -> Result<bool, 
     }
 }
 
+/// The fields whose change needs another container.
+pub(crate) const OF_CONTAINER: [&str; 8] =
+    ["image", "port", "api_address", "ports", "mounts", "aliases", "dns_search", "containerd"];
+
 /// Whether a change of the field needs another container.
 fn needs_container(path: &Path) -> bool {
-    matches!(path.steps().first(), Some(Step::Key(key)) if matches!(key.as_str(), "image" | "port" | "api_address" | "ports" | "mounts" | "aliases" | "dns_search" | "containerd"))
+    matches!(path.steps().first(), Some(Step::Key(key)) if OF_CONTAINER.contains(&key.as_str()))
 }
 
 pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -> Result<Seen, CallError> {
@@ -389,6 +410,10 @@ pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -
         may_change(&place, &Found { id: name, mark: mark.as_ref() }, &request.mark, request.target.id.as_deref())?;
     }
     let is_kept = observed.is_some() && !request.changed.iter().any(needs_container);
+    if !is_kept && observed.as_ref().is_some_and(|observed| observed.mark().is_none()) {
+        let why = "kind made its container with what the node is in it, and none can take its place";
+        return Err(call.refused(&format!("change {what}"), why).hint(made_by_kind::hint(&request.target)));
+    }
     if !is_kept {
         if let Some(observed) = &observed {
             if request.changed.iter().any(is_image) && observed.is_running() {
@@ -472,7 +497,9 @@ pub(crate) async fn delete(call: &Call, request: &DeleteRequest) -> Result<Delet
     if !may_delete(&place, &Found { id: name, mark: mark.as_ref() }, request)? {
         return Ok(Deleted::WasAbsent);
     }
-    Ok(if remove(call, &what, name).await? { Deleted::Gone } else { Deleted::WasAbsent })
+    // What an imported one keeps is on a volume without a name, which is a resource of its own.
+    let with_volumes = observed.mark().is_some();
+    Ok(if remove_with(call, &what, name, with_volumes).await? { Deleted::Gone } else { Deleted::WasAbsent })
 }
 
 /// Waits until a machine is ready; at the deadline, or where it can no longer become ready, tells why it is not.

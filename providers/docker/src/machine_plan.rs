@@ -20,7 +20,7 @@ pub(crate) const ROLE: &str = "io.x-k8s.kind.role";
 /// What is changed in containerd's configuration, as JSON.
 const CONTAINERD: &str = "dev.ksail.containerd";
 /// What a machine keeps, and what it reads of the engine's machine.
-const KEPT: &str = "/var";
+pub(crate) const KEPT: &str = "/var";
 const MODULES: &str = "/lib/modules";
 /// Options of mounts.
 const READ_ONLY: &str = "ro";
@@ -56,8 +56,9 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
     };
     env.extend(variables(&spec.proxy));
     env.extend(spec.dns_search.as_ref().map(|domains| format!("{DNS_SEARCH}={}", domains.join(" "))));
+    let ipam = |address: &String| EndpointIpamConfig { ipv4_address: Some(address.clone()), ..Default::default() };
     let endpoint = EndpointSettings {
-        ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(spec.address.clone()), ..Default::default() }),
+        ipam_config: spec.address.as_ref().map(ipam),
         aliases: (!spec.aliases.is_empty()).then(|| spec.aliases.clone()),
         ..Default::default()
     };
@@ -152,10 +153,16 @@ impl Observed {
                 }
             }
         }
-        let api_address = label(API_ADDRESS);
+        // kind's own machines have one without a name.
+        let volume = volume.or_else(|| self.anonymous_volume(KEPT).map(str::to_owned));
+        let published = self.published();
+        let of_kind = || {
+            let api = published.iter().find(|port| port.container == MachineSpec::API_PORT && self.mark().is_none())?;
+            (api.address != ClusterSpec::LOOPBACK).then(|| api.address.clone())
+        };
+        let api_address = label(API_ADDRESS).or_else(of_kind);
         let at = api_address.as_deref().unwrap_or(ClusterSpec::LOOPBACK);
         let is_api = |port: &&Port| port.container == MachineSpec::API_PORT && port.address == at;
-        let published = self.published();
         let api = published.iter().find(is_api).map(|port| port.host);
         let ports: Vec<&Port> = published.iter().filter(|port| !is_api(port)).collect();
         let network = self.networks().into_iter().next();

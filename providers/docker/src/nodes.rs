@@ -1,13 +1,14 @@
 //! The nodes of clusters that an engine has, whoever made them, found as kind finds its own.
 
 use bollard::models::ContainerSummary;
+use ksail_kinds::MachineRole;
 use ksail_provider::CallError;
 
 use crate::call::Call;
 use crate::container::list;
 use crate::labels;
 use crate::load_balancer::BALANCER;
-use crate::machine_plan::{CLUSTER, ROLE};
+use crate::machine_plan::{CLUSTER, KEPT, ROLE};
 
 /// A container that is a node of a cluster, or stands before its control planes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub struct NodeContainer {
     pub state: String,
     /// The lineage of the state that made it; `None` where none of ours did.
     pub lineage: Option<String>,
+    /// The network that it is on; `None` where it is on none, or on several.
+    pub network: Option<String>,
+    /// The volume that holds what it keeps, by its name or id.
+    pub volume: Option<String>,
 }
 
 impl NodeContainer {
@@ -33,12 +38,22 @@ impl NodeContainer {
         let (cluster, role) = (labels.get(CLUSTER)?.clone(), labels.get(ROLE).cloned().unwrap_or_default());
         let name = container.names.iter().flatten().next()?.trim_start_matches('/').to_owned();
         let state = container.state.map(|state| state.to_string()).unwrap_or_default();
-        Some(Self { name, cluster, role, image: container.image.unwrap_or_default(), state, lineage })
+        let networks = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        let network = if networks.len() == 1 { networks.into_keys().next() } else { None };
+        let mut mounts = container.mounts.into_iter().flatten();
+        let volume = mounts.find(|mount| mount.destination.as_deref() == Some(KEPT)).and_then(|mount| mount.name);
+        let image = container.image.unwrap_or_default();
+        Some(Self { name, cluster, role, image, state, lineage, network, volume })
     }
 
     /// Whether it is a node of Kubernetes, and not what stands before several control planes.
     pub fn is_node(&self) -> bool {
         self.role != BALANCER
+    }
+
+    /// Whether it runs the control plane.
+    pub fn is_control_plane(&self) -> bool {
+        self.role == MachineRole::ControlPlane.word()
     }
 
     /// Whether it runs.

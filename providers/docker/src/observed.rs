@@ -244,12 +244,19 @@ impl Observed {
                     Some("volume") => mount.name.clone()?,
                     _ => mount.source.clone()?,
                 };
-                let anonymous = source.len() == ANONYMOUS_NAME && source.bytes().all(|byte| byte.is_ascii_hexdigit());
-                (!anonymous).then(|| (source, mount.destination.clone().unwrap_or_default(), mount.rw == Some(false)))
+                (!is_anonymous(&source))
+                    .then(|| (source, mount.destination.clone().unwrap_or_default(), mount.rw == Some(false)))
             })
             .collect();
         mounts.sort_by(|a, b| a.1.cmp(&b.1));
         mounts
+    }
+
+    /// The volume without a name of its own that is mounted at a path, by the id that the engine gave it.
+    pub(crate) fn anonymous_volume(&self, target: &str) -> Option<&str> {
+        let mut mounts = self.inspect.mounts.iter().flatten();
+        let mount = mounts.find(|mount| mount.destination.as_deref() == Some(target))?;
+        mount.name.as_deref().filter(|name| is_anonymous(name))
     }
 
     pub(crate) fn image(&self) -> Value {
@@ -455,6 +462,11 @@ impl Observed {
     pub(crate) fn restarts(&self) -> bool {
         self.restart() != Value::from("no")
     }
+}
+
+/// Whether a volume has no name but the id that the engine gave it.
+pub(crate) fn is_anonymous(volume: &str) -> bool {
+    volume.len() == ANONYMOUS_NAME && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The seconds since the epoch of a time as the engine writes it.

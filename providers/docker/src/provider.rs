@@ -28,8 +28,8 @@ use crate::ports::{self, INSPECTIONS};
 use crate::session::Session;
 use crate::written::Written;
 use crate::{
-    addon, bootstrap, cluster, container, control_plane, etcd, image, image_import, image_load, machine, network,
-    subnets, volume, wait,
+    addon, bootstrap, cluster, container, control_plane, etcd, image, image_import, image_load, machine, made_by_kind,
+    network, subnets, volume, wait,
 };
 
 /// The kinds that are containers outside.
@@ -317,7 +317,7 @@ async fn observe_in_machine(call: &Call, machine: &str, targets: &[Target]) -> R
     let mut observations = Vec::with_capacity(targets.len());
     for target in targets {
         observations.push(match target.address.kind() {
-            BOOTSTRAP => bootstrap::observe(call, machine).await?,
+            BOOTSTRAP => bootstrap::observe_target(call, machine, target).await?,
             IMAGE_IMPORT => image_import::observe(call, machine).await?,
             _ => of_unknown_kind(call, target),
         });
@@ -340,16 +340,23 @@ async fn observe_in_cluster(call: &Call, cluster: &str, targets: &[Target]) -> R
     let kept = control_plane::all_kept(call, cluster, &what).await?;
     let wants_members = targets.iter().any(|target| target.address.kind() == ETCD_MEMBER);
     let known = if wants_members { etcd::known(call, cluster, &what).await? } else { etcd::Known::default() };
-    let observe = |target: &Target| match target.address.kind() {
-        kind @ (ADDON | ETCD_MEMBER) => {
-            let name = &target.identity.name;
-            let written = control_plane::kept_of(&kept, (kind, name));
-            let seen = written.and_then(|written| seen_in_cluster(kind, name, &known, written));
-            seen.map_or(Observation::Absent, |seen| Observation::Present(Box::new(seen)))
+    let mut observations = Vec::with_capacity(targets.len());
+    for target in targets {
+        let (kind, name) = (target.address.kind(), &target.identity.name);
+        if !matches!(kind, ADDON | ETCD_MEMBER) {
+            observations.push(of_unknown_kind(call, target));
+            continue;
         }
-        _ => of_unknown_kind(call, target),
-    };
-    Ok(targets.iter().map(observe).collect())
+        let seen = match control_plane::kept_of(&kept, (kind, name)) {
+            Some(written) => seen_in_cluster(kind, name, &known, written),
+            None if kind == ADDON && made_by_kind::is_imported(&target.identity) => {
+                made_by_kind::addon(call, cluster, target).await?
+            }
+            None => None,
+        };
+        observations.push(seen.map_or(Observation::Absent, |seen| Observation::Present(Box::new(seen))));
+    }
+    Ok(observations)
 }
 
 fn owned(kind: &str, identity: Identity, seen: Seen, ownership: Ownership) -> Owned {
@@ -385,6 +392,7 @@ async fn owned_in_cluster(call: &Call, cluster: &str) -> Result<Vec<Owned>, Call
 fn preview_of(request: &PreviewRequest) -> Preview {
     match request.target.address.kind() {
         BOOTSTRAP => bootstrap::preview(request),
+        MACHINE => made_by_kind::preview_of_machine(request, &machine::OF_CONTAINER),
         _ => Preview::Unavailable,
     }
 }

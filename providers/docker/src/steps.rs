@@ -115,7 +115,7 @@ pub(crate) async fn state(call: &Call, container: &str, what: &str, name: &str) 
     }
 }
 
-/// Says for whom work is done, in place of who said so before. What is done stays done.
+/// Says for whom work is done, in place of who said so before. What is done stays done, and what others did before us is.
 pub(crate) async fn hand_over(
     call: &Call,
     container: &str,
@@ -123,7 +123,12 @@ pub(crate) async fn hand_over(
     name: &str,
     whose: &str,
 ) -> Result<(), CallError> {
-    let program = r#"set -eu; printf %s "$2" >"$1/whose.new"; sync "$1/whose.new"; mv "$1/whose.new" "$1/whose""#;
+    let program = r#"set -eu
+mkdir -p "$1"
+[ -e "$1/whose" ] || echo 0 >"$1/exit"
+printf %s "$2" >"$1/whose.new"
+sync "$1/whose.new"
+mv "$1/whose.new" "$1/whose""#;
     let output = run(call, container, doing, &["sh", "-c", program, "sh", &folder(name), whose], "").await?;
     if output.is_success() { Ok(()) } else { Err(call.refused(doing, &output.end(3))) }
 }

@@ -1,0 +1,422 @@
+//! Clusters that kind itself made and that were imported: what is seen of them without a mark, and what may not be done to their
+//! machines.
+//!
+//! What such a machine keeps is on a volume without a name, but for `/etc/kubernetes` and `/kind`, which are in its container: another
+//! container in its place would be no node any more. So none is made.
+
+use std::collections::BTreeMap;
+
+use ksail_kinds::{
+    AddonSpec, BootstrapAction, BootstrapSpec, ContainerdPatches, MachineRole, MachineSpec, Spec as _, full_reference,
+};
+use ksail_model::{Identity, Path, Preview, Readiness, Seen, Value};
+use ksail_provider::{CallError, PreviewRequest, Target};
+use serde_json::Value as Json;
+
+use crate::addon;
+use crate::call::Call;
+use crate::control_plane::{self, command, needed};
+use crate::exec::{download, look, look_with};
+use crate::observed::is_anonymous;
+
+/// What kind mounts into its machines by itself where the disk of the engine's machine asks for it.
+const DEVICES: &str = "/dev/mapper";
+/// The configuration of containerd in a machine.
+const CONTAINERD: &str = "/etc/containerd/config.toml";
+/// Tells what kubeadm was told on a machine, if it is a node (0), or that it is none (100).
+const WAS_TOLD: &str = "[ -s /etc/kubernetes/kubelet.conf ] || exit 100; cat /kind/kubeadm.conf";
+/// Tells whether a machine is a node that was never worked on by us.
+const IS_NODE: &str = "[ -s /etc/kubernetes/kubelet.conf ] && [ ! -e /var/lib/ksail/bootstrap ]";
+/// By this taint a control plane takes no workloads.
+const TAINT: &str = "node-role.kubernetes.io/control-plane";
+/// How long one server may take to answer.
+const PATIENCE: &str = "--request-timeout=10s";
+/// How many fields are named that differ.
+const NAMED: usize = 3;
+
+/// Whether something is looked for as what was there before us.
+pub(crate) fn is_imported(identity: &Identity) -> bool {
+    identity.id.is_some()
+}
+
+/// The fields of a machine without a mark, as far as they mean what is declared. The declaration is that of the import, or of the
+/// record.
+pub(crate) async fn machine_fields(
+    call: &Call,
+    container: &str,
+    what: &str,
+    mut fields: Value,
+    declared: &Value,
+) -> Result<Value, CallError> {
+    let image = |spec: &Value| spec.field("image").and_then(Value::as_str).map(str::to_owned);
+    if let (Some(has), Some(wanted)) = (image(&fields), image(declared))
+        && is_same_image(&has, &wanted)
+    {
+        fields.set(&Path::key("image"), Value::from(wanted));
+    }
+    let patches = declared.field("containerd").map(Value::to_plain_json);
+    let patches = patches.and_then(|patches| serde_json::from_value::<ContainerdPatches>(patches).ok());
+    if let Some(patches) = patches.filter(|patches| !patches.is_empty())
+        && is_patched(call, container, what, &patches).await?
+        && let Some(wanted) = declared.field("containerd")
+    {
+        fields.set(&Path::key("containerd"), wanted.clone());
+    }
+    if let Value::Map(map) = &mut fields {
+        // They are those of who made it, are never changed, and may hold a password.
+        map.remove("proxy");
+    }
+    let is_declared = |target: &str| {
+        let mounts = declared.field("mounts").and_then(Value::as_list).map(Vec::as_slice).unwrap_or_default();
+        mounts.iter().any(|mount| mount.field("target").and_then(Value::as_str) == Some(target))
+    };
+    if let Some(Value::List(mounts)) = fields.field("mounts").cloned()
+        && !is_declared(DEVICES)
+    {
+        let is_kept = |mount: &Value| mount.field("target").and_then(Value::as_str) != Some(DEVICES);
+        let mounts: Vec<Value> = mounts.into_iter().filter(is_kept).collect();
+        match (&mut fields, mounts.is_empty()) {
+            (Value::Map(map), true) => drop(map.remove("mounts")),
+            _ => drop(fields.set(&Path::key("mounts"), Value::List(mounts))),
+        }
+    }
+    Ok(fields)
+}
+
+/// Whether two references mean the same image: kind names its own with their digests, and not in full.
+fn is_same_image(has: &str, wanted: &str) -> bool {
+    let parts = |reference: &str| {
+        let full = full_reference(reference);
+        match full.split_once('@') {
+            Some((name, digest)) => (name.to_owned(), Some(digest.to_owned())),
+            None => (full, None),
+        }
+    };
+    let ((has, its), (wanted, asked)) = (parts(has), parts(wanted));
+    has == wanted && (its.is_none() || asked.is_none() || its == asked)
+}
+
+/// Whether containerd's configuration has what patches make of it already: they change nothing any more.
+async fn is_patched(call: &Call, container: &str, what: &str, patches: &ContainerdPatches) -> Result<bool, CallError> {
+    let files = download(call, container, what, CONTAINERD).await?;
+    let text = files.and_then(|files| files.into_iter().next()).map(|(_, text)| text);
+    let as_it_is = |text: &str| ContainerdPatches::default().apply(text);
+    Ok(text.is_some_and(|text| match (as_it_is(&text), patches.apply(&text)) {
+        (Ok(before), Ok(after)) => before == after,
+        _ => false,
+    }))
+}
+
+/// Whether a spec is that of a machine that kind made, whose container cannot be changed for another.
+fn was_made_by_kind(spec: &Value) -> bool {
+    spec.field("volume").and_then(Value::as_str).is_some_and(is_anonymous)
+}
+
+/// Why a change of a machine that kind made is not made, if it needs another container.
+fn refusal(current: &Value, wanted: &Value, fields: &[&str]) -> Option<String> {
+    if !was_made_by_kind(current) {
+        return None;
+    }
+    let differs = |field: &&&str| {
+        let of = |spec: &Value| {
+            spec.field(field).filter(|value| !is_empty(value)).map(|value| match value {
+                Value::List(list) => list.iter().map(Value::to_string).collect::<std::collections::BTreeSet<_>>(),
+                other => [other.to_string()].into(),
+            })
+        };
+        of(current) != of(wanted)
+    };
+    let changed: Vec<&str> = fields.iter().filter(differs).copied().collect();
+    if changed.is_empty() {
+        return None;
+    }
+    let told = |spec: &Value, field: &str| match spec.field(field).filter(|value| !is_empty(value)) {
+        Some(value) => value.as_str().map_or_else(|| value.to_string(), |text| format!("`{text}`")),
+        None => "nothing".to_owned(),
+    };
+    let told: Vec<String> = changed
+        .iter()
+        .map(|field| format!("its `{field}` is {}, and {} is declared", told(current, field), told(wanted, field)))
+        .collect();
+    Some(format!(
+        "{}; that takes another container, and kind made this one with what the node is (/etc/kubernetes) in it",
+        told.join("; ")
+    ))
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::List(list) => list.is_empty(),
+        Value::Map(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+/// What is said of a change of a machine before it is made.
+pub(crate) fn preview_of_machine(request: &PreviewRequest, fields: &[&str]) -> Preview {
+    let (Some(current), Some(wanted)) = (&request.current, &request.target.spec) else { return Preview::Unavailable };
+    match refusal(current, wanted, fields) {
+        Some(message) => Preview::Refused { message, hint: Some(hint(&request.target)) },
+        None => Preview::Unavailable,
+    }
+}
+
+/// What can be done instead.
+pub(crate) fn hint(target: &Target) -> String {
+    format!(
+        "declare what it has (`kubernetesVersion`, or `kind.yaml`); or make the node anew with nothing of what it keeps: `--replace {}`",
+        target.address.without_cluster().replacen(MachineSpec::KIND, "volume", 1)
+    )
+}
+
+/// What is seen of a bootstrap without a mark: kind had kubeadm run, if the machine is a node.
+pub(crate) async fn bootstrap(call: &Call, machine: &str, target: &Target) -> Result<Option<Seen>, CallError> {
+    let what = format!("look at what kubeadm was told on `{machine}`");
+    let Some(output) = look(call, machine, &what, &["sh", "-c", WAS_TOLD]).await? else { return Ok(None) };
+    if output.code == 100 {
+        return Ok(None);
+    }
+    if !output.is_success() {
+        return Err(call.refused(&what, &output.end(1)));
+    }
+    let told: Vec<Json> =
+        serde_saphyr::from_multiple(&output.stdout).map_err(|error| call.refused(&what, &error.to_string()))?;
+    let declared = target.spec.as_ref();
+    let documents =
+        declared.and_then(|spec| spec.field("config")).and_then(Value::as_list).map(Vec::as_slice).unwrap_or_default();
+    let config = as_declared(&told, documents);
+    let containers = crate::container::list(call).await?;
+    let role = containers
+        .iter()
+        .find(|container| container.names.iter().flatten().any(|name| name.trim_start_matches('/') == machine));
+    let role = role.and_then(|container| container.labels.as_ref()?.get(crate::machine_plan::ROLE).cloned());
+    let is_control_plane = role.as_deref() == Some(MachineRole::ControlPlane.word());
+    let text = |field: &str| declared.and_then(|spec| spec.field(field)).and_then(Value::as_str).map(str::to_owned);
+    let spec = BootstrapSpec {
+        action: if is_control_plane { BootstrapAction::Init } else { BootstrapAction::Join },
+        config,
+        through: text("through").filter(|_| !is_control_plane),
+        files: BTreeMap::new(),
+        taints: Vec::new(),
+        takes_workloads: is_control_plane && takes_workloads(call, machine, &what, declared).await?,
+    };
+    Ok(Some(Seen {
+        id: Some(machine.to_owned()),
+        fields: spec.to_value(),
+        attributes: Value::empty_map(),
+        mark: None,
+        readiness: Readiness::Ready,
+        others: Vec::new(),
+    }))
+}
+
+/// Whether a machine is a node although no work of ours made it one.
+pub(crate) async fn is_node(call: &Call, machine: &str, what: &str) -> Result<bool, CallError> {
+    Ok(look(call, machine, what, &["sh", "-c", IS_NODE]).await?.is_some_and(|output| output.is_success()))
+}
+
+/// Whether a control plane takes workloads: as its node says, or, where that cannot be asked, as it was known to.
+async fn takes_workloads(call: &Call, machine: &str, what: &str, known: Option<&Value>) -> Result<bool, CallError> {
+    let taints = ["get", "node", machine, PATIENCE, "--output=jsonpath={.spec.taints[*].key}"];
+    Ok(match look(call, machine, what, &command(&taints)).await? {
+        Some(output) if output.is_success() => !output.stdout.split_whitespace().any(|key| key == TAINT),
+        _ => known.and_then(|spec| spec.field("takes_workloads")).and_then(Value::as_bool).unwrap_or_default(),
+    })
+}
+
+/// Documents as they were told, each in the words of the declaration where it means the same.
+fn as_declared(told: &[Json], declared: &[Value]) -> Vec<Value> {
+    let same = |document: &Json| {
+        let steady = steady(document.clone());
+        declared.iter().find(|declared| steady_of(declared) == steady).cloned()
+    };
+    let order = |document: &Json| {
+        declared.iter().position(|declared| declared.field("kind").and_then(Value::as_str) == document["kind"].as_str())
+    };
+    let mut told: Vec<&Json> = told.iter().filter(|document| !document.is_null()).collect();
+    told.sort_by_key(|document| order(document).unwrap_or(usize::MAX));
+    told.into_iter().map(|document| same(document).unwrap_or_else(|| Value::from(document.clone()))).collect()
+}
+
+fn steady_of(document: &Value) -> Json {
+    steady(document.to_plain_json())
+}
+
+/// A document without what is left out by some, written in some order or another, or a matter of where the machine is.
+fn steady(document: Json) -> Json {
+    let mut document = shaped(crate::bootstrap::with_maps(document));
+    for place in ["/nodeRegistration/kubeletExtraArgs", "/localAPIEndpoint", "/controlPlane/localAPIEndpoint"] {
+        let Some(fields) = document.pointer_mut(place).and_then(Json::as_object_mut) else { continue };
+        fields.remove("node-ip");
+        fields.remove("advertiseAddress");
+        if let Some(labels) = fields.get_mut("node-labels") {
+            let text = labels.as_str().unwrap_or_default().to_owned();
+            let mut all: Vec<&str> = text.split(',').collect();
+            all.sort_unstable();
+            *labels = all.join(",").into();
+        }
+    }
+    if let Some(fields) = document.as_object_mut() {
+        fields.remove("metadata");
+    }
+    shaped(document)
+}
+
+/// Without what is empty, and lists of texts in order.
+fn shaped(value: Json) -> Json {
+    let is_nothing = |value: &Json| match value {
+        Json::Null => true,
+        Json::String(text) => text.is_empty(),
+        Json::Array(list) => list.is_empty(),
+        Json::Object(map) => map.is_empty(),
+        _ => false,
+    };
+    match value {
+        Json::Object(map) => {
+            let fields = map.into_iter().map(|(key, value)| (key, shaped(value)));
+            Json::Object(fields.filter(|(_, value)| !is_nothing(value)).collect())
+        }
+        Json::Array(list) => {
+            let mut list: Vec<Json> = list.into_iter().map(shaped).collect();
+            if list.iter().all(Json::is_string) {
+                list.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+            }
+            Json::Array(list)
+        }
+        other => other,
+    }
+}
+
+/// In which fields documents differ, as sentences without a full stop: the first few.
+pub(crate) fn differences(current: &[Value], wanted: &[Value]) -> Vec<String> {
+    let fields = |documents: &[Value]| {
+        let mut all = BTreeMap::new();
+        for document in documents {
+            let document = steady_of(document);
+            let kind = document["kind"].as_str().unwrap_or_default().to_owned();
+            leaves(&document, &kind, &mut all);
+        }
+        all
+    };
+    let (current, wanted) = (fields(current), fields(wanted));
+    let paths: std::collections::BTreeSet<&String> = current.keys().chain(wanted.keys()).collect();
+    let show = |value: Option<&Json>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    let told = paths
+        .into_iter()
+        .filter(|path| current.get(*path) != wanted.get(*path))
+        .map(|path| format!("{path} was {}, and {} is declared", show(current.get(path)), show(wanted.get(path))));
+    told.take(NAMED).collect()
+}
+
+fn leaves(value: &Json, path: &str, all: &mut BTreeMap<String, Json>) {
+    match value {
+        Json::Object(map) => map.iter().for_each(|(key, value)| leaves(value, &format!("{path}.{key}"), all)),
+        other => drop(all.insert(path.to_owned(), other.clone())),
+    }
+}
+
+/// What is seen of an addon that nobody keeps: its objects are there, whoever made them.
+pub(crate) async fn addon(call: &Call, cluster: &str, target: &Target) -> Result<Option<Seen>, CallError> {
+    let (what, name) = (format!("look at the addon `{}`", target.identity.name), &target.identity.name);
+    let Some(spec) = target.spec.as_ref() else { return Ok(None) };
+    let typed = AddonSpec::from_value(spec).map_err(|error| call.refused(&what, &error.to_string()))?;
+    let machine = needed(call, cluster, &what).await?;
+    let objects = addon::objects(call, &machine, &what, &typed).await?;
+    let get = command(&["get", "--output=name", "--filename=-", PATIENCE]);
+    let Some(there) = look_with(call, &machine, &what, &get, &objects).await? else { return Ok(None) };
+    if !there.is_success() {
+        return match there.stderr.contains("NotFound") {
+            true => Ok(None),
+            false => Err(CallError::unreachable(call.refused(&what, &there.end(1)).message)),
+        };
+    }
+    Ok(Some(Seen {
+        id: Some(name.clone()),
+        fields: spec.clone(),
+        attributes: Value::empty_map(),
+        mark: None,
+        readiness: Readiness::Ready,
+        others: Vec::new(),
+    }))
+}
+
+/// What a cluster that is not kept is seen as: its version, and the port that leads to it. That ksail runs it is not said yet, so that
+/// an import says it, and with it whose it is.
+pub(crate) async fn cluster_fields(
+    call: &Call,
+    machine: &str,
+    what: &str,
+    port: Option<u16>,
+) -> Result<Option<Value>, CallError> {
+    let Some(output) =
+        look(call, machine, what, &control_plane::command(&["version", "--output=json", PATIENCE])).await?
+    else {
+        return Ok(None);
+    };
+    if !output.is_success() {
+        return Err(CallError::unreachable(call.refused(what, &output.end(1)).message));
+    }
+    let told: Json = serde_json::from_str(&output.stdout).map_err(|error| call.refused(what, &error.to_string()))?;
+    let mut fields = vec![("version", Value::from(told["serverVersion"]["gitVersion"].as_str().unwrap_or_default()))];
+    fields.extend(port.map(|port| ("port", Value::from(port))));
+    Ok(Some(Value::map(fields)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_image_is_the_same_with_a_digest_and_without_its_registry() {
+        let full = "docker.io/kindest/node:v1.36.3";
+        assert!(is_same_image("kindest/node:v1.36.3", full));
+        assert!(is_same_image("kindest/node:v1.36.3@sha256:ab", full));
+        assert!(!is_same_image("kindest/node:v1.36.2", full));
+        assert!(!is_same_image("kindest/node:v1.36.3@sha256:ab", "docker.io/kindest/node:v1.36.3@sha256:cd"));
+    }
+
+    fn told() -> Json {
+        json!({
+            "kind": "InitConfiguration", "metadata": {"name": "config"}, "skipPhases": ["preflight", "a"], "empty": [],
+            "localAPIEndpoint": {"advertiseAddress": "172.18.0.2", "bindPort": 6443},
+            "nodeRegistration": {"kubeletExtraArgs": [
+                {"name": "node-ip", "value": "172.18.0.2"}, {"name": "node-labels", "value": "b=2,a=1"},
+            ]},
+        })
+    }
+
+    fn declared(port: u16) -> Value {
+        Value::from(json!({
+            "kind": "InitConfiguration", "skipPhases": ["a", "preflight"], "localAPIEndpoint": {"bindPort": port},
+            "nodeRegistration": {"kubeletExtraArgs": {"node-labels": "a=1,b=2"}},
+        }))
+    }
+
+    #[test]
+    fn documents_that_mean_the_same_are_told_as_they_are_declared() {
+        assert_eq!(as_declared(&[told()], &[declared(6443)]), [declared(6443)]);
+        let other = as_declared(&[told()], &[declared(7443)]);
+        assert_eq!(other, [Value::from(told())]);
+        assert_eq!(
+            differences(&other, &[declared(7443)]),
+            ["InitConfiguration.localAPIEndpoint.bindPort was 6443, and 7443 is declared"]
+        );
+        assert!(differences(&other, &[declared(6443)]).is_empty());
+    }
+
+    #[test]
+    fn a_container_of_kind_is_not_changed_for_another() {
+        let spec = |volume: &str, image: &str, port: u16| {
+            Value::map([("volume", Value::from(volume)), ("image", Value::from(image)), ("port", Value::from(port))])
+        };
+        let fields = ["image", "port", "mounts"];
+        let (kinds, ours) = ("a".repeat(64), "dev-worker-var");
+        let why = refusal(&spec(&kinds, "a:1", 1), &spec(&kinds, "a:2", 1), &fields).unwrap();
+        assert!(why.starts_with("its `image` is `a:1`, and `a:2` is declared; that takes another container"), "{why}");
+        assert_eq!(refusal(&spec(&kinds, "a:1", 1), &spec(&kinds, "a:1", 1), &fields), None);
+        assert_eq!(refusal(&spec(ours, "a:1", 1), &spec(ours, "a:2", 1), &fields), None);
+    }
+}
