@@ -1,9 +1,11 @@
 //! Import: something that exists becomes ours, by a reviewed plan.
 
+use ksail_kinds::{ClusterSpec, MachineSpec, Spec as _};
 use ksail_model::{Address, RecordKey, Selector};
 use ksail_records::Snapshot;
 
 use crate::error::{Error, codes};
+use crate::kind_cluster::is_in_part;
 use crate::plan::{PlanOptions, Planned, import};
 use crate::platform::Platform;
 
@@ -13,10 +15,17 @@ impl Platform {
         let stack = self.stack()?;
         let address = self.find_declared(&stack.graph, address)?;
         let stored = stack.place.read(&stack.name, stack.environment.as_deref()).await?;
-        if let Some(state) = &stored.state {
+        // A cluster on machines is imported with all that it is made of, and may be in part.
+        let of_parts = address.kind() == ClusterSpec::KIND
+            && stack.graph.declarations.keys().any(|address| address.kind() == MachineSpec::KIND);
+        if let Some(state) = &stored.state
+            && !(of_parts && is_in_part(&stack.graph, state.snapshot()))
+        {
             refuse_recorded(state.snapshot(), &address, id)?;
         }
-        options.targets.push(Selector::parse(address.as_str()).map_err(bad_address)?);
+        if !of_parts {
+            options.targets.push(Selector::parse(address.as_str()).map_err(bad_address)?);
+        }
         options.imports.push(import(address, id));
         self.plan_stack(stack, &options, None).await
     }

@@ -13,6 +13,7 @@ mod doctor;
 mod error;
 mod images;
 mod import;
+mod kind_cluster;
 mod late;
 mod logged;
 mod manifest_files;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use std::sync::Arc;
 
-use ksail_model::{Address, DeclaredGraph, Origin, Path, RecordKey, Value};
+use ksail_model::{Address, DeclaredGraph, Observation, Origin, Path, RecordKey, Selector, Value};
 use ksail_plan::Observed;
 use ksail_records::Snapshot;
 
@@ -17,8 +17,15 @@ pub(crate) fn follow_imports(
     graph: &mut DeclaredGraph,
     snapshot: &Snapshot,
     observations: &BTreeMap<RecordKey, Observed>,
+    replace: &[Selector],
 ) {
     for (address, name) in imported(graph, snapshot, observations) {
+        // What is made, be it anew, is made by the name that is declared.
+        let observed = observations.get(&RecordKey::current(address.clone()));
+        let is_gone = observed.is_some_and(|observed| observed.observation == Observation::Absent);
+        if is_gone || replace.iter().any(|selector| selector.matches(&address)) {
+            continue;
+        }
         let Some(declared) = graph.declarations.get(&address).map(|declared| declared.identity.name.clone()) else {
             continue;
         };

@@ -18,6 +18,7 @@ use crate::choices::{Choices, choose, choose_anew, refuse_collisions, take_over}
 use crate::commit::commit_of;
 use crate::doctor::unfit;
 use crate::error::Error;
+use crate::kind_cluster;
 use crate::late::wait_for_unwanted;
 use crate::names::follow_imports;
 use crate::platform::{Platform, Stack};
@@ -134,6 +135,9 @@ impl Platform {
             keep_imports(&mut stack.graph, &snapshot);
         }
         stack.graph.imports.extend(options.imports.iter().cloned());
+        if is_of_file {
+            kind_cluster::adopt(&mut stack.graph, &snapshot, &stack.cluster, &self.settings).await?;
+        }
         let mut choices = Choices::default();
         let changes_something = mode != Mode::RefreshOnly;
         if changes_something {
@@ -161,11 +165,12 @@ impl Platform {
         if changes_something {
             wait_for_unwanted(&stack.graph, &snapshot, &stack.place.connector, options, &mut observations).await;
         }
+        kind_cluster::leave_out_absent(&mut stack.graph, &observations);
         take_over(&mut stack.graph, &observations);
         if changes_something {
             choose_anew(&mut stack.graph, &snapshot, &observations, &stack.place.connector, &mut choices).await?;
         }
-        follow_imports(&mut stack.graph, &snapshot, &observations);
+        follow_imports(&mut stack.graph, &snapshot, &observations, &options.replace);
         let plan_options = Options {
             targets: options.targets.clone(),
             excludes: options.excludes.clone(),
@@ -187,6 +192,7 @@ impl Platform {
             inputs.previews = &previews;
             plan = make_plan(&inputs)?;
         }
+        kind_cluster::refuse_new_containers(&plan)?;
         let forecasts = forecasts(&plan, &observations, &stack.place.connector, options).await;
         if !forecasts.is_empty() {
             plan.add_forecasts(forecasts);
