@@ -99,6 +99,7 @@ pub async fn clusters(settings: &Settings, lineage: Option<&str>) -> Result<Vec<
     for node in nodes.into_iter().filter(NodeContainer::is_node) {
         rows.entry((node.cluster.clone(), node.lineage.clone())).or_default().push(node);
     }
+    merge_imported(&mut rows);
     let row = |((name, owner), mut nodes): ((String, Option<String>), Vec<NodeContainer>)| {
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         let owner = match owner {
@@ -109,6 +110,19 @@ pub async fn clusters(settings: &Settings, lineage: Option<&str>) -> Result<Vec<
         ClusterRow { name, owner, nodes }
     };
     Ok(rows.into_iter().map(row).collect())
+}
+
+/// Nodes of one name that are somebody else's and of one state are one cluster, which was imported into that state.
+fn merge_imported(rows: &mut BTreeMap<(String, Option<String>), Vec<NodeContainer>>) {
+    let names: Vec<String> = rows.keys().filter(|(_, owner)| owner.is_none()).map(|(name, _)| name.clone()).collect();
+    for name in names {
+        let owners: Vec<_> = rows.keys().filter(|(other, owner)| *other == name && owner.is_some()).cloned().collect();
+        if let [owner] = owners.as_slice()
+            && let Some(theirs) = rows.remove(&(name, None))
+        {
+            rows.entry(owner.clone()).or_default().extend(theirs);
+        }
+    }
 }
 
 fn context(timeout: Duration) -> CallContext {

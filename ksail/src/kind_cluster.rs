@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ksail_compiler::{as_made_by_kind, context_of_kind};
 use ksail_kinds::{
-    AddonSpec, BootstrapSpec, ClusterSpec, KubeconfigSpec, MachineSpec, NetworkSpec, Spec as _, VolumeSpec,
+    AddonSpec, BootstrapSpec, ClusterSpec, KubeconfigSpec, MachineSpec, NODE, NetworkSpec, Spec as _, VolumeSpec,
 };
 use ksail_model::{
     Address, Declaration, DeclaredGraph, Import, Observation, Origin, Ownership, ProviderConfig, RecordKey, Value,
@@ -134,6 +134,7 @@ async fn parts(
         {
             parts.push(part(Address::new(cluster, kind, &names), id));
         }
+        parts.push(part(Address::new(cluster, NODE, &names), &format!("Node/_/{}", node.name)));
     }
     let network = match (networks.len(), networks.first()) {
         (1, Some(network)) => *network,

@@ -173,6 +173,13 @@ pub(crate) fn blocked_hint(key: &RecordKey, why: &Blocked) -> Option<String> {
                  over with `ksail import {address} {name}` where nobody else manages it"
             )
         }
+        Blocked::NotOurs { owner: None, .. } if key.address.kind() == "machine" => {
+            let cluster = shell_word(key.address.cluster());
+            format!(
+                "where kind made it, `ksail import {cluster}/cluster/main {cluster}` takes the whole cluster over; else give this one another \
+                 name"
+            )
+        }
         Blocked::NotOurs { owner: None, name, .. } => {
             format!("take it over with `ksail import {} {}`, or give it another name", shell_word(key.address.as_str()), shell_word(name))
         }

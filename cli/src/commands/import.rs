@@ -10,7 +10,8 @@ use crate::interrupt;
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   ksail import network/main my-network
-  ksail import dev/registry/local 4f1c0de2a9b3")]
+  ksail import dev/registry/local 4f1c0de2a9b3
+  ksail import cluster/main dev")]
 pub(crate) struct Arguments {
     /// The declared resource
     #[arg(value_name = "ADDRESS")]

@@ -17,7 +17,7 @@ use crate::provider::is_unmarked_machine;
 use crate::readiness::readiness;
 use crate::taints::Apart;
 use crate::wire::{self, MANAGER_FIELD, text, version_of};
-use crate::{mark, scalers, secrets};
+use crate::{mark, scalers, secrets, taints};
 
 /// How many lists, or dry runs, are on their way at the same time.
 pub(crate) const AT_ONCE: usize = 8;
@@ -46,7 +46,10 @@ pub(crate) fn seen(api: &Api, name: &ObjectName, spec: Option<&Value>, live: &mu
     let taints = Apart::take(name, spec, live);
     let data = if secrets::is_secret(name) { live.as_object_mut().and_then(|map| map.remove("data")) } else { None };
     // An empty set at the top says that nothing is owned; further below it would say that all is.
-    let owned = Some(managers.ours.as_ref().unwrap_or(&managers.tools)).filter(|owned| !owned.is_empty());
+    // What people put on a node of a machine is no part of it.
+    let is_apart = spec.is_some_and(|spec| taints::are_apart(name, spec));
+    let of_tools = Some(&managers.tools).filter(|_| !is_apart);
+    let owned = managers.ours.as_ref().or(of_tools).filter(|owned| !owned.is_empty());
     let all = Some(&managers.all).filter(|all| !all.is_empty());
     let fields = project(Some(&Json::Object(declared)), live, owned, all);
     let mut fields = fields.map_or_else(Value::empty_map, Value::from);

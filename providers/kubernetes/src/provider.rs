@@ -396,7 +396,8 @@ impl Provider for KubernetesProvider {
         }
         let manager = request.current.field(MANAGER_FIELD).and_then(Value::as_str);
         let becomes_ours = manager.is_some_and(|manager| manager != FIELD_MANAGER);
-        if becomes_ours {
+        // What people put on a node of a machine stays theirs.
+        if becomes_ours && !(is_node(&target.address) && taints::are_apart(&name, spec)) {
             take_over(&call, &what, &api, &name, spec, &live).await?;
         }
         if is_node(&target.address) {

@@ -12,6 +12,7 @@ use crate::support::engine::Engine;
 use crate::support::project::Project;
 use crate::support::{did_not_run, docker_socket, free_port};
 
+mod adopted;
 mod bootstraps;
 mod control_planes;
 mod days;
