@@ -125,3 +125,34 @@ async fn taints_are_written_while_others_change_the_node() {
     assert_eq!(live["metadata"]["annotations"]["example.com/change"], (CHANGES - 1).to_string());
     cluster.delete(&target(CHANGES / 3), false).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_node_that_others_made_is_imported_with_what_people_put_on_it() {
+    let Some(cluster) = Cluster::real().await else { return };
+    let node = Node::registered(&cluster, "imported", json!([{"key": "theirs", "effect": "NoSchedule"}])).await;
+    let by_hand = json!({"metadata": {"labels": {"by-hand": "x"}}});
+    cluster.merge(&node.path, "kubectl-label", &by_hand).await;
+    let mut target = node.declared(Json::Null);
+    assert_eq!(cluster.observe(&target).await, Observation::Absent, "it is not looked for as what is imported");
+    // An import knows it by its name first, then by its id.
+    target.id = Some(target.identity.name.clone());
+    target.identity.id.clone_from(&target.id);
+    let found = cluster.seen(&target).await;
+    assert_eq!(found.mark, None);
+    assert_eq!(found.fields.get(&Path::parse("metadata.labels").unwrap()), None, "{:?}", found.fields);
+    target.id.clone_from(&found.id);
+    target.identity.id.clone_from(&found.id);
+    let Preview::Accepted { fields } = cluster.preview(&target, Some(&found)).await else { panic!("no preview") };
+    let manager = Path::key("fieldManager");
+    assert_eq!(
+        (found.fields.get(&manager), fields.get(&manager)),
+        (Some(&Value::from("kubectl-label")), Some(&Value::from("ksail")))
+    );
+    let ours = cluster.update(&target, &found, &["fieldManager"]).await.unwrap().seen;
+    assert!(ours.mark.is_some());
+    assert_eq!(ours.fields, fields);
+    let live = cluster.get(&node.path).await.unwrap();
+    assert_eq!(live["metadata"]["labels"]["by-hand"], "x");
+    assert_eq!(node.taints().await, ["theirs="]);
+    cluster.delete(&target, true).await.unwrap();
+}
