@@ -134,6 +134,13 @@ pub(crate) async fn choose_anew(
         .filter(|declaration| snapshot.records.contains_key(&RecordKey::current(declaration.address.clone())))
         .filter(|declaration| is_idle(observations.get(&RecordKey::current(declaration.address.clone()))))
         .filter_map(|declaration| Some((declaration.address.clone(), port_at(&declaration.spec, &path)?)))
+        // What was imported bears no mark by which its port could be told to be its own.
+        .filter(|(address, port)| {
+            let key = RecordKey::current(address.clone());
+            let seen = observations.get(&key).and_then(|observed| observed.observation.seen());
+            let has_it = seen.is_some_and(|seen| port_at(&seen.fields, &path) == Some(*port));
+            !(has_it && snapshot.records.get(&key).is_some_and(|record| record.adopted))
+        })
         .collect();
     if idle.is_empty() {
         return Ok(());
@@ -386,7 +393,9 @@ pub(crate) async fn refuse_taken(
     let path = Path::key(PORT);
     let mut wanted: BTreeMap<String, Vec<(u16, &Declaration)>> = BTreeMap::new();
     for node in plan.nodes.values() {
-        let made = matches!(node.action, Action::Create | Action::Replace { .. } | Action::Update);
+        // What is imported holds its port already.
+        let made =
+            matches!(node.action, Action::Create | Action::Replace { .. } | Action::Update) && node.import.is_none();
         let Some(declaration) = node.declaration.as_ref().filter(|_| made) else { continue };
         let Some(port) = port_at(&declaration.spec, &path) else { continue };
         // What the stack holds is freed, or kept, by the plan itself.

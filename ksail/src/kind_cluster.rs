@@ -242,7 +242,7 @@ pub(crate) fn refuse_new_containers(plan: &Plan) -> Result<(), Error> {
     let hint = match &node.import {
         Some(_) => format!("import the whole cluster: `ksail import cluster/main {}`", address.cluster()),
         None => format!(
-            "`--replace {}` makes the node anew with nothing of what it kept",
+            "`--replace {}` makes it anew with nothing of what it kept, and with the only control plane the cluster",
             address.without_cluster().replacen(MachineSpec::KIND, VolumeSpec::KIND, 1)
         ),
     };

@@ -423,7 +423,10 @@ pub(crate) fn preview(request: &PreviewRequest) -> Preview {
         (Some(current), Some(wanted)) => match fixed(&current, &wanted) {
             Some(why) => Preview::Refused {
                 message: with_differences(why, &current, &wanted),
-                hint: Some(format!("`--replace {}` makes it anew, with what is lost by that", request.target.address)),
+                hint: Some(format!(
+                    "let the file say what it was told; or `--replace {}` makes it anew, with what is lost by that",
+                    request.target.address
+                )),
             },
             None => Preview::Unavailable,
         },

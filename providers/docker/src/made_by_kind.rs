@@ -155,7 +155,15 @@ fn is_empty(value: &Value) -> bool {
 
 /// What is said of a change of a machine before it is made.
 pub(crate) fn preview_of_machine(request: &PreviewRequest, fields: &[&str]) -> Preview {
-    let (Some(current), Some(wanted)) = (&request.current, &request.target.spec) else { return Preview::Unavailable };
+    let (current, wanted) = match (&request.current, &request.target.spec) {
+        (Some(current), Some(wanted)) => (current, wanted),
+        (None, Some(wanted)) if was_made_by_kind(wanted) => {
+            let message =
+                "its container, which kind made with what the node is (/etc/kubernetes) in it, is gone".to_owned();
+            return Preview::Refused { message, hint: Some(format!("make {}", anew(&request.target))) };
+        }
+        _ => return Preview::Unavailable,
+    };
     match refusal(current, wanted, fields) {
         Some(message) => Preview::Refused { message, hint: Some(hint(&request.target)) },
         None => Preview::Unavailable,
@@ -164,8 +172,15 @@ pub(crate) fn preview_of_machine(request: &PreviewRequest, fields: &[&str]) -> P
 
 /// What can be done instead.
 pub(crate) fn hint(target: &Target) -> String {
+    format!("declare what it has (`kubernetesVersion`, or `kind.yaml`); or make {}", anew(target))
+}
+
+/// How a node is made anew, and with the only control plane all of the cluster.
+fn anew(target: &Target) -> String {
+    let is_first = target.address.name().starts_with(MachineRole::ControlPlane.word());
     format!(
-        "declare what it has (`kubernetesVersion`, or `kind.yaml`); or make the node anew with nothing of what it keeps: `--replace {}`",
+        "{} anew with nothing of what it keeps: `--replace {}`",
+        if is_first { "the cluster" } else { "the node" },
         target.address.without_cluster().replacen(MachineSpec::KIND, "volume", 1)
     )
 }
@@ -405,6 +420,27 @@ mod tests {
             ["InitConfiguration.localAPIEndpoint.bindPort was 6443, and 7443 is declared"]
         );
         assert!(differences(&other, &[declared(6443)]).is_empty());
+    }
+
+    #[test]
+    fn a_node_whose_container_is_gone_is_not_made_of_its_volume_alone() {
+        let request = |volume: &str| PreviewRequest {
+            target: Target {
+                address: ksail_model::Address::new("dev", "machine", &["worker-0"]),
+                kind_version: 1,
+                identity: Identity::named("dev-worker"),
+                id: None,
+                spec: Some(Value::map([("volume", volume)])),
+                ownership: ksail_model::Ownership::Owned,
+            },
+            current: None,
+            comes_after: Vec::new(),
+        };
+        let Preview::Refused { hint, .. } = preview_of_machine(&request(&"a".repeat(64)), &["image"]) else {
+            panic!("it is made")
+        };
+        assert_eq!(hint.unwrap(), "make the node anew with nothing of what it keeps: `--replace volume/worker-0`");
+        assert_eq!(preview_of_machine(&request("dev-worker-var"), &["image"]), Preview::Unavailable);
     }
 
     #[test]
