@@ -11,6 +11,7 @@ use ksail_kinds::{
 use ksail_model::{Address, DeclaredGraph, Identity, Observation, ProviderConfig, Readiness, RecordKey, Value};
 use ksail_provider::{CallContext, CallError};
 use ksail_provider_docker::NodeContainer;
+use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::connector::docker;
@@ -88,17 +89,21 @@ pub struct Access {
     pub editor: Option<String>,
 }
 
-/// The clusters of the engine that the environment names, whoever made them. `lineage` is that of the asking project's state.
+/// The clusters of the engine that the environment names, whoever made them. `own` is the asking project's state.
 ///
 /// # Errors
 /// No engine answers.
-pub async fn clusters(settings: &Settings, lineage: Option<&str>) -> Result<Vec<ClusterRow>, Error> {
+pub async fn clusters(settings: &Settings, own: Option<&Snapshot>) -> Result<Vec<ClusterRow>, Error> {
     let engine = docker(settings, &ProviderConfig::default(), None).map_err(refused)?;
     let nodes = engine.nodes(&context(LOOK_TIMEOUT)).await.map_err(refused)?;
     let mut rows: BTreeMap<(String, Option<String>), Vec<NodeContainer>> = BTreeMap::new();
     for node in nodes.into_iter().filter(NodeContainer::is_node) {
-        rows.entry((node.cluster.clone(), node.lineage.clone())).or_default().push(node);
+        // What was imported bears no mark: the state alone knows it.
+        let imported = own.filter(|own| node.lineage.is_none() && has_imported(own, &node.name));
+        let owner = node.lineage.clone().or_else(|| imported.map(|own| own.lineage.clone()));
+        rows.entry((node.cluster.clone(), owner)).or_default().push(node);
     }
+    let lineage = own.map(|own| own.lineage.as_str());
     merge_imported(&mut rows);
     let row = |((name, owner), mut nodes): ((String, Option<String>), Vec<NodeContainer>)| {
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -110,6 +115,12 @@ pub async fn clusters(settings: &Settings, lineage: Option<&str>) -> Result<Vec<
         ClusterRow { name, owner, nodes }
     };
     Ok(rows.into_iter().map(row).collect())
+}
+
+/// Whether a state has a machine by import.
+fn has_imported(own: &Snapshot, machine: &str) -> bool {
+    let mut machines = own.records.iter().filter(|(key, _)| key.address.kind() == MachineSpec::KIND);
+    machines.any(|(_, record)| record.adopted && record.declaration.identity.name == machine)
 }
 
 /// Nodes of one name that are somebody else's and of one state are one cluster, which was imported into that state.

@@ -24,11 +24,11 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let settings = global.settings();
     let rows = block_on(async {
         // It is asked for in any folder: without a project, none of them is its own.
-        let lineage = match Platform::open(settings.clone()) {
-            Ok(platform) => platform.snapshot().await.ok().flatten().map(|snapshot| snapshot.lineage),
+        let own = match Platform::open(settings.clone()) {
+            Ok(platform) => platform.snapshot().await.ok().flatten(),
             Err(_) => None,
         };
-        clusters(&settings, lineage.as_deref()).await
+        clusters(&settings, own.as_ref()).await
     })??;
     if global.is_json() {
         terminal::print_json(&rows.iter().map(as_json).collect());
@@ -71,7 +71,7 @@ fn cells(row: &ClusterRow) -> [String; 5] {
 fn as_json(row: &ClusterRow) -> serde_json::Value {
     let (lineage, is_ours) = match &row.owner {
         ClusterOwner::Foreign => (None, false),
-        ClusterOwner::This => (row.nodes.first().and_then(|node| node.lineage.as_deref()), true),
+        ClusterOwner::This => (row.nodes.iter().find_map(|node| node.lineage.as_deref()), true),
         ClusterOwner::Other(lineage) => (Some(lineage.as_str()), false),
     };
     let nodes = row

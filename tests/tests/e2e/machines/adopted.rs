@@ -109,6 +109,9 @@ fn what_kind_made_is_taken_over_as_it_is() {
     let import = project.run(&["import", "cluster/main", &cluster, "--auto-approve"]).code(0);
     import.says("1 to add, 4 to change, 0 to destroy, 13 to import");
     project.is_settled();
+    let rows = project.run(&["cluster", "list", "--format", "json"]).code(0).json();
+    let row = rows.as_array().expect("rows").iter().find(|row| row["name"] == *cluster).expect("its row").clone();
+    assert_eq!((&row["this_project"], row["nodes"].as_array().map(Vec::len)), (&true.into(), Some(2)), "{row}");
     assert_eq!(adopted.lasting(), before, "nothing that runs was touched");
     assert_eq!(world.uid(&world.nodes(1)[1]), uid);
     let contexts = world.contexts();
@@ -133,7 +136,8 @@ fn what_kind_made_is_taken_over_as_it_is() {
     project.run(&["plan"]).code(3).says("takes another container").says("--replace volume/control-plane-0");
     project.run(&["plan", "--replace", "machine/worker-0"]).code(1).says("--replace volume/worker-0");
     project.write("kind.yaml", &declared);
-    project.is_settled();
+    let anew = project.run(&["plan", "--replace", "volume/worker-0"]).code(0);
+    anew.says(&format!("-> \"{cluster}-worker-var\"")).says("loses what was written to it");
 
     // It shrinks again: the worker that came last is emptied and goes.
     adopted.declares(1);
