@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use ksail_model::{FieldSchema, KindSchema, ListShape, Schemas};
+use ksail_model::{FieldSchema, KindSchema, ListShape, Path, Schemas};
 
 /// Why fixed names refuse create-before-destroy.
 const FIXED_NAME: &str = "its name is fixed";
@@ -180,7 +180,16 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
         KindSchema {
             normalises: true,
             estimate: Duration::from_millis(500),
-            ..kind(crate::NODE, vec![FieldSchema::new("spec.taints").list(ListShape::Set)])
+            ..kind(
+                crate::NODE,
+                vec![
+                    FieldSchema::new("spec.taints").list(ListShape::Set),
+                    FieldSchema {
+                        path: Path::key("metadata").child_key("annotations").child_key(crate::KUBELET_VERSION),
+                        ..FieldSchema::new("").in_turn()
+                    },
+                ],
+            )
         },
         KindSchema { normalises: true, estimate: Duration::from_millis(100), ..kind("object", vec![]) },
     ]

@@ -7,8 +7,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use ksail_model::{Observation, Preview, Readiness};
 use ksail_provider::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse,
-    PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ForecastRequest, ObserveReply, Owned,
+    PortInUse, PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
 };
 use tracing::{debug, trace};
 
@@ -115,10 +115,14 @@ impl Provider for Logged {
         self.log("list_owned", &"all that carries a mark", self.inner.list_owned(context), told).await
     }
 
-    async fn forecast(&self, context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
+    async fn forecast(
+        &self,
+        context: &CallContext,
+        requests: &[ForecastRequest],
+    ) -> Result<Vec<Vec<String>>, CallError> {
         let told = |reply: &Vec<Vec<String>>| format!("{} lines", reply.iter().map(Vec::len).sum::<usize>());
-        let what = format!("{} resources", targets.len());
-        self.log("forecast", &what, self.inner.forecast(context, targets), told).await
+        let what = format!("{} resources", requests.len());
+        self.log("forecast", &what, self.inner.forecast(context, requests), told).await
     }
 
     async fn waits_for(&self, context: &CallContext, target: &Target) -> Result<Option<String>, CallError> {

@@ -7,8 +7,12 @@ use std::time::Duration;
 use ksail_execute::Looker;
 use ksail_kinds::{BuiltinKinds, ClusterSpec, Spec as _};
 use ksail_model::{Declaration, DeclaredGraph, Diagnostic, Import, Origin, Preview, RecordKey, Schemas as _, Selector};
-use ksail_plan::{Action, Inputs, Mode, Observed, Options, Plan, PlanHeader, joined, look_list, plan as make_plan};
-use ksail_provider::{CallContext, Connector, HostSession, PreviewRequest, Provider, Target};
+use ksail_plan::{
+    Action, Inputs, Mode, Observed, Options, Plan, PlanHeader, PlanNode, joined, look_list, plan as make_plan,
+};
+use ksail_provider::{
+    CallContext, Connector, Forecast, ForecastRequest, HostSession, PreviewRequest, Provider, Target,
+};
 use ksail_provider_kubernetes::preview_in_new;
 use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
@@ -329,38 +333,47 @@ async fn open(
     connector.connect(provider, config, host.as_ref()).await.ok()
 }
 
-/// Asks the outside what else the deletions of a plan do. What cannot be asked is left out.
+/// What an action of a plan does beside, so that it is worth asking, and the declaration that it is about.
+fn foretold(node: &PlanNode) -> Option<(Forecast, &Declaration)> {
+    let record = node.record.as_ref()?;
+    match node.action {
+        Action::Delete | Action::Replace { .. } => Some((Forecast::Deletion, &record.declaration)),
+        Action::Update => {
+            let schema = BuiltinKinds.schema(node.key.address.kind())?;
+            let disturbs = node.changes.iter().any(|change| schema.field(&change.path).in_turn);
+            node.declaration.as_deref().filter(|_| disturbs).map(|declaration| (Forecast::Change, declaration))
+        }
+        _ => None,
+    }
+}
+
+/// Asks the outside what else the deletions of a plan do, and the changes that are made in turn. What cannot be asked is left out.
 async fn forecasts(
     plan: &Plan,
     observations: &BTreeMap<RecordKey, Observed>,
     connector: &Arc<dyn Connector>,
     options: &PlanOptions,
 ) -> Vec<(RecordKey, Vec<String>)> {
-    let mut batches: BTreeMap<Session, Vec<(RecordKey, Target)>> = BTreeMap::new();
+    let mut batches: BTreeMap<Session, Vec<(RecordKey, ForecastRequest)>> = BTreeMap::new();
     for node in plan.nodes.values().filter(|node| !node.with_host) {
-        let Some(record) =
-            node.record.as_ref().filter(|_| matches!(node.action, Action::Delete | Action::Replace { .. }))
-        else {
-            continue;
-        };
-        let declaration = &record.declaration;
+        let Some((what, declaration)) = foretold(node) else { continue };
         let target = Target {
             address: node.key.address.clone(),
             kind_version: declaration.kind_version,
             identity: declaration.identity.clone(),
-            id: record.id.clone(),
+            id: node.record.as_ref().and_then(|record| record.id.clone()),
             spec: Some(declaration.spec.clone()),
             ownership: declaration.ownership,
         };
         let session = (declaration.provider.clone(), declaration.host.clone().map(RecordKey::current));
-        batches.entry(session).or_default().push((node.key.clone(), target));
+        batches.entry(session).or_default().push((node.key.clone(), ForecastRequest { target, what }));
     }
     let context = context(&plan.header.lineage, options);
     let mut told = Vec::new();
-    for (session, targets) in batches {
+    for (session, requests) in batches {
         let Some(session) = open(plan, observations, connector, &session).await else { continue };
-        let (keys, targets): (Vec<_>, Vec<_>) = targets.into_iter().unzip();
-        if let Ok(forecasts) = session.forecast(&context, &targets).await {
+        let (keys, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+        if let Ok(forecasts) = session.forecast(&context, &requests).await {
             told.extend(keys.into_iter().zip(forecasts).filter(|(_, forecast)| !forecast.is_empty()));
         }
     }

@@ -6,6 +6,7 @@ use ksail_model::{
     Schemas as _, Step, Strength, Value,
 };
 
+use super::machines;
 use super::node_taints::{self, keep_workloads_off};
 use super::resources::{Builder, EMBEDDED, KUBERNETES, choose_port, derived};
 use crate::catalogue::EMBEDDED_KUBERNETES;
@@ -29,12 +30,21 @@ impl Builder<'_> {
         let nodes = nodes::of(&self.loaded.config.spec.cluster);
         let is_alone = !nodes.iter().any(|node| node.role == NodeRole::Worker);
         let mut control_planes = Vec::new();
+        let mut before = None;
         for node in &nodes {
-            let declaration = self.node(&cluster, node, is_alone, (&version, &version_origin));
-            match node.role {
-                NodeRole::ControlPlane => control_planes.push(self.add(declaration)),
-                // An upgrade goes from the control planes to the workers.
-                NodeRole::Worker => drop(self.add(Declaration { edges: edges_to(&control_planes), ..declaration })),
+            let mut declaration = self.node(&cluster, node, is_alone, (&version, &version_origin));
+            if node.role == NodeRole::Worker {
+                declaration.edges = edges_to(&control_planes);
+            }
+            // One after the other gives its pods away and takes some again.
+            declaration.edges.extend(before.as_ref().map(|before| Edge {
+                strength: Strength::InTurn,
+                ..machines::edge(before, ForceOn::Nothing, "nodes are upgraded one by one")
+            }));
+            let address = self.add(declaration);
+            before = Some(address.clone());
+            if node.role == NodeRole::ControlPlane {
+                control_planes.push(address);
             }
         }
         let problems = manifests::declare(self.loaded, self.project, KUBERNETES, Some(&cluster), &mut self.graph);

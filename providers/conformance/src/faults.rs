@@ -11,8 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ksail_model::{Address, Preview};
 use ksail_provider::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse,
-    PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ForecastRequest, ObserveReply, Owned,
+    PortInUse, PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
 };
 use tokio::time::Instant;
 
@@ -372,10 +372,14 @@ impl Provider for Faulty {
             .await
     }
 
-    async fn forecast(&self, context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
+    async fn forecast(
+        &self,
+        context: &CallContext,
+        requests: &[ForecastRequest],
+    ) -> Result<Vec<Vec<String>>, CallError> {
         self.call(Method::Forecast, None, context, |inner, context| {
-            let targets = targets.to_vec();
-            async move { inner.forecast(&context, &targets).await }
+            let requests = requests.to_vec();
+            async move { inner.forecast(&context, &requests).await }
         })
         .await
     }

@@ -13,7 +13,7 @@ pub use guard::{Stop, guard};
 pub use pipe::{PipeProvider, serve};
 pub use provider::{CallContext, Connector, HostSession, Provider};
 pub use requests::{
-    Applied, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse, PreviewRequest, Target,
-    UpdateRequest, WaitRequest,
+    Applied, CreateRequest, DeleteRequest, Deleted, Forecast, ForecastRequest, ObserveReply, Owned, PortInUse,
+    PreviewRequest, Target, UpdateRequest, WaitRequest,
 };
 pub use secret_text::SecretText;

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse,
-    PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ForecastRequest, ObserveReply, Owned,
+    PortInUse, PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
 };
 
 /// How many lines may wait to be written before callers wait.
@@ -49,7 +49,7 @@ enum Call {
     Delete(Box<DeleteRequest>),
     Wait(Box<WaitRequest>),
     ListOwned,
-    Forecast(Vec<Target>),
+    Forecast(Vec<ForecastRequest>),
     WaitsFor(Box<Target>),
     PortsInUse(Vec<u16>),
 }
@@ -218,8 +218,12 @@ impl Provider for PipeProvider {
         self.call(context, Call::ListOwned).await
     }
 
-    async fn forecast(&self, context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
-        self.call(context, Call::Forecast(targets.to_vec())).await
+    async fn forecast(
+        &self,
+        context: &CallContext,
+        requests: &[ForecastRequest],
+    ) -> Result<Vec<Vec<String>>, CallError> {
+        self.call(context, Call::Forecast(requests.to_vec())).await
     }
 
     async fn waits_for(&self, context: &CallContext, target: &Target) -> Result<Option<String>, CallError> {
@@ -297,7 +301,7 @@ async fn answer(provider: &dyn Provider, context: &CallContext, call: Call) -> R
         Call::Delete(request) => json(&provider.delete(context, &request).await?),
         Call::Wait(request) => json(&provider.wait(context, &request).await?),
         Call::ListOwned => json(&provider.list_owned(context).await?),
-        Call::Forecast(targets) => json(&provider.forecast(context, &targets).await?),
+        Call::Forecast(requests) => json(&provider.forecast(context, &requests).await?),
         Call::WaitsFor(target) => json(&provider.waits_for(context, &target).await?),
         Call::PortsInUse(ports) => json(&provider.ports_in_use(context, &ports).await?),
     }

@@ -8,8 +8,8 @@ use ksail_model::{Address, Preview, ProviderConfig, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Applied, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse, PreviewRequest, Target,
-    UpdateRequest, WaitRequest,
+    Applied, CallError, CreateRequest, DeleteRequest, Deleted, ForecastRequest, ObserveReply, Owned, PortInUse,
+    PreviewRequest, Target, UpdateRequest, WaitRequest,
 };
 
 /// What every call gets.
@@ -89,10 +89,14 @@ pub trait Provider: Send + Sync {
     /// Lists everything that carries a mark, of any lineage. What cannot carry one is left out.
     async fn list_owned(&self, context: &CallContext) -> Result<Vec<Owned>, CallError>;
 
-    /// What else the deletion of each target does in what it lives in, one fragment a line; in order. For a person only. The default
-    /// knows of nothing.
-    async fn forecast(&self, _context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
-        Ok(targets.iter().map(|_| Vec::new()).collect())
+    /// What else each deletion or change does in what the resource lives in, one fragment a line; in order. For a person only. The
+    /// default knows of nothing.
+    async fn forecast(
+        &self,
+        _context: &CallContext,
+        requests: &[ForecastRequest],
+    ) -> Result<Vec<Vec<String>>, CallError> {
+        Ok(requests.iter().map(|_| Vec::new()).collect())
     }
 
     /// What a call of this session about a target, that is under way, waits for; asked while that has not returned. For a person

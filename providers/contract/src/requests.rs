@@ -106,6 +106,25 @@ pub struct WaitRequest {
     pub target: Target,
 }
 
+/// A deletion or a change that shall be foretold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForecastRequest {
+    /// The resource: with the spec last applied if it goes, with the declared one if it changes.
+    pub target: Target,
+    /// What shall become of it.
+    pub what: Forecast,
+}
+
+/// What shall become of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forecast {
+    /// It goes, if only to be made anew.
+    Deletion,
+    /// It changes in place, in a field that is changed on one resource after the other.
+    Change,
+}
+
 /// A thing as it is after a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {

@@ -28,6 +28,15 @@ const ENDING: &str = "it takes its time to end";
 /// How many pods a message names.
 const MOST_NAMED: usize = 5;
 
+/// Which pods leave a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// All that can be elsewhere: the node goes.
+    All,
+    /// Those that somebody makes anew elsewhere: the node comes back.
+    MadeAnew,
+}
+
 /// Whether a drain that was cut off has left the node cordoned.
 pub(crate) fn was_cut_off(node: &Json) -> bool {
     let managers = at(node, &["metadata", "managedFields"]).and_then(Json::as_array);
@@ -42,23 +51,29 @@ pub(crate) async fn give_back(call: &Call, what: &str, node: &str) -> Result<(),
     cordon(call, what, node, false).await
 }
 
-/// Takes all pods off a node that can be elsewhere.
+/// Takes pods off a node. One that was cordoned before stays so, whatever this comes to.
 ///
 /// `tell` is given what it waits for, whenever that may have changed.
 pub(crate) async fn drain(
     call: &Call,
     what: &str,
     node: &str,
+    leaves: Leaves,
     tell: &(dyn Fn(String) + Sync),
 ) -> Result<(), CallError> {
-    cordon(call, what, node, true).await?;
+    let Some(live) = call.read(what, &format!("/api/v1/nodes/{node}")).await? else { return Ok(()) };
+    let is_cordoned = at(&live, &["spec", "unschedulable"]) == Some(&Json::Bool(true));
+    let is_ours = !is_cordoned || was_cut_off(&live);
+    if is_ours {
+        cordon(call, what, node, true).await?;
+    }
     let last_look = call.deadline - LAST_LOOK.min(call.context.timeout / 4);
     let mut pause = FIRST_PAUSE;
     // By pod, why it may not go.
     let mut held: BTreeMap<String, String>;
     loop {
         held = BTreeMap::new();
-        let pods = leaving(call, what, node).await?;
+        let pods = leaving(call, what, node, leaves).await?;
         for pod in &pods {
             let name = name_of(pod);
             if text(pod, &["metadata", "deletionTimestamp"]).is_some() {
@@ -79,10 +94,13 @@ pub(crate) async fn drain(
         call.pause(what, pause.min(last_look.saturating_duration_since(Instant::now()))).await?;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    cordon(call, what, node, false).await?;
+    if is_ours {
+        cordon(call, what, node, false).await?;
+    }
+    let again = if is_ours { ", and it takes pods again" } else { "" };
     let named = named(held.iter().map(|(pod, why)| format!("{pod}: {why}")), held.len());
     Err(call
-        .refused(what, &format!("pods did not leave it in time, and it takes pods again ({named})"))
+        .refused(what, &format!("pods did not leave it in time{again} ({named})"))
         .hint("let its PodDisruptionBudget allow it, or add a node for the pods first"))
 }
 
@@ -123,9 +141,9 @@ fn waited_for(pods: &[Json], held: &BTreeMap<String, String>) -> String {
     format!("{count} {plural} must leave it: {}", named(waits.into_iter().map(|(_, text)| text), count))
 }
 
-/// What the deletion of a node does to pods, and which budgets may hold it.
-pub(crate) async fn forecast(call: &Call, what: &str, node: &str) -> Result<Vec<String>, CallError> {
-    let pods = leaving(call, what, node).await?;
+/// What a drain does to pods, and which budgets may hold it.
+pub(crate) async fn forecast(call: &Call, what: &str, node: &str, leaves: Leaves) -> Result<Vec<String>, CallError> {
+    let pods = leaving(call, what, node, leaves).await?;
     if pods.is_empty() {
         return Ok(Vec::new());
     }
@@ -202,26 +220,24 @@ async fn cordon(call: &Call, what: &str, node: &str, is_cordoned: bool) -> Resul
 }
 
 /// The pods on a node that must go elsewhere.
-async fn leaving(call: &Call, what: &str, node: &str) -> Result<Vec<Json>, CallError> {
+async fn leaving(call: &Call, what: &str, node: &str, leaves: Leaves) -> Result<Vec<Json>, CallError> {
     let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}");
     let Some(mut list) = call.read(what, &path).await? else { return Ok(Vec::new()) };
     let pods = match list["items"].take() {
         Json::Array(pods) => pods,
         _ => Vec::new(),
     };
-    Ok(pods.into_iter().filter(must_leave).collect())
+    Ok(pods.into_iter().filter(|pod| must_leave(pod, leaves)).collect())
 }
 
-fn must_leave(pod: &Json) -> bool {
-    let is_of_daemon_set = || {
-        let owners = at(pod, &["metadata", "ownerReferences"]).and_then(Json::as_array);
-        owners.is_some_and(|owners| {
-            owners.iter().any(|owner| owner["kind"] == "DaemonSet" && owner["controller"] == true)
-        })
-    };
+fn must_leave(pod: &Json, leaves: Leaves) -> bool {
+    let owners = at(pod, &["metadata", "ownerReferences"]).and_then(Json::as_array);
+    let controller = owners.into_iter().flatten().find(|owner| owner["controller"] == true);
+    let is_of_daemon_set = || controller.is_some_and(|owner| owner["kind"] == "DaemonSet");
     let is_mirror = || at(pod, &["metadata", "annotations", "kubernetes.io/config.mirror"]).is_some();
     let is_over = || matches!(text(pod, &["status", "phase"]), Some("Succeeded" | "Failed"));
-    !is_over() && !is_mirror() && !is_of_daemon_set()
+    let is_made_anew = leaves == Leaves::All || controller.is_some();
+    is_made_anew && !is_over() && !is_mirror() && !is_of_daemon_set()
 }
 
 /// Asks for the eviction of a pod. Answers why it may not go yet.
@@ -254,7 +270,7 @@ async fn evict(call: &Call, what: &str, pod: &Json) -> Result<Option<String>, Ca
 mod tests {
     use serde_json::json;
 
-    use super::{may_hold, must_leave, selects, waited_for, was_cut_off};
+    use super::{Leaves, may_hold, selects, waited_for, was_cut_off};
 
     fn pod(name: &str, app: &str) -> serde_json::Value {
         json!({"metadata": {"namespace": "shop", "name": name, "labels": {"app": app}}})
@@ -323,11 +339,21 @@ mod tests {
 
     #[test]
     fn what_goes_with_the_node_may_stay() {
+        let must_leave = |pod: &serde_json::Value| super::must_leave(pod, Leaves::All);
         let owned = |kind: &str| json!({"metadata": {"ownerReferences": [{"kind": kind, "controller": true}]}});
         assert!(must_leave(&owned("ReplicaSet")));
         assert!(must_leave(&json!({"metadata": {}, "status": {"phase": "Running"}})));
         assert!(!must_leave(&owned("DaemonSet")));
         assert!(!must_leave(&json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}})));
         assert!(!must_leave(&json!({"status": {"phase": "Succeeded"}})));
+    }
+
+    #[test]
+    fn what_nobody_makes_anew_stays_on_a_node_that_comes_back() {
+        let must_leave = |pod: &serde_json::Value| super::must_leave(pod, Leaves::MadeAnew);
+        let owned = |kind: &str| json!({"metadata": {"ownerReferences": [{"kind": kind, "controller": true}]}});
+        assert!(must_leave(&owned("ReplicaSet")));
+        assert!(!must_leave(&owned("DaemonSet")));
+        assert!(!must_leave(&json!({"metadata": {}, "status": {"phase": "Running"}})));
     }
 }

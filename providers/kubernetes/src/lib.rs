@@ -4,7 +4,7 @@
 //! `fieldManager`, who manages its fields. Objects are changed by server-side apply under the manager `ksail`. What is ours of
 //! an object is what was declared of it and what the server says that we own; nothing else is looked at.
 //!
-//! A node that is declared as such is of the kind `node`: its object, whose pods are taken off it before it is deleted.
+//! A node that is declared as such is of the kind `node`: its object, whose pods are taken off it before it is deleted, or its kubelet is changed.
 //!
 //! The identity's name is `<group.Kind>/<namespace or _>/<name>` (`apps.Deployment/web/shop`, `Namespace/_/web`). The scope is
 //! the UID of the namespace `kube-system`. The mark is a label with the lineage and annotations with the rest.
@@ -29,6 +29,7 @@ mod scalers;
 mod secrets;
 mod taints;
 mod takeover;
+mod upgrade;
 mod watch;
 mod wire;
 

@@ -9,8 +9,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use http::Method;
 use ksail_model::{Address, Identity, Mark, Ownership, Path, Preview, Readiness, Value};
 use ksail_provider::{
-    Applied, CallContext, CallError, CallErrorKind, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned,
-    PreviewRequest, Provider, SecretText, Target, UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CallErrorKind, CreateRequest, DeleteRequest, Deleted, Forecast, ForecastRequest,
+    ObserveReply, Owned, PreviewRequest, Provider, SecretText, Target, UpdateRequest, WaitRequest,
 };
 use serde_json::{Value as Json, json};
 use tokio::sync::Mutex;
@@ -20,7 +20,7 @@ use crate::call::Call;
 use crate::connection::{Access, Connection, KubeconfigSource, Session};
 use crate::controllers::Controllers;
 use crate::discovery::Api;
-use crate::drain;
+use crate::drain::{self, Leaves};
 use crate::explain::explain;
 use crate::name::ObjectName;
 use crate::observe::{self, AT_ONCE, no_answer, seen, wanted_version};
@@ -28,7 +28,7 @@ use crate::preview::{absent_namespaces, preview_one};
 use crate::readiness::{finalizers, hopeless, readiness};
 use crate::watch::Watched;
 use crate::wire::{self, MANAGER_FIELD, text};
-use crate::{FIELD_MANAGER, mark, refusal, secrets, taints, takeover};
+use crate::{FIELD_MANAGER, mark, refusal, secrets, taints, takeover, upgrade};
 
 /// A version that no object has.
 const NO_VERSION: &str = "1";
@@ -96,7 +96,14 @@ impl KubernetesProvider {
     }
 
     /// Empties a node, and lets be known what that waits for.
-    async fn empty(&self, call: &Call, what: &str, address: &Address, node: &str) -> Result<(), CallError> {
+    async fn empty(
+        &self,
+        call: &Call,
+        what: &str,
+        address: &Address,
+        node: &str,
+        leaves: Leaves,
+    ) -> Result<(), CallError> {
         /// Takes the word back, however the drain ends.
         struct Told<'a>(&'a KubernetesProvider, &'a Address);
         impl Drop for Told<'_> {
@@ -106,7 +113,7 @@ impl KubernetesProvider {
         }
         let _told = Told(self, address);
         let tell = |why: String| drop(self.waits().insert(address.clone(), why));
-        drain::drain(call, what, node, &tell).await
+        drain::drain(call, what, node, leaves, &tell).await
     }
 
     async fn call(&self, context: &CallContext) -> Result<Call, CallError> {
@@ -401,6 +408,9 @@ impl Provider for KubernetesProvider {
             take_over(&call, &what, &api, &name, spec, &live).await?;
         }
         if is_node(&target.address) {
+            if upgrade::is_asked_for(spec, &live) && upgrade::has_elsewhere(&call, &what, &name.name).await? {
+                self.empty(&call, &what, &target.address, &name.name, Leaves::MadeAnew).await?;
+            }
             taints::write(&call, &what, &api, &name, spec, &live).await?;
         }
         let request = Apply {
@@ -445,7 +455,7 @@ impl Provider for KubernetesProvider {
         }
         let uid = text(&live, &["metadata", "uid"]).unwrap_or_default().to_owned();
         if is_node(&target.address) && text(&live, &["metadata", "deletionTimestamp"]).is_none() {
-            self.empty(&call, &what, &target.address, &name.name).await?;
+            self.empty(&call, &what, &target.address, &name.name, Leaves::All).await?;
         }
         if text(&live, &["metadata", "deletionTimestamp"]).is_none() {
             let options = json!({
@@ -497,7 +507,7 @@ impl Provider for KubernetesProvider {
             let Some(live) = live else {
                 return Err(call.refused(&what, "it is not there").hint("plan again"));
             };
-            if is_node(&target.address) && drain::was_cut_off(&live) {
+            if is_node(&target.address) && drain::was_cut_off(&live) && upgrade::pending(&live).is_none() {
                 drain::give_back(&call, &what, &name.name).await?;
                 continue;
             }
@@ -548,15 +558,20 @@ impl Provider for KubernetesProvider {
         }
     }
 
-    async fn forecast(&self, context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
+    async fn forecast(
+        &self,
+        context: &CallContext,
+        requests: &[ForecastRequest],
+    ) -> Result<Vec<Vec<String>>, CallError> {
         let call = self.call(context).await?;
-        let mut told = Vec::with_capacity(targets.len());
-        for target in targets {
-            let name = ObjectName::of(&target.identity)?;
+        let mut told = Vec::with_capacity(requests.len());
+        for request in requests {
+            let name = ObjectName::of(&request.target.identity)?;
             let what = format!("look at the pods on {name}");
-            told.push(match is_node(&target.address) {
-                true => drain::forecast(&call, &what, &name.name).await?,
-                false => Vec::new(),
+            told.push(match request.what {
+                _ if !is_node(&request.target.address) => Vec::new(),
+                Forecast::Deletion => drain::forecast(&call, &what, &name.name, Leaves::All).await?,
+                Forecast::Change => upgrade::forecast(&call, &what, &name.name).await?,
             });
         }
         Ok(told)

@@ -49,7 +49,8 @@ fn why_not(name: &ObjectName, object: &Json) -> Option<String> {
         ("", "Pod") => pod(object),
         // One that is only an object may have no kubelet that ever says so.
         ("", "Node") if is_node(object) => {
-            condition(object, "Ready", true).or_else(|| tainted(object)).or_else(|| cordoned(object))
+            let upgraded = || crate::upgrade::pending(object);
+            condition(object, "Ready", true).or_else(upgraded).or_else(|| tainted(object)).or_else(|| cordoned(object))
         }
         ("", "Namespace") => match text(object, &["status", "phase"]) {
             Some("Active") => None,

@@ -35,13 +35,13 @@ pub(crate) fn written() -> Project {
 }
 
 /// A real client on the project's cluster; says why where there is none.
-struct Kubectl<'a> {
+pub(crate) struct Kubectl<'a> {
     program: PathBuf,
     project: &'a Project,
 }
 
 impl<'a> Kubectl<'a> {
-    fn of(project: &'a Project) -> Option<Self> {
+    pub(crate) fn of(project: &'a Project) -> Option<Self> {
         let program = std::env::var_os("KSAIL_TEST_KUBECTL").filter(|path| !path.is_empty()).map(PathBuf::from);
         if program.is_none() {
             did_not_run("KSAIL_TEST_KUBECTL names no kubectl (testbed/kubernetes.sh up; testbed/kubernetes.sh env)");
@@ -50,7 +50,7 @@ impl<'a> Kubectl<'a> {
     }
 
     #[track_caller]
-    fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let kubeconfig = self.project.run(&["output", "kubeconfig"]).code(0).out;
         let run = Command::new(&self.program).arg("--kubeconfig").arg(kubeconfig.trim()).args(arguments).output();
         let run = run.expect("kubectl runs");

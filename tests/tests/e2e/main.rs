@@ -7,6 +7,7 @@ mod support;
 mod choices;
 mod cluster;
 mod cluster_faults;
+mod cluster_upgrades;
 mod commands;
 mod docker;
 mod drift;

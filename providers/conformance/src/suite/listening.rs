@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use ksail_model::Preview;
 use ksail_provider::{
-    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ObserveReply, Owned, PortInUse,
-    PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
+    Applied, CallContext, CallError, CreateRequest, DeleteRequest, Deleted, ForecastRequest, ObserveReply, Owned,
+    PortInUse, PreviewRequest, Provider, Target, UpdateRequest, WaitRequest,
 };
 use serde::Serialize;
 
@@ -111,8 +111,12 @@ impl Provider for Listening {
         self.ear.hear("list_owned", self.inner.list_owned(context).await)
     }
 
-    async fn forecast(&self, context: &CallContext, targets: &[Target]) -> Result<Vec<Vec<String>>, CallError> {
-        self.ear.hear("forecast", self.inner.forecast(context, targets).await)
+    async fn forecast(
+        &self,
+        context: &CallContext,
+        requests: &[ForecastRequest],
+    ) -> Result<Vec<Vec<String>>, CallError> {
+        self.ear.hear("forecast", self.inner.forecast(context, requests).await)
     }
 
     async fn waits_for(&self, context: &CallContext, target: &Target) -> Result<Option<String>, CallError> {
