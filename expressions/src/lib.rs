@@ -3,6 +3,7 @@
 //! An expression is checked when it is read ([`Expression::parse`]) and evaluated over objects as they are seen
 //! ([`Expression::holds`]). No text of an object stands in an error.
 
+mod compile;
 mod rules;
 
 use std::collections::HashMap;
@@ -13,7 +14,8 @@ use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use kube_cel::cel::{Context, ExecutionError, Program, Value};
 use serde_json::Value as Json;
 
-pub use rules::{Answer, NoAnswer, RuleExpression, RuleValue};
+pub use compile::{Wanted, check_rule, names_old};
+pub use rules::{Answer, NoAnswer, RuleExpression, RuleValue, field_name};
 
 /// The names that an expression has for the object.
 pub const NAMES: [&str; 2] = ["self", "object"];
@@ -234,7 +236,7 @@ impl Expression {
             Some(first) => ExpressionError::Syntax {
                 what: first.msg.lines().next().unwrap_or_default().to_owned(),
                 line: usize::try_from(first.pos.0).unwrap_or(1).max(1),
-                column: usize::try_from(first.pos.1).unwrap_or(0) + 1,
+                column: usize::try_from(first.pos.1).unwrap_or(1).max(1),
             },
             None => ExpressionError::Syntax { what: "it is no expression".to_owned(), line: 1, column: 1 },
         })?;
@@ -412,7 +414,7 @@ mod tests {
             assert!(told.contains(wanted), "{expression}: {told}");
         };
         check("", "0");
-        check("self.status.ready ==", "line 1, column");
+        check("self.status.ready ==", "line 1, column 21 of");
         check("self.a &&\n  self.b == == 1", "line 2, column");
         check("status.ready == 1", "no `status`");
         check("self.items.all(i, j == 1)", "no `j`");

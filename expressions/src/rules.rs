@@ -9,10 +9,40 @@ use serde_json::Value as Json;
 use crate::{LIBRARIES, value};
 
 /// The name of the value, and of what it was.
-const SELF: &str = "self";
-const OLD: &str = "oldSelf";
+pub(crate) const SELF: &str = "self";
+pub(crate) const OLD: &str = "oldSelf";
+/// Words of the language, which cannot be names of fields.
+const RESERVED: [&str; 18] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+];
 /// What a real server says of a text that is no quantity.
 const NO_QUANTITY: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+
+/// The name that a field has in rules.
+pub fn field_name(name: &str) -> String {
+    if RESERVED.contains(&name) {
+        return format!("__{name}__");
+    }
+    let name = name.replace("__", "__underscores__");
+    name.replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__")
+}
 
 /// An expression of a rule, or of the message of one. What it names is not checked: it may be written for more than is known here.
 #[derive(Debug)]

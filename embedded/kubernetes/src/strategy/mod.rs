@@ -3,10 +3,12 @@
 mod access;
 pub(crate) mod conversion;
 pub(crate) mod definition;
+mod definition_rules;
 mod immutable;
 mod pod;
 mod rules;
 mod service;
+mod structural;
 
 use serde_json::{Map, Value, json};
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::access;
+use super::{access, definition_rules};
 use crate::http::selectors::LabelSelector;
 use crate::registry::Kind;
 use crate::status::Cause;
@@ -76,7 +76,7 @@ pub(crate) fn check(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
                 causes.push(Cause::invalid("spec.request", &spec["request"], detail));
             }
         }
-        "apiextensions.k8s.io/customresourcedefinitions" => definition(object, causes),
+        "apiextensions.k8s.io/customresourcedefinitions" => definition_rules::check(object, causes),
         "rbac.authorization.k8s.io/roles" => access::role(object, true, causes),
         "rbac.authorization.k8s.io/clusterroles" => access::role(object, false, causes),
         "rbac.authorization.k8s.io/rolebindings" => access::binding(object, true, causes),
@@ -202,36 +202,5 @@ fn service(spec: &Value, causes: &mut Vec<Cause>) {
     }
     if of == "ExternalName" && spec["externalName"].as_str().unwrap_or_default().is_empty() {
         causes.push(Cause::required("spec.externalName", ""));
-    }
-}
-
-fn definition(object: &Value, causes: &mut Vec<Cause>) {
-    let spec = &object["spec"];
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let wanted = format!("{}.{}", text(&spec["names"]["plural"]), text(&spec["group"]));
-    if text(&object["metadata"]["name"]) != wanted {
-        let detail = "must be spec.names.plural+\".\"+spec.group";
-        causes.push(Cause::invalid("metadata.name", &object["metadata"]["name"], detail));
-    }
-    let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
-        causes.push(Cause::invalid(
-            "spec.versions",
-            &spec["versions"],
-            "must have exactly one version marked as storage version",
-        ));
-    }
-    for (index, version) in versions.iter().enumerate() {
-        let path = format!("spec.versions[{index}].schema.openAPIV3Schema");
-        let schema = &version["schema"]["openAPIV3Schema"];
-        if !schema.is_object() {
-            causes.push(Cause::required(path, "schemas are required"));
-        } else if schema["type"] != "object" {
-            if schema["type"].is_null() {
-                causes.push(Cause::required(format!("{path}.type"), "must not be empty at the root"));
-            } else {
-                causes.push(Cause::invalid(format!("{path}.type"), &schema["type"], "must be object at the root"));
-            }
-        }
     }
 }

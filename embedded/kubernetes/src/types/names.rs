@@ -35,6 +35,14 @@ pub(crate) fn is_subdomain(text: &str) -> bool {
     text.len() <= MAX_SUBDOMAIN && text.split('.').all(is_label)
 }
 
+/// What is wrong with a DNS label that begins with a letter.
+pub(crate) fn dns_1035(text: &str) -> Option<&'static str> {
+    const WRONG: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+    let is_good =
+        text.len() <= MAX_LABEL && is_label(text) && text.starts_with(|first: char| first.is_ascii_lowercase());
+    (!is_good).then_some(WRONG)
+}
+
 /// What is wrong with the name of an object.
 pub(crate) fn name(group: &str, plural: &str, name: &str) -> Option<String> {
     let too_long = |most: usize| (name.len() > most).then(|| format!("must be no more than {most} characters"));

@@ -1,7 +1,7 @@
 //! Rules in CEL (`x-kubernetes-validations`) of custom resources. One that fails for what the value is refuses it, as on a real
 //! server; one that has what the library lacks refuses nothing.
 
-use ksail_expressions::{Answer, NoAnswer, RuleExpression, RuleValue};
+use ksail_expressions::{Answer, NoAnswer, RuleExpression, RuleValue, field_name};
 use ksail_kubernetes_schema::{Rule, Shape, TypeId, Types};
 use serde_json::Value;
 
@@ -11,37 +11,6 @@ use crate::status::Cause;
 
 /// The variable of what a value was; rules that name it are asked of changes only.
 const OLD: &str = "oldSelf";
-/// Words of the language, which cannot be names of fields.
-const RESERVED: [&str; 18] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-];
-
-/// The name that a field has in expressions.
-fn escaped_name(name: &str) -> String {
-    if RESERVED.contains(&name) {
-        return format!("__{name}__");
-    }
-    let name = name.replace("__", "__underscores__");
-    name.replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__")
-}
-
 /// A value as rules see it: with the names that its fields have in expressions, and texts of a format as what they tell of. Keys of
 /// maps are values, and stay.
 fn seen(types: &Types, of: TypeId, value: &Value) -> RuleValue {
@@ -51,9 +20,12 @@ fn seen(types: &Types, of: TypeId, value: &Value) -> RuleValue {
         }
         (shape @ (Shape::Map { .. } | Shape::Object(_)), Value::Object(map)) => {
             let is_object = matches!(shape, Shape::Object(_));
-            RuleValue::map(map.iter().map(|(key, item)| {
-                let name = if is_object { escaped_name(key) } else { key.clone() };
-                (name, seen(types, types.field(of, key), item))
+            RuleValue::map(map.iter().flat_map(|(key, item)| {
+                let value = seen(types, types.field(of, key), item);
+                let escaped = if is_object { field_name(key) } else { key.clone() };
+                // Some words can be written as they are, too.
+                let plain = (escaped != *key && escaped.ends_with("__")).then(|| (key.clone(), value.clone()));
+                std::iter::once((escaped, value)).chain(plain)
             }))
         }
         (_, Value::String(text)) => {
@@ -221,6 +193,7 @@ mod tests {
         for expression in [
             "self.max__dash__size == 1 && self.a__dot__b__slash__c == 'd'",
             "self.x__underscores__y == 'z' && self.__namespace__ == 'n' && self.labels['a-b'] == 'c'",
+            "self.namespace == 'n'",
         ] {
             assert_eq!(
                 RuleExpression::parse(expression).unwrap().answer(&seen, None),

@@ -104,6 +104,13 @@ pub(crate) fn custom(types: &Types, of: TypeId, value: &Value, old: Option<&Valu
     causes
 }
 
+/// Checks a value within a custom object by its schema, without rules.
+pub(crate) fn custom_value(types: &Types, of: TypeId, value: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    custom_at(types, of, value, "", &mut causes);
+    causes
+}
+
 fn custom_at(types: &Types, of: TypeId, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let node = types.node(of);
     if value.is_null() {

@@ -1,6 +1,7 @@
 //! The cluster, over the wire.
 
 mod crash;
+mod definitions;
 mod harness;
 mod helm;
 mod informers;
