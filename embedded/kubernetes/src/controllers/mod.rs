@@ -18,6 +18,7 @@ mod volumes;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,7 +116,13 @@ impl Controllers {
     async fn work(&mut self) {
         let mut looked = 0;
         while let Some((key, deleted)) = self.queue.pop_first() {
-            let again = match self.reconcile(&key, deleted) {
+            // One object with which they cannot cope does not end them.
+            let reconciled = catch_unwind(AssertUnwindSafe(|| self.reconcile(&key, deleted)));
+            let reconciled = reconciled.unwrap_or_else(|_| {
+                tracing::error!(object = ?key, "a controller has a mistake, and leaves the object as it is");
+                Ok(None)
+            });
+            let again = match reconciled {
                 Ok(again) => again,
                 // What is gone meanwhile needs nothing any more.
                 Err(status) if status.code == 404 => None,

@@ -161,11 +161,14 @@ pub(crate) fn selected(api: &Arc<Api>, asked: &Asked, named: &Named) -> Result<V
 
 pub(crate) fn list(api: &Arc<Api>, asked: &Asked, named: &Named) -> Result<Reply, Status> {
     let kind = &named.kind;
+    asked.check_list(false)?;
+    let limit = asked.number("limit")?;
     let selectors = Selectors::asked(asked, named)?;
     let (version, mut found) = match asked.query("continue") {
         Some(token) => {
             let page = token.strip_prefix("ksail-").and_then(|page| page.parse().ok());
-            page.and_then(|page| api.store.page(page)).ok_or_else(|| {
+            let page = page.ok_or_else(|| Status::bad_request("invalid continue token: continue key is not valid"))?;
+            api.store.page(page).ok_or_else(|| {
                 Status::expired("The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.")
             })?
         }
@@ -175,7 +178,7 @@ pub(crate) fn list(api: &Arc<Api>, asked: &Asked, named: &Named) -> Result<Reply
         }
     };
     found.retain(|(_, entry)| selectors.matches(kind, None, &entry.json));
-    let limit = asked.query("limit").and_then(|limit| limit.parse::<usize>().ok()).filter(|limit| *limit > 0);
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if let Some(limit) = limit
         && found.len() > limit
@@ -225,7 +228,8 @@ fn check_version(api: &Api, asked: &Asked) -> Result<(), Status> {
             }
             Ok(())
         }
-        None => Err(Status::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided")),
+        // Which has been refused already.
+        None => Ok(()),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Paths → what they are about.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, header};
 use bytes::Bytes;
+use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::reply::{self, Reply};
@@ -15,8 +17,7 @@ use crate::registry::Kind;
 use crate::status::Status;
 use crate::tokens::User;
 use crate::types::protobuf;
-use crate::write::delete::DeleteOptions;
-use crate::write::{Body, Options, Place, Validation};
+use crate::write::{Body, Place};
 
 /// What a request says.
 pub(crate) struct Asked {
@@ -47,28 +48,6 @@ impl Asked {
         whole.split(';').next().unwrap_or_default().trim()
     }
 
-    /// The options of a write.
-    pub(crate) fn options(&self) -> Result<Options, Status> {
-        let agent = self.header(header::USER_AGENT).split('/').next().unwrap_or_default();
-        let agent = if agent.is_empty() { "unknown" } else { agent };
-        let validation = match self.query("fieldValidation") {
-            Some("Strict") => Validation::Strict,
-            Some("Ignore") => Validation::Ignore,
-            Some("Warn") | None => Validation::Warn,
-            Some(other) => {
-                return Err(Status::bad_request(format!(
-                    "invalid fieldValidation: Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
-                )));
-            }
-        };
-        Ok(Options {
-            manager: self.query("fieldManager").unwrap_or(agent).to_owned(),
-            dry_run: self.query("dryRun").is_some(),
-            force: self.flag("force"),
-            validation,
-        })
-    }
-
     /// The body as an object.
     pub(crate) fn object(&self) -> Result<serde_json::Value, Status> {
         let of = self.content_type();
@@ -80,7 +59,8 @@ impl Asked {
         if !matches!(of, "" | "application/json" | "application/yaml" | "*/*" | "application/x-www-form-urlencoded") {
             return Err(Status::unsupported_media("application/json, application/yaml"));
         }
-        Body { bytes: &self.body, yaml }.read()
+        let object = Body { bytes: &self.body, yaml }.read()?;
+        if object.is_object() { Ok(object) } else { Err(Status::bad_request("the body of the request is no object")) }
     }
 }
 
@@ -143,9 +123,11 @@ pub(crate) async fn handle(api: Arc<Api>, request: Request, cancel: Cancellation
         body,
         user,
     };
-    match route(&api, &asked, &cancel).await {
-        Ok(reply) => reply,
-        Err(status) => reply::refused(&status),
+    // A mistake of ours is told as one, and does not only end the connection.
+    match AssertUnwindSafe(route(&api, &asked, &cancel)).catch_unwind().await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(status)) => reply::refused(&status),
+        Err(_) => reply::refused(&Status::internal("the embedded cluster has a mistake; its log tells more")),
     }
 }
 
@@ -314,24 +296,8 @@ pub(crate) async fn patch(api: &Arc<Api>, asked: &Asked, place: &Place) -> Resul
     read::written(api, asked, &place.kind, written).await
 }
 
-fn delete_options(asked: &Asked) -> Result<DeleteOptions, Status> {
-    let mut options = DeleteOptions {
-        propagation: asked.query("propagationPolicy").map(str::to_owned),
-        grace: asked.query("gracePeriodSeconds").and_then(|seconds| seconds.parse().ok()),
-        dry_run: asked.query("dryRun").is_some(),
-        ..DeleteOptions::default()
-    };
-    if let Some(orphan) = asked.query("orphanDependents") {
-        options.propagation = Some(if orphan == "true" { "Orphan" } else { "Background" }.to_owned());
-    }
-    if !asked.body.is_empty() {
-        options.read(&asked.object()?);
-    }
-    Ok(options)
-}
-
 async fn delete(api: &Arc<Api>, asked: &Asked, place: &Place) -> Result<Reply, Status> {
-    let deleted = api.delete(place, &delete_options(asked)?)?;
+    let deleted = api.delete(place, &asked.delete_options()?)?;
     read::durable(api, deleted.version).await?;
     let pods = place.kind.is("", "pods");
     if deleted.gone && !pods {
@@ -347,7 +313,7 @@ async fn delete(api: &Arc<Api>, asked: &Asked, place: &Place) -> Result<Reply, S
 }
 
 async fn delete_collection(api: &Arc<Api>, asked: &Asked, named: &Named) -> Result<Reply, Status> {
-    let options = delete_options(asked)?;
+    let options = asked.delete_options()?;
     let found = read::selected(api, asked, named)?;
     let mut version = 0;
     let mut items = Vec::new();

@@ -11,12 +11,14 @@ use super::router::{Asked, Named, patch};
 use super::selectors::LabelSelector;
 use crate::api::{self, Api};
 use crate::merge::json as json_patch;
-use crate::status::Status;
+use crate::status::{Cause, Status};
 use crate::write::delete::DeleteOptions;
 use crate::write::{Made, Options, Place};
 
-/// The longest life of a service account's token that is asked for without saying, in seconds.
+/// The life of a service account's token that is asked for without saying, in seconds, and between which one may be asked for.
 const TOKEN_SECONDS: i64 = 3600;
+const SHORTEST_TOKEN_SECONDS: i64 = 600;
+const LONGEST_TOKEN_SECONDS: i64 = (1 << 32) + 1;
 
 /// Answers a request for a part of an object.
 pub(crate) async fn handle(api: &Arc<Api>, asked: &Asked, named: &Named, place: &Place) -> Result<Reply, Status> {
@@ -150,8 +152,7 @@ async fn scale(api: &Arc<Api>, asked: &Asked, place: &Place, get: bool) -> Resul
         }
         let wanted = scale["spec"]["replicas"].as_i64().unwrap_or_default();
         if wanted < 0 {
-            let cause =
-                crate::status::Cause::invalid("spec.replicas", &wanted.into(), "must be greater than or equal to 0");
+            let cause = Cause::invalid("spec.replicas", &wanted.into(), "must be greater than or equal to 0");
             return Err(Status::invalid("autoscaling", "Scale", &place.name, &[cause]));
         }
         let mut object = live.clone();
@@ -216,7 +217,7 @@ async fn evict(api: &Arc<Api>, asked: &Asked, place: &Place) -> Result<Reply, St
     let whole = Place { subresource: String::new(), ..place.clone() };
     let pod = api.object("/pods", &place.namespace, &place.name).ok_or_else(|| whole.not_found())?;
     let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending"));
-    let mut options = DeleteOptions { dry_run: asked.query("dryRun").is_some(), ..DeleteOptions::default() };
+    let mut options = DeleteOptions { dry_run: asked.options()?.dry_run, ..DeleteOptions::default() };
     options.read(&body["deleteOptions"]);
     if !ended && pod["metadata"].get("deletionTimestamp").is_none() {
         let (_, budgets) = api.store.list("policy/poddisruptionbudgets", Some(&place.namespace));
@@ -255,6 +256,15 @@ async fn token(api: &Arc<Api>, asked: &Asked, place: &Place) -> Result<Reply, St
         _ => json!([crate::tokens::ISSUER]),
     };
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(TOKEN_SECONDS);
+    let wrong = match seconds {
+        ..SHORTEST_TOKEN_SECONDS => "may not specify a duration less than 10 minutes",
+        LONGEST_TOKEN_SECONDS.. => "may not specify a duration larger than 2^32 seconds",
+        _ => "",
+    };
+    if !wrong.is_empty() {
+        let cause = Cause::invalid("spec.expirationSeconds", &seconds.into(), wrong);
+        return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", &[cause]));
+    }
     let uid = account["metadata"]["uid"].as_str().unwrap_or_default();
     let (token, expires) = api.tokens.issue(&place.namespace, &place.name, uid, &audiences, seconds);
     let expires = jiff::Timestamp::from_second(expires).map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());

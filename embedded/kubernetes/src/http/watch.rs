@@ -48,6 +48,7 @@ struct Watch {
 /// Begins a watch.
 pub(crate) fn watch(api: &Arc<Api>, asked: &Asked, named: &Named, cancel: &CancellationToken) -> Result<Reply, Status> {
     let kind = &named.kind;
+    asked.check_list(true)?;
     let selectors = Selectors::asked(asked, named)?;
     let version = asked.query("resourceVersion");
     let parsed = version.map(|text| text.parse::<u64>());
@@ -60,7 +61,8 @@ pub(crate) fn watch(api: &Arc<Api>, asked: &Asked, named: &Named, cancel: &Cance
         Some(_) => false,
         None => from == 0,
     };
-    let timeout = asked.query("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+    let timeout = asked.number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
+    let timeout = timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
     let mut watch = Watch {
         changed: api.store.subscribe(&kind.store),
         api: Arc::clone(api),

@@ -70,7 +70,7 @@ pub(crate) fn patch(target: &mut Value, operations: &Value) -> Result<(), PatchE
                     return Err(PatchError::Unfit(format!("testing value {path} failed: test failed")));
                 }
             }
-            other => return Err(PatchError::Malformed(format!("Unexpected kind: {other}"))),
+            other => return Err(PatchError::Unfit(format!("Unexpected kind: {other}"))),
         }
     }
     Ok(())

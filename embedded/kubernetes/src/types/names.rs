@@ -122,3 +122,26 @@ pub(crate) fn data_key(text: &str) -> Option<&'static str> {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     (!good).then_some("a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')")
 }
+
+/// What is wrong with finalizers; what was is the metadata before.
+pub(crate) fn finalizers(metadata: &Value, before: Option<&Value>, causes: &mut Vec<Cause>) {
+    const FIELD: &str = "metadata.finalizers";
+    let of = |metadata: &Value| -> Vec<Value> { metadata["finalizers"].as_array().cloned().unwrap_or_default() };
+    let is_good = |text: &str| text.contains('/') || ["orphan", "foregroundDeletion", "kubernetes"].contains(&text);
+    for (index, finalizer) in of(metadata).iter().enumerate() {
+        if !finalizer.as_str().is_some_and(is_good) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.push(Cause::invalid(format!("{FIELD}[{index}]"), finalizer, detail));
+        }
+    }
+    let Some(before) = before.filter(|before| !before["deletionTimestamp"].is_null()) else { return };
+    let had = of(before);
+    let new: Vec<String> = of(metadata).iter().filter(|one| !had.contains(one)).map(Value::to_string).collect();
+    if !new.is_empty() {
+        let new = new.join(", ");
+        let why = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{new}}}"
+        );
+        causes.push(Cause::forbidden(FIELD, &why));
+    }
+}

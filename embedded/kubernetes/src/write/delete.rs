@@ -125,7 +125,9 @@ impl Api {
         let map = metadata(object);
         if !marked {
             map.insert("deletionTimestamp".to_owned(), deadline(grace).into());
-            map.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
+            if !namespace {
+                map.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
+            }
             if let Some(generation) = map.get("generation").and_then(Value::as_i64) {
                 map.insert("generation".to_owned(), (generation + 1).into());
             }

@@ -410,14 +410,7 @@ impl Api {
             names::annotations(&object["metadata"]["annotations"], "metadata.annotations", &mut causes);
         }
         if changed("/metadata/finalizers") {
-            for (index, finalizer) in object["metadata"]["finalizers"].as_array().into_iter().flatten().enumerate() {
-                if !finalizer.as_str().is_some_and(|text| {
-                    text.contains('/') || ["orphan", "foregroundDeletion", "kubernetes"].contains(&text)
-                }) {
-                    let detail = "name is neither a standard finalizer name nor is it fully qualified";
-                    causes.push(Cause::invalid(format!("metadata.finalizers[{index}]"), finalizer, detail));
-                }
-            }
+            names::finalizers(&object["metadata"], before.map(|before| &before["metadata"]), &mut causes);
         }
         let same = before.is_some_and(|before| {
             let both = [before, object].map(|of| of.as_object());

@@ -68,6 +68,10 @@ impl Api {
                     strategic::merge(&kind.types, kind.of(), &mut object, &patch).map_err(Status::bad_request)?;
                 }
             }
+            // What is left may be anything.
+            if !object["metadata"].is_object() {
+                return Err(Status::bad_request("the patch leaves no object with metadata"));
+            }
             // A version in the patch is a precondition; that of the object is none.
             if !names_version(&patch) {
                 object["metadata"]["resourceVersion"] = Value::Null;

@@ -7,5 +7,6 @@ mod helm;
 mod informers;
 mod kubectl;
 mod life;
+mod requests;
 mod same;
 mod stages;

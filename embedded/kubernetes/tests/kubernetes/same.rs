@@ -33,12 +33,10 @@ fn comparable(value: &Value, key: &str) -> Value {
         // The uid of the record stands in the message.
         Value::String(text) if text.contains("does not match the UID in record") => Value::from("chosen"),
         Value::String(text) if text.starts_with("kube-api-access-") => Value::from("chosen"),
-        Value::Object(map) if map.get("causes").and_then(Value::as_array).is_some_and(|causes| causes.len() > 1) => {
-            // All that is wrong is named, in any order.
-            let mut causes: Vec<String> =
-                map["causes"].as_array().into_iter().flatten().map(Value::to_string).collect();
-            causes.sort_unstable();
-            causes.into()
+        // All that is wrong is named, in any order, and some of it twice.
+        Value::Array(list) if key == "causes" => {
+            let causes: BTreeSet<String> = list.iter().map(Value::to_string).collect();
+            causes.into_iter().collect()
         }
         Value::String(text) if key == "message" && text.contains(" is invalid: [") => Value::from("several causes"),
         Value::Object(map) => {
