@@ -14,6 +14,7 @@ mod scheduling;
 mod services;
 mod stages;
 mod statefulsets;
+mod taints;
 mod volumes;
 
 use std::cmp::Reverse;
@@ -55,8 +56,10 @@ pub(crate) struct Controllers {
     pub(crate) dependents: dependents::Index,
     pub(crate) load: scheduling::Load,
     pub(crate) stages: stages::Waiting,
-    /// Conditions of nodes change with every heartbeat; only these changes matter to pods.
-    pub(crate) nodes: HashMap<String, bool>,
+    /// Conditions of nodes change with every heartbeat; only whether pods may be there matters to them, and which taints let them go.
+    pub(crate) nodes: HashMap<String, (bool, Vec<Value>)>,
+    /// Since when pods bear taints for a time.
+    pub(crate) tainted: HashMap<Key, Instant>,
 }
 
 /// Runs the controllers until cancelled.
@@ -69,6 +72,7 @@ pub(crate) async fn run(api: Arc<Api>, cancel: CancellationToken) {
         load: scheduling::Load::default(),
         stages: stages::Waiting::default(),
         nodes: HashMap::new(),
+        tainted: HashMap::new(),
     };
     for store in api.store.resources() {
         for (name, entry) in api.store.list(&store, None).1 {
@@ -209,12 +213,14 @@ impl Controllers {
                 self.enqueue_all("/services", Some(namespace));
                 self.enqueue_all("policy/poddisruptionbudgets", Some(namespace));
                 if !there {
+                    self.tainted.remove(key);
                     self.enqueue_pending();
                 }
             }
             "/nodes" => {
-                let usable = there && nodes::is_ready(object);
-                if self.nodes.insert(name.to_string(), usable) != Some(usable) || !there {
+                let is_now = (there && nodes::is_ready(object), taints::of(object));
+                if self.nodes.get(&**name) != Some(&is_now) || !there {
+                    self.nodes.insert(name.to_string(), is_now);
                     self.enqueue_all("/pods", None);
                     self.enqueue_all("apps/daemonsets", None);
                 } else {

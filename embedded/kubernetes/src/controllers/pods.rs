@@ -1,6 +1,7 @@
 //! Pods: put on a node, running there as soon as no stage says otherwise, gone with their node.
 
 use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
@@ -23,10 +24,11 @@ impl Controllers {
             self.api.finish(&place)?;
             return Ok(None);
         }
-        if let Some(again) = self.stage(StageKind::Pod, key, pod)? {
-            return Ok(again);
-        }
         let host = host.unwrap_or_default();
+        let ControlFlow::Continue(until_it_leaves) = self.leave(key, pod, &host)? else { return Ok(None) };
+        if let Some(again) = self.stage(StageKind::Pod, key, pod)? {
+            return Ok(again.into_iter().chain(until_it_leaves).min());
+        }
         match pod["status"]["phase"].as_str().unwrap_or("Pending") {
             "Pending" => {
                 let status = running(pod, &host, &key.1);
@@ -38,7 +40,7 @@ impl Controllers {
             }
             _ => {}
         }
-        Ok(None)
+        Ok(until_it_leaves)
     }
 
     fn schedule(&mut self, key: &Key, pod: &Value) -> Result<Again, Status> {

@@ -90,13 +90,16 @@ impl Load {
 
 /// Whether a pod tolerates a taint.
 fn tolerates(pod: &Value, taint: &Value) -> bool {
-    pod["spec"]["tolerations"].as_array().into_iter().flatten().any(|toleration| {
-        let effect = toleration["effect"].is_null() || toleration["effect"] == taint["effect"];
-        let exists = toleration["operator"] == "Exists";
-        let key = (toleration["key"].is_null() && exists) || toleration["key"] == taint["key"];
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        effect && key && (exists || text(&toleration["value"]) == text(&taint["value"]))
-    })
+    pod["spec"]["tolerations"].as_array().into_iter().flatten().any(|toleration| tolerates_by(toleration, taint))
+}
+
+/// Whether a toleration is about a taint.
+pub(crate) fn tolerates_by(toleration: &Value, taint: &Value) -> bool {
+    let effect = toleration["effect"].is_null() || toleration["effect"] == taint["effect"];
+    let exists = toleration["operator"] == "Exists";
+    let key = (toleration["key"].is_null() && exists) || toleration["key"] == taint["key"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    effect && key && (exists || text(&toleration["value"]) == text(&taint["value"]))
 }
 
 fn terms_match(terms: &Value, node: &Value) -> bool {

@@ -84,6 +84,10 @@ impl Asked {
         let path = "resourceVersionMatch";
         let (version, initial) = (self.query("resourceVersion"), self.query("sendInitialEvents"));
         let mut causes = Vec::new();
+        if watches && initial.is_some() && self.query(path) != Some("NotOlderThan") {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            causes.push(Cause::forbidden(path, why));
+        }
         if let Some(wanted) = self.query(path) {
             let mut forbid = |why: &str| causes.push(Cause::forbidden(path, &format!("{path} is forbidden {why}")));
             if watches && initial.is_none() {

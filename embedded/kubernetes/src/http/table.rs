@@ -225,8 +225,8 @@ fn cell(kind: &Kind, index: usize, column: &str, object: &Value) -> Value {
         ("autoscaling/horizontalpodautoscalers", "Reference") => {
             format!("{}/{}", text(&spec["scaleTargetRef"]["kind"]), text(&spec["scaleTargetRef"]["name"])).into()
         }
-        ("autoscaling/horizontalpodautoscalers", "Targets") => UNKNOWN.into(),
-        ("autoscaling/horizontalpodautoscalers", "MinPods") => spec["minReplicas"].clone(),
+        ("autoscaling/horizontalpodautoscalers", "Targets") => targets(spec).into(),
+        ("autoscaling/horizontalpodautoscalers", "MinPods") => spec["minReplicas"].to_string().into(),
         ("autoscaling/horizontalpodautoscalers", "MaxPods") => spec["maxReplicas"].clone(),
         ("autoscaling/horizontalpodautoscalers", "Replicas") => number(&status["currentReplicas"]).into(),
         ("policy/poddisruptionbudgets", "Min Available") => available(&spec["minAvailable"]),
@@ -343,13 +343,33 @@ fn json_path(object: &Value, path: &str) -> Option<Value> {
     (!at.is_null()).then(|| at.clone())
 }
 
+/// What an autoscaler looks at. Nobody measures it.
+fn targets(spec: &Value) -> String {
+    let metrics = list(&spec["metrics"]).iter().filter(|metric| metric["type"] == "Resource");
+    let of_metrics = metrics.map(|metric| {
+        let (name, target) = (text(&metric["resource"]["name"]), &metric["resource"]["target"]);
+        match target["averageUtilization"].as_i64() {
+            Some(share) => format!("{name}: {UNKNOWN}/{share}%"),
+            None => format!("{name}: {UNKNOWN}/{}", text(&target["averageValue"])),
+        }
+    });
+    let share = spec["targetCPUUtilizationPercentage"].as_i64().map(|share| format!("cpu: {UNKNOWN}/{share}%"));
+    let all: Vec<String> = of_metrics.chain(share).collect();
+    if all.is_empty() { UNKNOWN.to_owned() } else { all.join(", ") }
+}
+
 fn pod(column: &str, object: &Value) -> Value {
     let (spec, status) = (&object["spec"], &object["status"]);
     let statuses = list(&status["containerStatuses"]);
     match column {
         "Ready" => {
-            let ready = statuses.iter().filter(|container| container["ready"] == true).count();
-            format!("{ready}/{}", count(&spec["containers"])).into()
+            // Sidecars are containers that begin first.
+            let sidecars =
+                list(&spec["initContainers"]).iter().filter(|container| container["restartPolicy"] == "Always");
+            let names: Vec<&Value> = sidecars.map(|container| &container["name"]).collect();
+            let begun = list(&status["initContainerStatuses"]).iter().filter(|one| names.contains(&&one["name"]));
+            let ready = statuses.iter().chain(begun).filter(|container| container["ready"] == true).count();
+            format!("{ready}/{}", list(&spec["containers"]).len() + names.len()).into()
         }
         "Status" => {
             if object["metadata"].get("deletionTimestamp").is_some() {

@@ -181,3 +181,50 @@ async fn workloads_of_all_kinds_come_to_life_and_go_with_their_node() {
     assert_eq!(client.get(&format!("{PODS}/db-0")).await.code, 404);
     served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_that_is_held_says_by_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::open(folder.path()).await;
+    let client = &served.client;
+    client.post("/api/v1/namespaces", &json!({"metadata": {"name": "shop"}})).await;
+    let held = |name: &str, finalizers: Value| json!({"metadata": {"name": name, "finalizers": finalizers}});
+    let (maps, secrets) = ("/api/v1/namespaces/shop/configmaps", "/api/v1/namespaces/shop/secrets");
+    client.post(maps, &held("a", json!(["example.com/a"]))).await;
+    client.post(secrets, &held("a", json!(["example.com/a", "example.com/b"]))).await;
+    client.delete("/api/v1/namespaces/shop").await;
+    let waits = |wanted: &'static str| {
+        move |answer: &crate::harness::Answer| answer.body["status"]["conditions"].to_string().contains(wanted)
+    };
+    let both = "configmaps. has 1 resource instances, secrets. has 1 resource instances";
+    let answer = client.until("/api/v1/namespaces/shop", waits(both)).await;
+    assert_eq!(answer.body["status"]["phase"], "Terminating");
+    let held = "example.com/a in 2 resource instances, example.com/b in 1 resource instances";
+    assert!(waits(held)(&answer), "{answer:?}");
+    let free = json!({"metadata": {"finalizers": null}});
+    client.ask("PATCH", &format!("{secrets}/a"), "application/merge-patch+json", Some(&free)).await;
+    client.until("/api/v1/namespaces/shop", waits("remaining: configmaps. has 1 resource instances")).await;
+    client.ask("PATCH", &format!("{maps}/a"), "application/merge-patch+json", Some(&free)).await;
+    client.until("/api/v1/namespaces/shop", |answer| answer.code == 404).await;
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_leave_a_node_by_taints_that_they_do_not_bear() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::open(folder.path()).await;
+    let client = &served.client;
+    client.post("/api/v1/nodes", &json!({"metadata": {"name": "n"}})).await;
+    let pod = |name: &str, tolerations: Value| json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "a", "image": "x"}], "tolerations": tolerations}});
+    let bears = |seconds: Value| json!([{"key": "gone", "operator": "Exists", "tolerationSeconds": seconds}]);
+    for (name, tolerations) in [("none", json!([])), ("soon", bears(json!(1))), ("all", bears(Value::Null))] {
+        client.post(PODS, &pod(name, tolerations)).await;
+        client.until(&format!("{PODS}/{name}"), |answer| answer.body["status"]["phase"] == "Running").await;
+    }
+    let taints = json!({"spec": {"taints": [{"key": "gone", "effect": "NoExecute"}]}});
+    client.ask("PATCH", "/api/v1/nodes/n", "application/merge-patch+json", Some(&taints)).await;
+    client.until(&format!("{PODS}/none"), |answer| answer.code == 404).await;
+    client.until(&format!("{PODS}/soon"), |answer| answer.code == 404).await;
+    assert_eq!(client.get(&format!("{PODS}/all")).await.body["status"]["phase"], "Running");
+    served.stop().await;
+}
