@@ -5,6 +5,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 
+use crate::api::Api;
+
+/// How the name of a service account's user begins.
+const ACCOUNT: &str = "system:serviceaccount:";
 /// The issuer and the audience of tokens of service accounts.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
@@ -53,7 +57,7 @@ impl Tokens {
         let claims = json!({
             "iss": ISSUER, "aud": audiences, "iat": now, "nbf": now, "exp": expires,
             "jti": uuid::Uuid::new_v4().to_string(),
-            "sub": format!("system:serviceaccount:{namespace}:{name}"),
+            "sub": format!("{ACCOUNT}{namespace}:{name}"),
             "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}},
         });
         let head = json!({"alg": "HS256", "typ": "JWT"});
@@ -85,5 +89,18 @@ impl Tokens {
                 "system:authenticated".to_owned(),
             ],
         })
+    }
+}
+
+impl Api {
+    /// The user of a token. That of a service account is good as long as the account is there.
+    pub(crate) fn user(&self, token: &str) -> Option<User> {
+        let user = self.tokens.user(token)?;
+        let Some((namespace, name)) = user.name.strip_prefix(ACCOUNT).and_then(|account| account.split_once(':'))
+        else {
+            return Some(user);
+        };
+        let account = self.object("/serviceaccounts", namespace, name)?;
+        (account["metadata"]["uid"] == user.uid.as_str()).then_some(user)
     }
 }

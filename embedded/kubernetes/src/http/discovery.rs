@@ -63,7 +63,7 @@ pub(crate) fn paths(registry: &Registry) -> Reply {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
     }
-    paths.extend(["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
     reply::json(200, &json!({"paths": paths}))
 }
 
@@ -170,7 +170,7 @@ fn aggregated_list(registry: &Registry, core: bool) -> Reply {
                 kinds.into_iter().flat_map(|kinds| kinds.values()).map(|kind| aggregated_resource(kind)).collect();
             json!({"version": version, "freshness": "Current", "resources": resources})
         };
-        let mut metadata = json!({"creationTimestamp": null});
+        let mut metadata = json!({});
         if !group.is_empty() {
             metadata["name"] = group.as_str().into();
         }

@@ -62,7 +62,10 @@ pub(crate) fn object(asked: &Asked, kind: &Kind, code: u16, object: &Value) -> R
             }
             reply::json(code, object)
         }
-        Form::Table => reply::json(code, &table::table(kind, std::slice::from_ref(object), json!({}), asked)),
+        Form::Table => {
+            let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+            reply::json(code, &table::table(kind, std::slice::from_ref(object), metadata, asked))
+        }
         Form::MetadataOnly => reply::json(code, &metadata_only(object)),
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn review(api: &Api, kind: &Kind, object: &Value, user: &User) -> Opt
         }
         ("authentication.k8s.io", "tokenreviews") => {
             let token = object["spec"]["token"].as_str().unwrap_or_default();
-            answer["status"] = match api.tokens.user(token) {
+            answer["status"] = match api.user(token) {
                 Some(user) => json!({"authenticated": true, "user": info(&user), "audiences": [crate::tokens::ISSUER]}),
                 None => json!({"authenticated": false, "error": "the token is not one of this cluster", "user": {}}),
             };

@@ -101,7 +101,7 @@ pub(crate) async fn handle(api: Arc<Api>, request: Request, cancel: Cancellation
     }
     let token = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    let user = match api.tokens.user(token) {
+    let user = match api.user(token) {
         Some(user) => user,
         None if path == "/version" => User {
             name: "system:anonymous".to_owned(),

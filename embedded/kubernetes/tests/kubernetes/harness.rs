@@ -54,6 +54,11 @@ impl Client {
         }
     }
 
+    /// The same server, for another user, or none.
+    pub(crate) fn with_token(&self, token: Option<&str>) -> Self {
+        Self { token: token.map(str::to_owned), ..self.clone() }
+    }
+
     /// Asks; an error is one of the connection.
     pub(crate) async fn try_ask(
         &self,
@@ -62,11 +67,22 @@ impl Client {
         content_type: &str,
         body: Option<&Value>,
     ) -> Result<Answer, reqwest::Error> {
+        self.try_ask_as(method, path, (content_type, "application/json"), body).await
+    }
+
+    /// Asks with the media types of what is sent and of what is wanted.
+    pub(crate) async fn try_ask_as(
+        &self,
+        method: &str,
+        path: &str,
+        (content_type, accept): (&str, &str),
+        body: Option<&Value>,
+    ) -> Result<Answer, reqwest::Error> {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         let mut request = self
             .client
             .request(method, format!("{}{path}", self.server))
-            .header("accept", "application/json")
+            .header("accept", accept)
             .header("content-type", content_type);
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));

@@ -70,3 +70,51 @@ async fn a_dry_run_that_is_misspelt_is_no_write() {
     assert_eq!((found.code, &found.body["metadata"]["labels"]), (200, &serde_json::Value::Null));
     served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_token_of_the_cluster_is_told_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::open(folder.path()).await;
+    let admin = &served.client;
+    for token in [None, Some(""), Some("wrong"), Some("a.b.c")] {
+        let nobody = admin.with_token(token);
+        assert_eq!(nobody.get("/api/v1/namespaces").await.code, 401, "{token:?}");
+        assert_eq!(nobody.post(MAPS, &json!({"metadata": {"name": "m"}})).await.code, 401, "{token:?}");
+    }
+    assert_eq!(admin.get(&format!("{MAPS}/m")).await.code, 404);
+
+    // A service account has tokens of its own, as long as it is there.
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    admin.post(accounts, &json!({"metadata": {"name": "robot"}})).await;
+    let made = admin.post(&format!("{accounts}/robot/token"), &json!({"spec": {}})).await;
+    let token = made.body["status"]["token"].as_str().unwrap();
+    let robot = admin.with_token(Some(token));
+    let review = |token: &str| json!({"spec": {"token": token}});
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let told = admin.post(reviews, &review(token)).await.body;
+    assert_eq!(told["status"]["user"]["username"], "system:serviceaccount:default:robot", "{told}");
+    let told = robot.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({})).await.body;
+    assert_eq!(told["status"]["userInfo"]["username"], "system:serviceaccount:default:robot", "{told}");
+    admin.delete(&format!("{accounts}/robot")).await;
+    admin.post(accounts, &json!({"metadata": {"name": "robot"}})).await;
+    assert_eq!(robot.get("/api/v1/namespaces").await.code, 401, "another account of the name is not it");
+    assert_eq!(admin.post(reviews, &review(token)).await.body["status"]["authenticated"], false);
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_made_of_what_they_shall_begin_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::open(folder.path()).await;
+    let mut names = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let made = served.client.post(MAPS, &json!({"metadata": {"generateName": "part-"}})).await;
+        let name = made.body["metadata"]["name"].as_str().unwrap().to_owned();
+        assert!(name.strip_prefix("part-").is_some_and(|rest| rest.len() == 5), "{name}");
+        assert_eq!((made.code, &made.body["metadata"]["generateName"]), (201, &"part-".into()));
+        assert_eq!(served.client.get(&format!("{MAPS}/{name}")).await.code, 200);
+        names.insert(name);
+    }
+    assert_eq!(names.len(), 20);
+    served.stop().await;
+}
