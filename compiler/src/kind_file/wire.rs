@@ -1,7 +1,7 @@
 //! The shape of the file.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use ksail_kinds::{ClusterSpec, ContainerdPatches, MachineMount, Propagation};
 use serde::Deserialize;
