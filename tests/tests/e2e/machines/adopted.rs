@@ -118,6 +118,14 @@ fn what_kind_made_is_taken_over_as_it_is() {
     assert!(contexts.contains(&format!("current-context: kind-{cluster}")), "{contexts}");
     assert!(!contexts.contains(&format!("ksail-{cluster}")), "{contexts}");
 
+    // A second state does not take it over too; a lost one finds what bears its mark, and the import the rest.
+    std::fs::remove_dir_all(project.path().join(".ksail")).expect("the state is lost");
+    project.run(&["import", "cluster/main", &cluster]).code(3).says("belongs to another state").says("0 to add");
+    project.run(&["state", "recover", "--auto-approve"]).code(0);
+    project.run(&["import", "cluster/main", &cluster, "--auto-approve"]).code(0).says("0 to destroy");
+    project.is_settled();
+    assert_eq!(adopted.lasting(), before);
+
     // It grows, and its nodes are labelled.
     adopted.declares(2);
     let file = project.read("ksail.yaml");
