@@ -295,8 +295,10 @@ pub(crate) async fn create(
 
 /// What kubeadm was told on a machine, if that is known there.
 pub(crate) async fn config_of(call: &Call, machine: &str, doing: &str) -> Result<Option<String>, CallError> {
-    let (Work::Done(begun) | Work::GoesOn(begun)) = steps::state(call, machine, doing, WORK).await? else {
-        return Ok(None);
+    let begun = match steps::state(call, machine, doing, WORK).await? {
+        Work::Done(begun) | Work::GoesOn(begun) => begun,
+        Work::None => return made_by_kind::told(call, machine, doing).await,
+        Work::Failed => return Ok(None),
     };
     let Some(written) = Written::read(&begun.whose) else { return Ok(None) };
     Ok(Some(text_of(&with_taints(&typed(call, doing, &written.spec)?))))

@@ -124,11 +124,10 @@ pub(crate) async fn observe(
 async fn unmarked(call: &Call, members: &[Member], target: &Target, what: &str) -> Result<Observation, CallError> {
     let name = &target.identity.name;
     let Ok(machine) = ready(call, members, what).await? else { return Ok(Observation::Absent) };
-    let port = crate::container::inspect(call, &machine).await?.and_then(|observed| {
-        let fields = observed.machine_fields(std::collections::BTreeMap::new());
-        port_of(&fields)
-    });
-    let Some(fields) = made_by_kind::cluster_fields(call, &machine, what, port).await? else {
+    let container = crate::container::inspect(call, &machine).await?;
+    let of_machine = container.map(|observed| observed.machine_fields(std::collections::BTreeMap::new()));
+    let Some(fields) = made_by_kind::cluster_fields(call, &machine, what, &of_machine.unwrap_or_default()).await?
+    else {
         return Ok(Observation::Absent);
     };
     let id = uid(call, &machine, what).await?;

@@ -47,13 +47,15 @@ const CONFIG_OF_IMAGE: &str = "/etc/containerd/config.toml.image";
 /// Where Kubernetes keeps certificates and manifests: a link to what the machine keeps.
 const KUBERNETES: &str = "etc/kubernetes";
 /// Tells whether a machine that was bootstrapped is a node again: its API server answers, where it shall have one, and its kubelet
-/// has reported since the machine was started, for what was reported before tells nothing. One that was never bootstrapped is
+/// has reported since the machine was started, for what was reported before tells nothing. One that was never bootstrapped, by us or by kind, is
 /// ready to be; one that was emptied for an upgrade is not ready until it takes pods again. Arguments: its name, its role, when it was
 /// started, the client of its own API server, the sign that it was emptied, and what is said then; and what tells its certificates, which
 /// are all that it says otherwise.
 const IS_NODE: &str = r#"
 name=$1 role=$2 started=$3 kubectl=$4 emptied=$5 why=$6 gather=$7
-[ "$(cat /var/lib/ksail/bootstrap/exit 2>/dev/null)" = 0 ] || exit 0
+if [ ! -s /etc/kubernetes/kubelet.conf ] || [ -e /var/lib/ksail/bootstrap ]; then
+  [ "$(cat /var/lib/ksail/bootstrap/exit 2>/dev/null)" = 0 ] || exit 0
+fi
 (eval "$gather")
 exec >&2
 if [ "$role" = control-plane ]; then

@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 use crate::addon;
 use crate::call::Call;
 use crate::control_plane::{self, command, needed};
-use crate::exec::{download, look, look_with};
+use crate::exec::{Output, download, look, look_with};
 use crate::observed::is_anonymous;
 
 /// What kind mounts into its machines by itself where the disk of the engine's machine asks for it.
@@ -66,6 +66,7 @@ pub(crate) async fn machine_fields(
         // They are those of who made it, are never changed, and may hold a password.
         map.remove("proxy");
     }
+    in_declared_order(&mut fields, declared);
     let is_declared = |target: &str| {
         let mounts = declared.field("mounts").and_then(Value::as_list).map(Vec::as_slice).unwrap_or_default();
         mounts.iter().any(|mount| mount.field("target").and_then(Value::as_str) == Some(target))
@@ -81,6 +82,19 @@ pub(crate) async fn machine_fields(
         }
     }
     Ok(fields)
+}
+
+/// Puts ports into the order in which they are declared, by which choices among them are known.
+fn in_declared_order(fields: &mut Value, declared: &Value) {
+    let ports = |spec: &Value| spec.field("ports").and_then(Value::as_list).cloned().unwrap_or_default();
+    let same =
+        |one: &Value, other: &Value| ["container", "protocol"].iter().all(|key| one.field(key) == other.field(key));
+    let (mut has, wanted) = (ports(fields), ports(declared));
+    if has.is_empty() {
+        return;
+    }
+    has.sort_by_key(|port| wanted.iter().position(|other| same(port, other)).unwrap_or(usize::MAX));
+    fields.set(&Path::key("ports"), Value::List(has));
 }
 
 /// Whether two references mean the same image: kind names its own with their digests, and not in full.
@@ -226,6 +240,15 @@ pub(crate) async fn bootstrap(call: &Call, machine: &str, target: &Target) -> Re
     }))
 }
 
+/// What kubeadm was told on a machine by kind, as it stands there.
+pub(crate) async fn told(call: &Call, machine: &str, what: &str) -> Result<Option<String>, CallError> {
+    if !is_node(call, machine, what).await? {
+        return Ok(None);
+    }
+    let output = look(call, machine, what, &["sh", "-c", WAS_TOLD]).await?;
+    Ok(output.filter(Output::is_success).map(|output| output.stdout))
+}
+
 /// Whether a machine is a node although no work of ours made it one.
 pub(crate) async fn is_node(call: &Call, machine: &str, what: &str) -> Result<bool, CallError> {
     Ok(look(call, machine, what, &["sh", "-c", IS_NODE]).await?.is_some_and(|output| output.is_success()))
@@ -362,7 +385,7 @@ pub(crate) async fn cluster_fields(
     call: &Call,
     machine: &str,
     what: &str,
-    port: Option<u16>,
+    of_machine: &Value,
 ) -> Result<Option<Value>, CallError> {
     let Some(output) =
         look(call, machine, what, &control_plane::command(&["version", "--output=json", PATIENCE])).await?
@@ -374,7 +397,9 @@ pub(crate) async fn cluster_fields(
     }
     let told: Json = serde_json::from_str(&output.stdout).map_err(|error| call.refused(what, &error.to_string()))?;
     let mut fields = vec![("version", Value::from(told["serverVersion"]["gitVersion"].as_str().unwrap_or_default()))];
-    fields.extend(port.map(|port| ("port", Value::from(port))));
+    for (field, of) in [("port", "port"), ("address", "api_address")] {
+        fields.extend(of_machine.field(of).map(|value| (field, value.clone())));
+    }
     Ok(Some(Value::map(fields)))
 }
 
