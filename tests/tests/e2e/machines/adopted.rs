@@ -8,7 +8,7 @@ use super::{World, kind_program, node_version};
 use crate::docker::name;
 use crate::support::engine::Engine;
 use crate::support::project::Project;
-use crate::support::{docker_socket, free_port};
+use crate::support::{docker_socket, free_port, wait_until};
 
 const KIND: &str = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\ncontainerdConfigPatches:\n- |\n  [debug]\n    level = \"info\"\nnodes:\n- role: control-plane\n";
 const WORKER: &str = "- role: worker\n  labels:\n    tier: frontend\n";
@@ -39,6 +39,7 @@ impl Adopted {
         let config = adopted.world.project.path().join("kind.yaml").display().to_string();
         let image = format!("kindest/node:{}", adopted.world.version);
         adopted.kind(&["create", "cluster", "--config", &config, "--image", &image, "--wait", "120s"]);
+        wait_until("nodes that are ready", || adopted.world.ready_nodes() == adopted.world.nodes(1));
         Some(adopted)
     }
 
