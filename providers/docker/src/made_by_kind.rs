@@ -448,6 +448,15 @@ mod tests {
     }
 
     #[test]
+    fn ports_are_seen_in_the_order_in_which_they_are_declared() {
+        let port = |container: u16, host: Option<u16>| json!({"container": container, "host": host, "protocol": "tcp"});
+        let ports = |ports: [Json; 3]| Value::from(json!({ "ports": ports }));
+        let mut seen = ports([port(80, Some(3)), port(443, Some(1)), port(9, Some(2))]);
+        in_declared_order(&mut seen, &Value::from(json!({"ports": [port(443, None), port(80, None)]})));
+        assert_eq!(seen, ports([port(443, Some(1)), port(80, Some(3)), port(9, Some(2))]));
+    }
+
+    #[test]
     fn a_node_whose_container_is_gone_is_not_made_of_its_volume_alone() {
         let request = |volume: &str| PreviewRequest {
             target: Target {
