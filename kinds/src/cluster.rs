@@ -23,18 +23,18 @@ pub struct ClusterSpec {
     pub address: Option<String>,
     /// Whether it shall be served. One whose port was taken when the engine started is not; the next plan serves it.
     pub running: bool,
-    /// By which its nodes and pods come to life; the first that matches one is taken. Records of before have none.
+    /// By which its nodes, pods, claims and services come to life; the first that matches one is taken. Records of before have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<Stage>,
 }
 
-/// A step in the life of nodes or pods of a simulated cluster.
+/// A step in the life of what is in a simulated cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Stage {
     /// Its name.
     pub name: String,
-    /// `Node` or `Pod`.
+    /// `Node`, `Pod`, `PersistentVolumeClaim` or `Service`.
     pub kind: String,
     /// The namespace; any if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

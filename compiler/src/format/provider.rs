@@ -31,12 +31,12 @@ pub struct Providers {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct EmbeddedSettings {
-    /// What becomes of nodes and pods of its cluster, in the manner of KWOK; the first that matches one is taken. What none matches
-    /// becomes ready at once.
+    /// What becomes of nodes, pods, claims of volumes and services of its cluster, in the manner of KWOK; the first that matches one is
+    /// taken. What none matches becomes ready at once.
     pub stages: Vec<Stage>,
 }
 
-/// A step in the life of simulated nodes or pods.
+/// A step in the life of what is simulated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Stage {
@@ -45,7 +45,7 @@ pub struct Stage {
     pub name: String,
     /// What it is about.
     pub kind: StageKind,
-    /// The namespace of the pods; any if none.
+    /// Their namespace; any if none.
     #[serde(default)]
     pub namespace: Option<String>,
     /// Labels that they must have.

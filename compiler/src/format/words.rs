@@ -98,6 +98,10 @@ words! {
         Node = "Node",
         /// Pods.
         Pod = "Pod",
+        /// Claims of volumes.
+        PersistentVolumeClaim = "PersistentVolumeClaim",
+        /// Services; what comes to life is the address of a load balancer.
+        Service = "Service",
     }
 }
 

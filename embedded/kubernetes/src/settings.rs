@@ -23,9 +23,10 @@ impl Default for Settings {
     }
 }
 
-/// A step in the life of nodes or pods, as a Stage of KWOK: which objects, after which delay, what becomes of their status.
+/// A step in the life of nodes, pods, claims of volumes or services, as a Stage of KWOK: which objects, after which delay, what becomes of their status.
 ///
-/// Objects that no stage matches live as they do by default: nodes become Ready and pods run at once. What a stage has set the status
+/// Objects that no stage matches live as they do by default: nodes become Ready, pods run, claims are bound and balanced services have
+/// their address at once. What a stage has set the status
 /// of carries a condition that says so, lives by stages alone from then on, and begins anew when the cluster is opened without that stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -58,6 +59,10 @@ pub enum StageKind {
     Node,
     /// Pods.
     Pod,
+    /// Claims of volumes.
+    PersistentVolumeClaim,
+    /// Services; of what a stage does not hold, only the address of a load balancer comes to life.
+    Service,
 }
 
 /// What must hold of a field.
@@ -141,6 +146,6 @@ mod tests {
     fn what_a_stage_does_not_know_is_refused() {
         let stage = json!({"name": "a", "kind": "Pod", "statsu": {}});
         assert!(serde_json::from_value::<Stage>(stage).is_err());
-        assert!(serde_json::from_value::<Stage>(json!({"name": "a", "kind": "Service"})).is_err());
+        assert!(serde_json::from_value::<Stage>(json!({"name": "a", "kind": "Secret"})).is_err());
     }
 }

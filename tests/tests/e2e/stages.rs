@@ -74,3 +74,46 @@ fn what_a_stage_cannot_say_is_told_before_anything_is_made() {
     plan.says("`status.containerStatuses[0].restartCount` must be a whole number").says("ksail.yaml:23:31");
     assert!(!project.path().join(".ksail").exists());
 }
+
+/// A claim that is never filled, and what mounts it.
+const NO_DISK: &str = "  provider:
+    embedded:
+      stages:
+        - {name: no-disk, kind: PersistentVolumeClaim, namespace: default, status: {phase: Pending}}
+";
+
+const MOUNTED: &str = "apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data, namespace: default, annotations: {ksail.io/wait: \"false\"}}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: default}
+spec:
+  progressDeadlineSeconds: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers: [{name: web, image: nginx, volumeMounts: [{name: data, mountPath: /data}]}]
+      volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+";
+
+#[test]
+fn a_workload_waits_for_a_claim_that_a_stage_holds() {
+    let project = Project::empty(0);
+    project.write("ksail.yaml", &format!("{HEAD}{NO_DISK}"));
+    project.write("web.yaml", MOUNTED);
+    let ports = ChosenPorts::lock();
+    let failed = project.run(&["apply", "--auto-approve"]).code(3);
+    drop(ports);
+    failed.says("its rollout is stuck").says("pod has unbound immediate PersistentVolumeClaims");
+    // Without the annotation the claim itself is waited for.
+    let mounted = MOUNTED.replace(", annotations: {ksail.io/wait: \"false\"}", "");
+    project.write("web.yaml", &mounted);
+    project.run(&["apply", "--auto-approve", "--timeout", "4s"]).code(3).says("has not made its volume yet");
+    project.write("ksail.yaml", HEAD);
+    project.apply();
+    project.is_settled();
+}

@@ -231,6 +231,7 @@ impl Controllers {
                 }
             }
             "/serviceaccounts" | "/configmaps" if !there => self.enqueue("/namespaces", "", namespace),
+            "/persistentvolumeclaims" => self.enqueue_pending(),
             "storage.k8s.io/storageclasses" => self.enqueue_all("/persistentvolumeclaims", None),
             _ if !there => {
                 if let Some(definition) = self

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
-use super::{Again, Controllers, KUBELET, Key, condition, is_deleted};
+use super::{Again, Controllers, KUBELET, Key, condition, is_deleted, volumes};
 use crate::api;
 use crate::settings::StageKind;
 use crate::status::Status;
@@ -50,7 +50,11 @@ impl Controllers {
         }
         let (namespace, name) = (&*key.1.0, &*key.1.1);
         let mut place = self.place("/pods", namespace, name)?;
-        match self.choose_node(pod) {
+        let chosen = match volumes::unbound(&self.api, namespace, pod) {
+            Some(why) => Err(why),
+            None => self.choose_node(pod),
+        };
+        match chosen {
             Ok(node) => {
                 place.subresource = "binding".to_owned();
                 self.api.bind_pod(&place, &node)?;

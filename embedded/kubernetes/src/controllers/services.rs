@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Again, Controllers, controller_reference, is_deleted, is_pod_ready, name_of};
 use crate::http::selectors::LabelSelector;
+use crate::settings::StageKind;
 use crate::status::Status;
 
 const SERVICE: &str = "kubernetes.io/service-name";
@@ -16,9 +17,14 @@ impl Controllers {
             return Ok(None);
         }
         let place = self.place("/services", namespace, name)?;
+        let key = ("/services".into(), (namespace.into(), name.into()));
+        let staged = self.stage(StageKind::Service, &key, service)?;
+        let again = staged.flatten();
         let balanced = &service["status"]["loadBalancer"];
         let balancer = service["spec"]["type"] == "LoadBalancer";
-        if balancer && balanced["ingress"].as_array().is_none_or(Vec::is_empty) {
+        if staged.is_some() {
+            // It has the address that a stage gives it, if any.
+        } else if balancer && balanced["ingress"].as_array().is_none_or(Vec::is_empty) {
             let address = self.api.allocation.balancer(&place.key());
             let status = json!({"loadBalancer": {"ingress": [{"ip": address.to_string(), "ipMode": "VIP"}]}});
             self.api.set_status(&place, super::MANAGER, &status)?;
@@ -27,7 +33,7 @@ impl Controllers {
         }
         let selector = &service["spec"]["selector"];
         if selector.as_object().is_none_or(serde_json::Map::is_empty) || service["spec"]["type"] == "ExternalName" {
-            return Ok(None);
+            return Ok(again);
         }
         let mut pods = Vec::new();
         if let Some(selector) = LabelSelector::of(selector) {
@@ -41,7 +47,7 @@ impl Controllers {
         }
         self.slice(namespace, service, &pods)?;
         self.endpoints(namespace, service, &pods)?;
-        Ok(None)
+        Ok(again)
     }
 
     fn slice(&mut self, namespace: &str, service: &Value, pods: &[Value]) -> Result<(), Status> {

@@ -48,6 +48,8 @@ fn has_begun(kind: StageKind, object: &Value) -> bool {
     match kind {
         StageKind::Node => conditions(&object["status"]).next().is_some(),
         StageKind::Pod => object["status"]["phase"].as_str().is_some_and(|phase| phase != "Pending"),
+        StageKind::PersistentVolumeClaim => object["status"]["phase"] == "Bound",
+        StageKind::Service => object["status"]["loadBalancer"]["ingress"].as_array().is_some_and(|all| !all.is_empty()),
     }
 }
 
@@ -116,6 +118,15 @@ pub(crate) fn take_back(api: &Api) -> Result<(), Status> {
         if is_left(api, &entry.object()) {
             let place = api.place("/nodes", "", &name.1)?;
             api.edit(&place, "status", KUBELET, &mut |node| node["status"]["conditions"] = json!([]))?;
+        }
+    }
+    let beginnings =
+        [("/persistentvolumeclaims", json!({"phase": "Pending"})), ("/services", json!({"loadBalancer": {}}))];
+    for (store, beginning) in beginnings {
+        for (name, entry) in api.store.list(store, None).1 {
+            if is_left(api, &entry.object()) {
+                api.set_status(&api.place(store, &name.0, &name.1)?, super::MANAGER, &beginning)?;
+            }
         }
     }
     let mut deployments = BTreeSet::new();

@@ -3,9 +3,17 @@
 use serde_json::{Value, json};
 
 use super::{Again, Controllers, is_deleted};
+use crate::api::Api;
+use crate::settings::StageKind;
 use crate::status::Status;
+use crate::write::Place;
 
 const PROTECTION: &str = "kubernetes.io/pvc-protection";
+/// The provisioner of a class whose volumes are made by hand.
+const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+/// Set on a claim that a provisioner is asked to fill.
+const PROVISIONER: [&str; 2] =
+    ["volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner"];
 
 impl Controllers {
     pub(crate) fn claim(&mut self, namespace: &str, name: &str, claim: &Value) -> Result<Again, Status> {
@@ -28,6 +36,11 @@ impl Controllers {
                 object["metadata"]["finalizers"] = json!(list);
             })?;
         }
+        self.ask_provisioner(&place, claim)?;
+        let key = ("/persistentvolumeclaims".into(), (namespace.into(), name.into()));
+        if let Some(again) = self.stage(StageKind::PersistentVolumeClaim, &key, claim)? {
+            return Ok(again);
+        }
         if claim["status"]["phase"] == "Bound" {
             return Ok(None);
         }
@@ -44,7 +57,7 @@ impl Controllers {
                     let Some(found) = self.api.object("storage.k8s.io/storageclasses", "", class) else {
                         return Ok(None);
                     };
-                    if found["provisioner"] == "kubernetes.io/no-provisioner" {
+                    if found["provisioner"] == NO_PROVISIONER {
                         return Ok(None);
                     }
                     let volume = format!("pvc-{uid}");
@@ -77,6 +90,25 @@ impl Controllers {
         let status = json!({"phase": "Bound", "accessModes": bound["spec"]["accessModes"], "capacity": bound["spec"]["capacity"]});
         self.api.set_status(&place, super::MANAGER, &status)?;
         Ok(None)
+    }
+
+    /// Says on a claim who is to make its volume, so that one that waits for it knows.
+    fn ask_provisioner(&mut self, place: &Place, claim: &Value) -> Result<(), Status> {
+        let class = claim["spec"]["storageClassName"].as_str().unwrap_or_default();
+        let found = self.api.object("storage.k8s.io/storageclasses", "", class).unwrap_or_default();
+        let Some(provisioner) = found["provisioner"].as_str().filter(|name| *name != NO_PROVISIONER) else {
+            return Ok(());
+        };
+        let is_asked = PROVISIONER.iter().any(|key| claim["metadata"]["annotations"][*key].is_string());
+        if is_asked || claim["status"]["phase"] == "Bound" || claim["spec"]["volumeName"].is_string() {
+            return Ok(());
+        }
+        let ask = &mut |object: &mut Value| {
+            for key in PROVISIONER {
+                object["metadata"]["annotations"][key] = provisioner.into();
+            }
+        };
+        self.api.edit(place, "", super::MANAGER, ask).map(|_| ())
     }
 
     /// A volume that is there and free for a claim.
@@ -128,4 +160,18 @@ impl Controllers {
             _ => Ok(()),
         }
     }
+}
+
+/// Why a pod waits for a claim of a volume.
+pub(crate) fn unbound(api: &Api, namespace: &str, pod: &Value) -> Option<String> {
+    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    volumes.filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str()).find_map(|name| {
+        match api.object("/persistentvolumeclaims", namespace, name) {
+            None => Some(format!("persistentvolumeclaim \"{name}\" not found")),
+            Some(claim) if claim["status"]["phase"] != "Bound" => {
+                Some("pod has unbound immediate PersistentVolumeClaims".to_owned())
+            }
+            Some(_) => None,
+        }
+    })
 }

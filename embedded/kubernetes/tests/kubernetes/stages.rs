@@ -148,3 +148,51 @@ async fn a_rollout_that_a_stage_stops_misses_its_deadline_and_goes_on_without_th
     assert_eq!(find(&done, "Available")["status"], "True");
     served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_and_services_wait_for_their_stages_and_pods_for_their_claims() {
+    const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
+    const SERVICES: &str = "/api/v1/namespaces/default/services";
+    let folder = tempfile::tempdir().unwrap();
+    let held = json!([
+        {"name": "no-storage", "kind": "PersistentVolumeClaim", "matchLabels": {"disk": "none"}, "status": {"phase": "Pending",
+            "conditions": [{"type": "Provisioning", "status": "False", "message": "no disk is left"}]}},
+        {"name": "slow-storage", "kind": "PersistentVolumeClaim", "matchLabels": {"disk": "slow"}, "delayMilliseconds": 50},
+        {"name": "no-balancer", "kind": "Service", "delayMilliseconds": NEVER_MILLISECONDS},
+    ]);
+    let served = Served::with(folder.path(), stages(held)).await;
+    let client = &served.client;
+    node(client).await;
+    for disk in ["none", "slow"] {
+        let claim = json!({"metadata": {"name": disk, "labels": {"disk": disk}}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}});
+        client.post(CLAIMS, &claim).await;
+        let mut pod = pod(disk, json!({"app": disk}));
+        pod["spec"]["volumes"] = json!([{"name": "d", "persistentVolumeClaim": {"claimName": disk}}]);
+        client.post(PODS, &pod).await;
+        let service = json!({"metadata": {"name": disk}, "spec": {"type": "LoadBalancer", "selector": {"app": disk}, "ports": [{"port": 80}]}});
+        client.post(SERVICES, &service).await;
+    }
+    client.until(&format!("{CLAIMS}/slow"), phase("Bound")).await;
+    client.until(&format!("{PODS}/slow"), phase("Running")).await;
+    let claim = client.until(&format!("{CLAIMS}/none"), is("embedded.ksail.io/stage", "True")).await;
+    assert_eq!(
+        (&claim.body["status"]["phase"], find(&claim, "Provisioning")["message"].as_str()),
+        (&"Pending".into(), Some("no disk is left"))
+    );
+    let waits = client.until(&format!("{PODS}/none"), is("PodScheduled", "False")).await;
+    assert_eq!(find(&waits, "PodScheduled")["message"], "pod has unbound immediate PersistentVolumeClaims");
+    // What needs no address works: the endpoints are there.
+    let endpoints = |answer: &Answer| answer.body["subsets"][0]["addresses"].is_array();
+    client.until("/api/v1/namespaces/default/endpoints/slow", endpoints).await;
+    assert_eq!(client.get(&format!("{SERVICES}/slow")).await.body["status"], json!({"loadBalancer": {}}));
+    served.stop().await;
+    // Without the stages all comes to life.
+    let served = Served::open(folder.path()).await;
+    served.client.until(&format!("{PODS}/none"), phase("Running")).await;
+    let addressed = |answer: &Answer| answer.body["status"]["loadBalancer"]["ingress"][0]["ip"].is_string();
+    served.client.until(&format!("{SERVICES}/none"), addressed).await;
+    let claim = served.client.get(&format!("{CLAIMS}/none")).await;
+    assert!(find(&claim, "embedded.ksail.io/stage").is_null(), "{claim:?}");
+    served.stop().await;
+}
