@@ -1,5 +1,7 @@
 //! Jobs: pods until enough have succeeded.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::replicasets::{is_active, pod_of};
@@ -15,12 +17,18 @@ fn count(value: &Value, or: i64) -> i64 {
 
 impl Controllers {
     pub(crate) fn job(&mut self, namespace: &str, name: &str, job: &Value) -> Result<Again, Status> {
-        let ended = |of: &str| {
-            let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
-            conditions.clone().any(|condition| condition["type"] == of && condition["status"] == "True")
-        };
-        if is_deleted(job) || ended("Complete") || ended("Failed") {
+        if is_deleted(job) {
             return Ok(None);
+        }
+        let is_end = |condition: &&Value| {
+            condition["status"] == "True" && (condition["type"] == "Complete" || condition["type"] == "Failed")
+        };
+        if let Some(end) = job["status"]["conditions"].as_array().into_iter().flatten().find(is_end) {
+            let left = left(&end["lastTransitionTime"], &job["spec"]["ttlSecondsAfterFinished"]);
+            if left == Some(Duration::ZERO) {
+                self.remove("batch/jobs", namespace, name)?;
+            }
+            return Ok(left.filter(|left| !left.is_zero()));
         }
         let time = api::now();
         let spec = &job["spec"];
@@ -35,17 +43,30 @@ impl Controllers {
         let parallelism = count(&spec["parallelism"], 1);
         let completions = spec["completions"].as_i64();
         let done = completions.map_or(succeeded > 0 && active == 0, |wanted| succeeded >= wanted);
-        let broken = failed > count(&spec["backoffLimit"], 6);
         let before = &job["status"];
+        let until_deadline = if suspended {
+            None
+        } else {
+            let since =
+                if before["startTime"].is_string() { &before["startTime"] } else { &Value::from(time.as_str()) };
+            left(since, &spec["activeDeadlineSeconds"])
+        };
+        let why_broken = if failed > count(&spec["backoffLimit"], 6) {
+            Some(("BackoffLimitExceeded", "Job has reached the specified backoff limit"))
+        } else if until_deadline == Some(Duration::ZERO) {
+            Some(("DeadlineExceeded", "Job was active longer than specified deadline"))
+        } else {
+            None
+        };
+        let broken = why_broken.is_some();
         let mut conditions: Vec<Value> = Vec::new();
         if done {
             let message = "Reached expected number of succeeded pods";
             conditions.push(condition(before, "SuccessCriteriaMet", "True", "CompletionsReached", message, &time));
             conditions.push(condition(before, "Complete", "True", "CompletionsReached", message, &time));
-        } else if broken {
-            let message = "Job has reached the specified backoff limit";
-            conditions.push(condition(before, "FailureTarget", "True", "BackoffLimitExceeded", message, &time));
-            conditions.push(condition(before, "Failed", "True", "BackoffLimitExceeded", message, &time));
+        } else if let Some((reason, message)) = why_broken {
+            conditions.push(condition(before, "FailureTarget", "True", reason, message, &time));
+            conditions.push(condition(before, "Failed", "True", reason, message, &time));
         } else if suspended {
             conditions.push(condition(before, "Suspended", "True", "JobSuspended", "Job suspended", &time));
         }
@@ -98,6 +119,14 @@ impl Controllers {
             let place = self.place("batch/jobs", namespace, name)?;
             self.api.set_status(&place, super::MANAGER, &status)?;
         }
-        Ok(None)
+        Ok(until_deadline.filter(|left| !left.is_zero()))
     }
+}
+
+/// How long it is until some seconds after a time; nothing if there is no such moment.
+fn left(since: &Value, seconds: &Value) -> Option<Duration> {
+    let since: jiff::Timestamp = since.as_str()?.parse().ok()?;
+    let passed = jiff::Timestamp::now().duration_since(since);
+    let left = jiff::SignedDuration::from_secs(seconds.as_i64()?) - passed;
+    Some(Duration::try_from(left).unwrap_or(Duration::ZERO))
 }

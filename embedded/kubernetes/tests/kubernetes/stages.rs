@@ -196,3 +196,35 @@ async fn claims_and_services_wait_for_their_stages_and_pods_for_their_claims() {
     assert!(find(&claim, "embedded.ksail.io/stage").is_null(), "{claim:?}");
     served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_pods_do_not_end_or_fail_fails_and_is_cleaned_up() {
+    const JOBS: &str = "/apis/batch/v1/namespaces/default/jobs";
+    let folder = tempfile::tempdir().unwrap();
+    let failing = json!([
+        {"name": "hangs", "kind": "Pod", "matchLabels": {"job": "hangs"}, "delayMilliseconds": NEVER_MILLISECONDS},
+        {"name": "fails", "kind": "Pod", "matchLabels": {"job": "fails"}, "status": {"phase": "Failed"}},
+    ]);
+    let served = Served::with(folder.path(), stages(failing)).await;
+    let client = &served.client;
+    node(client).await;
+    let job = |name: &str, more: Value| {
+        let template = json!({"metadata": {"labels": {"job": name}},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "x"}]}});
+        let mut job = json!({"metadata": {"name": name}, "spec": {"template": template}});
+        job["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        job
+    };
+    client.post(JOBS, &job("hangs", json!({"activeDeadlineSeconds": 1}))).await;
+    client.post(JOBS, &job("fails", json!({"backoffLimit": 1}))).await;
+    client.post(JOBS, &job("passing", json!({"ttlSecondsAfterFinished": 1}))).await;
+    for (name, reason) in [("hangs", "DeadlineExceeded"), ("fails", "BackoffLimitExceeded")] {
+        let failed = client.until(&format!("{JOBS}/{name}"), is("Failed", "True")).await;
+        assert_eq!(find(&failed, "Failed")["reason"], reason);
+        assert!(failed.body["status"]["active"].is_null(), "{failed:?}");
+    }
+    assert_eq!(client.get(&format!("{PODS}?labelSelector=job%3Dhangs")).await.body["items"], json!([]));
+    client.until(&format!("{JOBS}/passing"), |answer| answer.code == 404).await;
+    client.until(&format!("{PODS}?labelSelector=job%3Dpassing"), |answer| answer.body["items"] == json!([])).await;
+    served.stop().await;
+}
