@@ -24,6 +24,10 @@ use crate::watch::Watches;
 /// How often a read is tried in all, and the pause before it is repeated; it doubles.
 const READ_TRIES: u32 = 4;
 const READ_PAUSE: Duration = Duration::from_millis(100);
+/// How often where the server says that it has too much to do, as it does for seconds while it prepares to serve a new kind; and the longest
+/// pause where it does not say when to come again.
+const BUSY_TRIES: u32 = 15;
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// How much of the deadline is kept back, so that an answer is out before the caller gives up.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 /// The shortest text that is blotted out of messages, in bytes. Shorter ones stand in every sentence.
@@ -338,17 +342,19 @@ async fn raw_read(session: &Session, path: &str, accept: &str, what: &str) -> Re
     let ask = Ask { method: Method::GET, path, content_type: None, accept, body: Vec::new() };
     let mut pause = READ_PAUSE;
     for attempt in 1.. {
-        let last = attempt == READ_TRIES;
+        let last = attempt >= READ_TRIES;
         match exchange(&session.client, &ask).await {
             Ok(reply) if reply.status.is_success() => return Ok(Some(reply.body)),
             Ok(reply) if refusal::is_absent(&reply) => return Ok(None),
             Ok(reply) if refusal::is_no_path(&reply) => return Err(outdated(session, what)),
             Ok(reply) => {
                 let error = refusal::of_read(&session.place, what, &reply);
+                let is_busy = reply.status == StatusCode::TOO_MANY_REQUESTS;
+                let last = if is_busy { attempt == BUSY_TRIES } else { attempt >= READ_TRIES };
                 if last || !refusal::may_pass(&reply) {
                     return Err(error);
                 }
-                tokio::time::sleep(reply.retry_after.unwrap_or(pause)).await;
+                tokio::time::sleep(reply.retry_after.unwrap_or(pause.min(BUSY_PAUSE))).await;
             }
             Err(error) => {
                 let refused = matches!(error, kube::Error::SerdeError(_) | kube::Error::HttpError(_));

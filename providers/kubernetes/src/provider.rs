@@ -25,7 +25,7 @@ use crate::explain::explain;
 use crate::name::ObjectName;
 use crate::observe::{self, AT_ONCE, no_answer, seen, wanted_version};
 use crate::preview::{absent_namespaces, preview_one};
-use crate::readiness::{finalizers, hopeless, readiness};
+use crate::readiness::{finalizers, hopeless, is_rollout, readiness};
 use crate::watch::Watched;
 use crate::wire::{self, MANAGER_FIELD, text};
 use crate::{FIELD_MANAGER, mark, refusal, secrets, taints, takeover, upgrade};
@@ -43,6 +43,8 @@ const LONGEST_LOOK: Duration = Duration::from_secs(15);
 /// What is kept of a deletion's deadline for its answer, and of a wait's, which also tells what it waited for.
 const LAST_LOOK: Duration = Duration::from_millis(500);
 const LAST_LOOK_OF_WAIT: Duration = Duration::from_secs(3);
+/// How long it may take until a rollout that was given up before a wait is seen to go on.
+const OLD_VERDICT: Duration = Duration::from_secs(10);
 
 /// Objects of one cluster.
 ///
@@ -495,6 +497,9 @@ impl Provider for KubernetesProvider {
         let mut watch = None;
         let mut is_narrow = false;
         let mut last: Option<Applied> = None;
+        // A rollout that was given up before this wait may go on by now: what held it up may have been mended.
+        let old_until = Instant::now() + OLD_VERDICT;
+        let mut is_old = None;
         loop {
             let live = match call.read(&what, &path).await {
                 Ok(live) => live,
@@ -511,7 +516,11 @@ impl Provider for KubernetesProvider {
                 drain::give_back(&call, &what, &name.name).await?;
                 continue;
             }
-            let over = Instant::now() >= last_look || hopeless(&name, &live);
+            let is_hopeless = hopeless(&name, &live);
+            let is_old = is_old.get_or_insert(is_hopeless && is_rollout(&name));
+            *is_old &= is_hopeless && Instant::now() < old_until;
+            let counts = !*is_old;
+            let over = Instant::now() >= last_look || (is_hopeless && counts);
             let mut found = applied(&call, &api, &name, target.spec.as_ref(), live.clone());
             if !found.seen.readiness.is_ready() && controllers.have_none(&call, &api, &name, &live).await {
                 found.seen.readiness = Readiness::Ready;
@@ -541,10 +550,9 @@ impl Provider for KubernetesProvider {
             let ready = async {
                 let Some((watched, changes)) = watch.as_mut() else { return std::future::pending().await };
                 loop {
-                    let is_ready = watched
-                        .object(&key)
-                        .is_some_and(|object| readiness(&name, &object).is_ready() || hopeless(&name, &object));
-                    if is_ready || changes.changed().await.is_err() {
+                    let is_over =
+                        |object: &Json| readiness(&name, object).is_ready() || (counts && hopeless(&name, object));
+                    if watched.object(&key).is_some_and(|object| is_over(&object)) || changes.changed().await.is_err() {
                         return;
                     }
                 }

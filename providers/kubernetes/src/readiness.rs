@@ -120,6 +120,11 @@ pub(crate) fn hopeless(name: &ObjectName, object: &Json) -> bool {
     }
 }
 
+/// Whether what is said of it now may be of before: a rollout goes on once what held it up is mended, and says so only then.
+pub(crate) fn is_rollout(name: &ObjectName) -> bool {
+    (name.group.as_str(), name.kind.as_str()) == ("apps", "Deployment")
+}
+
 /// Groups that Kubernetes brings along: their kinds are known, and what is not named above is ready once it exists.
 fn is_builtin(group: &str) -> bool {
     !group.contains('.') || group.ends_with(".k8s.io")
