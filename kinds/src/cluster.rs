@@ -95,13 +95,6 @@ pub(crate) fn follows(_: &str, spec: &Value) -> Vec<(&'static str, Value)> {
     ClusterSpec::endpoint_of(spec).map(|endpoint| ("endpoint", Value::from(endpoint))).into_iter().collect()
 }
 
-/// A node: the kind whose spec is the node's object in the cluster, as a manifest has it (labels, taints, annotations). The identity's
-/// name is that of the object, `Node/_/<name>`.
-pub const NODE: &str = "node";
-
-/// The annotation of a simulated node that says which version its kubelet states.
-pub const KUBELET_VERSION: &str = "embedded.ksail.io/kubelet-version";
-
 #[cfg(test)]
 mod tests {
     use super::*;

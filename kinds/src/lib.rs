@@ -15,12 +15,13 @@ mod load_balancer;
 mod machine;
 mod mirror;
 mod network;
+mod node;
 mod registry;
 mod volume;
 
 pub use catalogue::{BuiltinKinds, KINDS};
 pub use certificate::Validity;
-pub use cluster::{ClusterSpec, KUBELET_VERSION, NODE, Stage, StageRequirement};
+pub use cluster::{ClusterSpec, Stage, StageRequirement};
 pub use container::{ContainerSpec, HealthCheck, Mount, Port, Protocol, Restart};
 pub use containerd::ContainerdPatches;
 pub use engine::EngineSpec;
@@ -34,6 +35,7 @@ pub use machine::{
 };
 pub use mirror::MirrorSpec;
 pub use network::NetworkSpec;
+pub use node::{KUBELET_VERSION, NODE, takes_pods};
 pub use registry::RegistrySpec;
 pub use volume::VolumeSpec;
 

@@ -28,8 +28,6 @@ const DOCKER: &str = "docker";
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Why a part of a cluster is imported.
 const PART: &str = "a part of the imported cluster";
-/// How many hexadecimal digits the id of a volume without a name has.
-const ANONYMOUS: usize = 64;
 
 /// Takes an import of the cluster for one of all its parts that are there, and lets a cluster that kind made be declared as kind has
 /// it. `cluster` is its name.
@@ -189,15 +187,11 @@ fn judged(
     if let Some(node) = theirs.iter().find(|node| !node.is_running()) {
         return Err((format!("{} does not run ({})", node.name, node.state), format!("`docker start {}`", node.name)));
     }
-    if let Some(node) = theirs.iter().find(|node| !node.volume.as_deref().is_some_and(is_anonymous)) {
+    if let Some(node) = theirs.iter().find(|node| !node.volume.as_deref().is_some_and(VolumeSpec::is_anonymous)) {
         let why = format!("what {} keeps (/var) is not on a volume as kind makes it", node.name);
         return Err((why, list));
     }
     Ok(theirs)
-}
-
-fn is_anonymous(volume: &str) -> bool {
-    volume.len() == ANONYMOUS && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Leaves out the parts that a cluster may lack: they are made as in any other.
@@ -216,7 +210,7 @@ pub(crate) fn leave_out_absent(graph: &mut DeclaredGraph, observations: &BTreeMa
 /// would be no node.
 pub(crate) fn refuse_new_containers(plan: &Plan) -> Result<(), Error> {
     let is_kinds = |value: Option<&Value>| {
-        value.and_then(|value| value.field("volume")).and_then(Value::as_str).is_some_and(is_anonymous)
+        value.and_then(|value| value.field("volume")).and_then(Value::as_str).is_some_and(VolumeSpec::is_anonymous)
     };
     let is_with_volume = |node: &PlanNode| {
         let name = node.key.address.name_parts();
@@ -262,7 +256,7 @@ mod tests {
             state: "running".to_owned(),
             lineage: None,
             network: Some("kind".to_owned()),
-            volume: Some("a".repeat(ANONYMOUS)),
+            volume: Some("a".repeat(64)),
         }
     }
 

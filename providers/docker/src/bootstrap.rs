@@ -59,7 +59,8 @@ const TAKE_KEYS: &str = "cp -a /var/lib/ksail/keys/. /etc/kubernetes/\n\
      rm -rf /var/lib/ksail/keys\n";
 /// Whether a machine is of a cluster already (0), or not yet (100).
 const IS_BEGUN: &str = "[ -e /etc/kubernetes/admin.conf ] || exit 100";
-const TAINT: &str = "node-role.kubernetes.io/control-plane";
+/// By this taint a control plane takes no workloads.
+pub(crate) const TAINT: &str = "node-role.kubernetes.io/control-plane";
 const NO_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 fn what_of(machine: &str) -> String {

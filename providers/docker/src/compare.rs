@@ -52,7 +52,8 @@ fn same(wanted: &Value, found: &Value, ordered: bool) -> bool {
     }
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Whether a value says no more than one that is left out.
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::List(list) => list.is_empty(),

@@ -20,7 +20,7 @@ const KUBECTL: [&str; 4] = [
     "--tls-server-name=localhost",
 ];
 /// How long one server may take to answer before the next is asked.
-const PATIENCE: &str = "--request-timeout=10s";
+pub(crate) const PATIENCE: &str = "--request-timeout=10s";
 /// Where what is kept stands in the cluster, by what it is found, and under which key it stands.
 const NAMESPACE: &str = "--namespace=kube-system";
 const MANAGED: &str = "app.kubernetes.io/managed-by=ksail";

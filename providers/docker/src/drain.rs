@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ksail_kinds::takes_pods;
 use ksail_provider::CallError;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
@@ -46,15 +47,6 @@ fn text<'v>(value: &'v Json, path: &str) -> &'v str {
 
 fn items(list: &Json) -> impl Iterator<Item = &Json> {
     list["items"].as_array().into_iter().flatten()
-}
-
-/// Whether a node takes pods of any kind.
-fn takes_pods(node: &Json) -> bool {
-    let keeps_off = |taint: &Json| matches!(text(taint, "/effect"), "NoSchedule" | "NoExecute");
-    let is_ready = |condition: &Json| text(condition, "/type") == "Ready" && text(condition, "/status") == "True";
-    node.pointer("/spec/unschedulable").and_then(Json::as_bool) != Some(true)
-        && !node.pointer("/spec/taints").and_then(Json::as_array).into_iter().flatten().any(keeps_off)
-        && node.pointer("/status/conditions").and_then(Json::as_array).into_iter().flatten().any(is_ready)
 }
 
 /// The pods that leave: those that somebody makes anew elsewhere. What belongs to the node stays and is started again with it, and so
@@ -180,16 +172,6 @@ pub(crate) async fn take_pods_again(call: &Call, cluster: &str, node: &str, doin
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_node_takes_pods_if_it_is_ready_and_nothing_keeps_them_off() {
-        let node = |spec: Json, ready: &str| json!({"spec": spec, "status": {"conditions": [{"type": "Ready", "status": ready}]}});
-        assert!(takes_pods(&node(json!({}), "True")));
-        assert!(takes_pods(&node(json!({"taints": [{"effect": "PreferNoSchedule"}]}), "True")));
-        assert!(!takes_pods(&node(json!({"taints": [{"effect": "NoSchedule"}]}), "True")));
-        assert!(!takes_pods(&node(json!({"unschedulable": true}), "True")));
-        assert!(!takes_pods(&node(json!({}), "Unknown")));
-    }
 
     #[test]
     fn what_nobody_makes_anew_stays() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use ksail_kinds::{EtcdMemberSpec, Spec as _};
 use ksail_model::{Path, Readiness, Seen, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, UpdateRequest};
@@ -163,9 +164,9 @@ impl Known {
 pub(crate) async fn known(call: &Call, cluster: &str, what: &str) -> Result<Known, CallError> {
     let machines = members(&container::list(call).await?, cluster);
     let mut known = Known::default();
-    for machine in machines.iter().filter(|machine| machine.is_running) {
-        known.alarms.insert(machine.name.clone(), alarm(call, &machine.name, what).await?);
-    }
+    let running = machines.iter().filter(|machine| machine.is_running);
+    let alarms = running.map(|machine| async { Ok((machine.name.clone(), alarm(call, &machine.name, what).await?)) });
+    known.alarms = try_join_all(alarms).await?.into_iter().collect();
     if machines.len() > 1 {
         let machine = needed_of(call, &machines, what).await?;
         known.members = Some(list(call, &machine, what).await?);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::{LogsOptions, RemoveContainerOptions, StopContainerOptions};
 use futures::StreamExt as _;
-use ksail_kinds::{MachineSpec, Spec as _};
+use ksail_kinds::{MachineSpec, Spec as _, VolumeSpec};
 use ksail_model::{Mark, Observation, Path, Readiness, Seen, Step, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, Target, UpdateRequest};
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use crate::exec::{Parcel, download, look, run, upload};
 use crate::machine_plan::{body, hosts_file, registries};
 use crate::made_by_kind;
 use crate::network::cause_of;
-use crate::observed::{Observed, is_anonymous};
+use crate::observed::Observed;
 use crate::ownership::{Found, may_change, may_complete, may_delete};
 use crate::proxies::with_texts;
 use crate::steps::FOLDER;
@@ -42,7 +42,7 @@ const TOLD: usize = 6;
 /// Where containerd looks for who answers pulls.
 const CERTS: &str = "/etc/containerd/certs.d";
 /// Its configuration, and what that is in the image where it is changed.
-const CONFIG: &str = "/etc/containerd/config.toml";
+pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
 const CONFIG_OF_IMAGE: &str = "/etc/containerd/config.toml.image";
 /// Where Kubernetes keeps certificates and manifests: a link to what the machine keeps.
 const KUBERNETES: &str = "etc/kubernetes";
@@ -233,7 +233,7 @@ async fn make(
     spec: &Value,
 ) -> Result<(), CallError> {
     let doing = format!("create {what}");
-    if is_anonymous(&wanted.volume) {
+    if VolumeSpec::is_anonymous(&wanted.volume) {
         let why = "its volume is what kind made for another container, which is gone with what the node was";
         return Err(call.refused(&doing, why).hint("make the volume anew too: `--replace` it"));
     }

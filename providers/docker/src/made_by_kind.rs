@@ -7,30 +7,27 @@
 use std::collections::BTreeMap;
 
 use ksail_kinds::{
-    AddonSpec, BootstrapAction, BootstrapSpec, ContainerdPatches, MachineRole, MachineSpec, Spec as _, full_reference,
+    AddonSpec, BootstrapAction, BootstrapSpec, ContainerdPatches, MachineRole, MachineSpec, Spec as _, VolumeSpec,
+    full_reference,
 };
 use ksail_model::{Identity, Path, Preview, Readiness, Seen, Value};
 use ksail_provider::{CallError, PreviewRequest, Target};
 use serde_json::Value as Json;
 
 use crate::addon;
+use crate::bootstrap::TAINT;
 use crate::call::Call;
-use crate::control_plane::{self, command, needed};
+use crate::compare::is_empty;
+use crate::control_plane::{PATIENCE, command, needed};
 use crate::exec::{Output, download, look, look_with};
-use crate::observed::is_anonymous;
+use crate::machine::CONFIG;
 
 /// What kind mounts into its machines by itself where the disk of the engine's machine asks for it.
 const DEVICES: &str = "/dev/mapper";
-/// The configuration of containerd in a machine.
-const CONTAINERD: &str = "/etc/containerd/config.toml";
 /// Tells what kubeadm was told on a machine, if it is a node (0), or that it is none (100).
 const WAS_TOLD: &str = "[ -s /etc/kubernetes/kubelet.conf ] || exit 100; cat /kind/kubeadm.conf";
 /// Tells whether a machine is a node that was never worked on by us.
 const IS_NODE: &str = "[ -s /etc/kubernetes/kubelet.conf ] && [ ! -e /var/lib/ksail/bootstrap ]";
-/// By this taint a control plane takes no workloads.
-const TAINT: &str = "node-role.kubernetes.io/control-plane";
-/// How long one server may take to answer.
-const PATIENCE: &str = "--request-timeout=10s";
 /// How many fields are named that differ.
 const NAMED: usize = 3;
 
@@ -112,7 +109,7 @@ fn is_same_image(has: &str, wanted: &str) -> bool {
 
 /// Whether containerd's configuration has what patches make of it already: they change nothing any more.
 async fn is_patched(call: &Call, container: &str, what: &str, patches: &ContainerdPatches) -> Result<bool, CallError> {
-    let files = download(call, container, what, CONTAINERD).await?;
+    let files = download(call, container, what, CONFIG).await?;
     let text = files.and_then(|files| files.into_iter().next()).map(|(_, text)| text);
     let as_it_is = |text: &str| ContainerdPatches::default().apply(text);
     Ok(text.is_some_and(|text| match (as_it_is(&text), patches.apply(&text)) {
@@ -123,7 +120,7 @@ async fn is_patched(call: &Call, container: &str, what: &str, patches: &Containe
 
 /// Whether a spec is that of a machine that kind made, whose container cannot be changed for another.
 fn was_made_by_kind(spec: &Value) -> bool {
-    spec.field("volume").and_then(Value::as_str).is_some_and(is_anonymous)
+    spec.field("volume").and_then(Value::as_str).is_some_and(VolumeSpec::is_anonymous)
 }
 
 /// Why a change of a machine that kind made is not made, if it needs another container.
@@ -156,15 +153,6 @@ fn refusal(current: &Value, wanted: &Value, fields: &[&str]) -> Option<String> {
         "{}; that takes another container, and kind made this one with what the node is (/etc/kubernetes) in it",
         told.join("; ")
     ))
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::List(list) => list.is_empty(),
-        Value::Map(map) => map.is_empty(),
-        _ => false,
-    }
 }
 
 /// What is said of a change of a machine before it is made.
@@ -387,9 +375,7 @@ pub(crate) async fn cluster_fields(
     what: &str,
     of_machine: &Value,
 ) -> Result<Option<Value>, CallError> {
-    let Some(output) =
-        look(call, machine, what, &control_plane::command(&["version", "--output=json", PATIENCE])).await?
-    else {
+    let Some(output) = look(call, machine, what, &command(&["version", "--output=json", PATIENCE])).await? else {
         return Ok(None);
     };
     if !output.is_success() {

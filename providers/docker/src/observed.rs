@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, RestartPolicyNameEnum};
-use ksail_kinds::{HealthCheck, Port, Protocol, RegistrySpec, Spec as _};
+use ksail_kinds::{HealthCheck, Port, Protocol, RegistrySpec, Spec as _, VolumeSpec};
 use ksail_model::{Mark, Path, Secret, Value};
 
 use crate::labels::{self, Labels};
 use crate::log_lines::{holds_secret, withhold};
 use crate::plan::{PROXY_PASSWORD, PROXY_URL, PROXY_USER, REGISTRY_DATA, REGISTRY_PATH, REGISTRY_PORT};
-
-/// Anonymous volumes, which the engine makes for an image's own mount points, have ids of this length as names.
-const ANONYMOUS_NAME: usize = 64;
 
 /// A container as the engine tells of it.
 pub(crate) struct Observed {
@@ -244,7 +241,7 @@ impl Observed {
                     Some("volume") => mount.name.clone()?,
                     _ => mount.source.clone()?,
                 };
-                (!is_anonymous(&source))
+                (!VolumeSpec::is_anonymous(&source))
                     .then(|| (source, mount.destination.clone().unwrap_or_default(), mount.rw == Some(false)))
             })
             .collect();
@@ -256,7 +253,7 @@ impl Observed {
     pub(crate) fn anonymous_volume(&self, target: &str) -> Option<&str> {
         let mut mounts = self.inspect.mounts.iter().flatten();
         let mount = mounts.find(|mount| mount.destination.as_deref() == Some(target))?;
-        mount.name.as_deref().filter(|name| is_anonymous(name))
+        mount.name.as_deref().filter(|name| VolumeSpec::is_anonymous(name))
     }
 
     pub(crate) fn image(&self) -> Value {
@@ -462,11 +459,6 @@ impl Observed {
     pub(crate) fn restarts(&self) -> bool {
         self.restart() != Value::from("no")
     }
-}
-
-/// Whether a volume has no name but the id that the engine gave it.
-pub(crate) fn is_anonymous(volume: &str) -> bool {
-    volume.len() == ANONYMOUS_NAME && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The seconds since the epoch of a time as the engine writes it.

@@ -1,7 +1,7 @@
 //! Another version of the kubelet of a simulated node. As on a real one, what can be elsewhere leaves it first, and it takes pods again
 //! once the kubelet that was asked for has reported.
 
-use ksail_kinds::KUBELET_VERSION;
+use ksail_kinds::{KUBELET_VERSION, takes_pods};
 use ksail_model::{Path, Value};
 use ksail_provider::CallError;
 use serde_json::Value as Json;
@@ -30,16 +30,6 @@ pub(crate) async fn has_elsewhere(call: &Call, what: &str, node: &str) -> Result
     let Some(nodes) = call.read(what, "/api/v1/nodes").await? else { return Ok(false) };
     let others = at(&nodes, &["items"]).and_then(Json::as_array).into_iter().flatten();
     Ok(others.filter(|other| text(other, &["metadata", "name"]) != Some(node)).any(takes_pods))
-}
-
-/// Whether a node takes pods of any kind.
-fn takes_pods(node: &Json) -> bool {
-    let list = |path: &[&str]| at(node, path).and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-    let keeps_off = |taint: &Json| matches!(text(taint, &["effect"]), Some("NoSchedule" | "NoExecute"));
-    let is_ready = |condition: &Json| condition["type"] == "Ready" && condition["status"] == "True";
-    at(node, &["spec", "unschedulable"]) != Some(&Json::Bool(true))
-        && !list(&["spec", "taints"]).iter().any(keeps_off)
-        && list(&["status", "conditions"]).iter().any(is_ready)
 }
 
 /// What a change of a node's kubelet does to pods.
@@ -78,15 +68,5 @@ mod tests {
         assert_eq!(pending(&node("v2", Some("v2"))), None);
         assert_eq!(pending(&node("v2", None)), None);
         assert_eq!(pending(&json!({"metadata": {}})), None);
-    }
-
-    #[test]
-    fn a_node_takes_pods_if_it_is_ready_and_nothing_keeps_them_off() {
-        let node = |spec: Json, ready: &str| json!({"spec": spec, "status": {"conditions": [{"type": "Ready", "status": ready}]}});
-        assert!(takes_pods(&node(json!({}), "True")));
-        assert!(takes_pods(&node(json!({"taints": [{"effect": "PreferNoSchedule"}]}), "True")));
-        assert!(!takes_pods(&node(json!({"taints": [{"effect": "NoSchedule"}]}), "True")));
-        assert!(!takes_pods(&node(json!({"unschedulable": true}), "True")));
-        assert!(!takes_pods(&node(json!({}), "Unknown")));
     }
 }
