@@ -9,9 +9,12 @@ use crate::container;
 use crate::control_plane::{self, cluster_of, kubectl, members, needed_of};
 use crate::etcd;
 use crate::exec::{Parcel, look, run, upload};
+use crate::kubeadm_changes::Changes;
+use crate::kubeadm_documents::fields;
 use crate::machine;
 use crate::made_by_kind;
 use crate::network::cause_of;
+use crate::reconfigure;
 use crate::registration::with_taints;
 use crate::steps::{self, Work};
 use crate::upgrade;
@@ -21,7 +24,7 @@ use crate::written::Written;
 /// The folder of its work.
 const WORK: &str = "bootstrap";
 /// Where kubeadm's configuration lies, as kind has it.
-const CONFIG: &str = "kind/kubeadm.conf";
+pub(crate) const CONFIG: &str = "kind/kubeadm.conf";
 /// How often it is asked, ten times a second at most, whether a kubelet has registered its node.
 const REGISTER_TRIES: u32 = 600;
 /// How many lines of what was said a failure tells.
@@ -72,7 +75,7 @@ fn typed(call: &Call, what: &str, spec: &Value) -> Result<BootstrapSpec, CallErr
 }
 
 /// Documents as kubeadm reads them: JSON is YAML.
-fn text_of(config: &[Value]) -> String {
+pub(crate) fn text_of(config: &[Value]) -> String {
     let documents =
         config.iter().map(|document| serde_json::to_string_pretty(&document.to_plain_json()).unwrap_or_default());
     documents.collect::<Vec<_>>().join("\n---\n")
@@ -227,8 +230,12 @@ pub(crate) async fn observe_target(call: &Call, machine: &str, target: &Target) 
 
 pub(crate) async fn observe(call: &Call, machine: &str) -> Result<Observation, CallError> {
     let what = format!("look at {}", what_of(machine));
-    let (begun, readiness) = match steps::state(call, machine, &what, WORK).await? {
+    let (begun, readiness) = match steps::state_unless(call, machine, &what, WORK, reconfigure::UNSETTLED).await? {
         Work::None | Work::Failed => return Ok(Observation::Absent),
+        Work::Unsettled(begun) => {
+            let why = "what kubeadm was told is being changed, or that was cut off";
+            (begun, Readiness::NotReady(why.to_owned()))
+        }
         Work::GoesOn(begun) => (begun, Readiness::NotReady("kubeadm is at work".to_owned())),
         Work::Done(begun) => (begun, Readiness::Ready),
     };
@@ -297,7 +304,7 @@ pub(crate) async fn create(
 /// What kubeadm was told on a machine, if that is known there.
 pub(crate) async fn config_of(call: &Call, machine: &str, doing: &str) -> Result<Option<String>, CallError> {
     let begun = match steps::state(call, machine, doing, WORK).await? {
-        Work::Done(begun) | Work::GoesOn(begun) => begun,
+        Work::Done(begun) | Work::GoesOn(begun) | Work::Unsettled(begun) => begun,
         Work::None => return made_by_kind::told(call, machine, doing).await,
         Work::Failed => return Ok(None),
     };
@@ -333,9 +340,11 @@ async fn do_work(call: &Call, machine: &str, what: &str, whose: &str, program: &
 pub(crate) async fn wait(call: &Call, machine: &str, target: &Target) -> Result<Seen, CallError> {
     let what = what_of(machine);
     let doing = format!("wait for {what}");
-    if let Work::GoesOn(begun) = steps::state(call, machine, &doing, WORK).await? {
+    match steps::state_unless(call, machine, &doing, WORK, reconfigure::UNSETTLED).await? {
         // The work goes on by itself: this only waits for it, unless it is cut off at this very moment.
-        do_work(call, machine, &what, &begun.whose, "exit 1").await?;
+        Work::GoesOn(begun) => do_work(call, machine, &what, &begun.whose, "exit 1").await?,
+        Work::Unsettled(_) => reconfigure::settle(call, machine, &doing).await?,
+        Work::None | Work::Done(_) | Work::Failed => {}
     }
     match observe_target(call, machine, target).await? {
         Observation::Present(seen) => Ok(*seen),
@@ -353,8 +362,9 @@ pub(crate) async fn update(
     let doing = format!("change {what}");
     let wanted = typed(call, &what, spec)?;
     let current = typed(call, &what, &request.current)?;
-    if let Some(why) = fixed(&current, &wanted) {
-        return Err(call.refused(&doing, why));
+    let changes = Changes::of(&current, &wanted);
+    if let Some(why) = refusal(&changes, &current, &wanted) {
+        return Err(call.refused(&doing, &why));
     }
     if version(&current) != version(&wanted) {
         if observe(call, machine).await? == Observation::Absent {
@@ -364,6 +374,10 @@ pub(crate) async fn update(
         upgrade::complete(call, machine, &machine::spec_of(call, machine, &doing).await?, &version).await?;
         write_config(call, machine, &what, &wanted).await?;
     }
+    let whose = Written::new(&request.mark, spec, None).line();
+    if changes.is_work() {
+        reconfigure::run(call, machine, &doing, (&current, &wanted), &changes, &whose).await?;
+    }
     if current.takes_workloads != wanted.takes_workloads {
         let program = format!("set -eu\n{}", workloads(machine, wanted.takes_workloads));
         let output = run(call, machine, &doing, &["sh", "-c", &program], "").await?;
@@ -371,7 +385,7 @@ pub(crate) async fn update(
             return Err(call.refused(&doing, &output.end(TOLD)));
         }
     }
-    steps::hand_over(call, machine, &doing, WORK, &Written::new(&request.mark, spec, None).line()).await?;
+    steps::hand_over(call, machine, &doing, WORK, &whose).await?;
     seen(call, machine, &what).await
 }
 
@@ -380,68 +394,35 @@ fn version(spec: &BootstrapSpec) -> Option<String> {
     document_of(&spec.config, "ClusterConfiguration")?.field("kubernetesVersion")?.as_str().map(str::to_owned)
 }
 
-/// A document without what follows from the version, in one shape for all: arguments of programs became lists, and keys got an algorithm.
-fn without_version(mut document: serde_json::Value) -> serde_json::Value {
-    let is_kubeadm = document["apiVersion"].as_str().is_some_and(|version| version.starts_with("kubeadm.k8s.io/"));
-    if is_kubeadm && let Some(fields) = document.as_object_mut() {
-        for field in ["apiVersion", "kubernetesVersion", "encryptionAlgorithm"] {
-            fields.remove(field);
-        }
-    }
-    with_maps(document)
-}
+/// How many fields are named that cannot be changed.
+const NAMED: usize = 3;
 
-pub(crate) fn with_maps(value: serde_json::Value) -> serde_json::Value {
-    use serde_json::Value as Json;
-    let is_argument = |item: &Json| {
-        item.as_object().is_some_and(|map| map.len() == 2 && map.contains_key("name") && map.contains_key("value"))
-    };
-    match value {
-        Json::Array(items) if !items.is_empty() && items.iter().all(is_argument) => {
-            let argument = |item: Json| (item["name"].as_str().unwrap_or_default().to_owned(), item["value"].clone());
-            Json::Object(items.into_iter().map(argument).collect())
-        }
-        Json::Array(items) => Json::Array(items.into_iter().map(with_maps).collect()),
-        Json::Object(map) => Json::Object(map.into_iter().map(|(key, value)| (key, with_maps(value))).collect()),
-        other => other,
-    }
+/// Why a change cannot be made: fields that stand as long as the cluster, or its node, does.
+fn refusal(changes: &Changes, current: &BootstrapSpec, wanted: &BootstrapSpec) -> Option<String> {
+    let (before, after) = (fields(&current.config), fields(&wanted.config));
+    let show = |value: Option<&serde_json::Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    let told = changes.fixed.iter().map(|path| match (before.get(path), after.get(path)) {
+        (None, None) => path.clone(),
+        (was, is) => format!("{path} was {}, and {} is declared", show(was), show(is)),
+    });
+    let told: Vec<String> = told.take(NAMED).collect();
+    (!told.is_empty()).then(|| format!("what a cluster begins with, or a node, stays as it is: {}", told.join("; ")))
 }
-
-/// Why a change cannot be made.
-fn fixed(current: &BootstrapSpec, wanted: &BootstrapSpec) -> Option<&'static str> {
-    let told = |spec: &BootstrapSpec| -> Vec<serde_json::Value> {
-        spec.config.iter().map(|document| without_version(document.to_plain_json())).collect()
-    };
-    let is_same_config =
-        current.config == wanted.config || (version(current) != version(wanted) && told(current) == told(wanted));
-    let is_same = is_same_config && current.through == wanted.through && current.files == wanted.files;
-    if is_same { None } else { Some(NOT_AGAIN) }
-}
-
-const NOT_AGAIN: &str = "what kubeadm was told when the node was made cannot be changed in place yet";
 
 pub(crate) fn preview(request: &PreviewRequest) -> Preview {
     let parsed = |spec: Option<&Value>| spec.and_then(|spec| BootstrapSpec::from_value(spec).ok());
-    match (parsed(request.current.as_ref()), parsed(request.target.spec.as_ref())) {
-        (Some(current), Some(wanted)) => match fixed(&current, &wanted) {
-            Some(why) => Preview::Refused {
-                message: with_differences(why, &current, &wanted),
-                hint: Some(format!(
-                    "let the file say what it was told; or `--replace {}` makes it anew, with what is lost by that",
-                    request.target.address
-                )),
-            },
-            None => Preview::Unavailable,
+    let (Some(current), Some(wanted)) = (parsed(request.current.as_ref()), parsed(request.target.spec.as_ref())) else {
+        return Preview::Unavailable;
+    };
+    match refusal(&Changes::of(&current, &wanted), &current, &wanted) {
+        Some(message) => Preview::Refused {
+            message,
+            hint: Some(format!(
+                "let the file say what it was told; or `--replace {}` makes it anew, with what is lost by that",
+                request.target.address
+            )),
         },
-        _ => Preview::Unavailable,
-    }
-}
-
-/// Why a change cannot be made, with what would change.
-fn with_differences(why: &str, current: &BootstrapSpec, wanted: &BootstrapSpec) -> String {
-    match made_by_kind::differences(&current.config, &wanted.config) {
-        differences if differences.is_empty() => why.to_owned(),
-        differences => format!("{why}: {}", differences.join("; ")),
+        None => Preview::Unavailable,
     }
 }
 
@@ -509,25 +490,40 @@ mod tests {
     }
 
     #[test]
-    fn only_where_workloads_go_changes_in_place() {
-        let before = spec(json!({"kind": "A"}));
-        assert_eq!(fixed(&before, &BootstrapSpec { takes_workloads: true, ..before.clone() }), None);
-        assert_eq!(fixed(&before, &spec(json!({"kind": "A", "b": 1}))), Some(NOT_AGAIN));
+    fn what_is_fixed_is_told_with_what_it_was() {
+        let with = |subnet: &str| {
+            spec(
+                json!({"kind": "ClusterConfiguration", "networking": {"podSubnet": subnet}, "scheduler": {"extraArgs": {"v": subnet}}}),
+            )
+        };
+        let (before, after) = (with("10.1.0.0/16"), with("10.2.0.0/16"));
+        let why = refusal(&Changes::of(&before, &after), &before, &after).expect("a refusal");
+        assert!(
+            why.ends_with(
+                "ClusterConfiguration.networking.podSubnet was \"10.1.0.0/16\", and \"10.2.0.0/16\" is declared"
+            ),
+            "{why}"
+        );
+        assert_eq!(refusal(&Changes::of(&before, &before), &before, &before), None);
+        let through = BootstrapSpec { through: None, ..before.clone() };
+        assert!(refusal(&Changes::of(&before, &through), &before, &through).expect("a refusal").ends_with(": through"));
+        let workloads = BootstrapSpec { takes_workloads: true, ..before.clone() };
+        assert!(!Changes::of(&before, &workloads).is_work());
     }
 
     #[test]
     fn an_upgrade_changes_what_follows_from_the_version_and_nothing_else() {
         let of = |api: &str, version: &str, arguments: serde_json::Value| {
-            spec(json!({
+            let document = json!({
                 "apiVersion": format!("kubeadm.k8s.io/{api}"), "kind": "ClusterConfiguration", "kubernetesVersion": version,
                 "scheduler": {"extraArgs": arguments},
-            }))
+            });
+            BootstrapSpec { action: BootstrapAction::Init, ..spec(document) }
         };
         let before = of("v1beta3", "v1.35.1", json!({"v": "2"}));
         let after = of("v1beta4", "v1.36.3", json!([{"name": "v", "value": "2"}]));
-        assert_eq!(fixed(&before, &after), None);
+        assert!(!Changes::of(&before, &after).is_work());
         let other = of("v1beta4", "v1.36.3", json!([{"name": "v", "value": "3"}]));
-        assert_eq!(fixed(&before, &other), Some(NOT_AGAIN));
-        assert_eq!(fixed(&after, &other), Some(NOT_AGAIN), "the same version");
+        assert!(Changes::of(&before, &other).control_plane);
     }
 }

@@ -281,11 +281,13 @@ current=/var/lib/kubelet/pki/kubelet-client-current.pem
 sed "s#client-certificate-data:.*#client-certificate: $current#; s#client-key-data:.*#client-key: $current#" "$given/kubelet.conf" >kubelet.conf.new
 mv kubelet.conf.new kubelet.conf
 "#;
-/// What holds certificates in memory is started anew.
+/// What holds certificates in memory is started anew: the kubelet, and the programs of a control plane, which it starts again.
 const AGAIN: &str = r#"systemctl stop kubelet
-pods=$(crictl pods --quiet --namespace kube-system --label tier=control-plane 2>/dev/null || true)
-# shellcheck disable=SC2086 # Ids without blanks.
-if [ -n "$pods" ]; then crictl rmp --force $pods >/dev/null; fi
+for program in kube-scheduler kube-controller-manager kube-apiserver etcd; do
+  for id in $(ctr --namespace=k8s.io containers list --quiet "labels.\"io.kubernetes.container.name\"==$program" 2>/dev/null); do
+    ctr --namespace=k8s.io tasks kill --signal SIGKILL "$id" 2>/dev/null || true
+  done
+done
 systemctl start kubelet
 "#;
 
@@ -400,7 +402,7 @@ mod tests {
             program.contains("rm -f pki/etcd/peer.crt pki/etcd/peer.key\nkubeadm init phase certs etcd-peer --config")
         );
         assert!(program.contains("rm -f admin.conf\nkubeadm init phase kubeconfig admin --config"));
-        assert!(!program.contains("apiserver") && !program.contains("kubelet-client"), "{program}");
+        assert!(!program.contains("apiserver.crt") && !program.contains("kubelet-client"), "{program}");
         // The access of another machine is taken as it is.
         let given = [("kubeadm.conf", String::new()), (ADMIN, String::new())];
         assert!(

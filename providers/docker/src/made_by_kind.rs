@@ -20,6 +20,7 @@ use crate::call::Call;
 use crate::compare::is_empty;
 use crate::control_plane::{PATIENCE, command, needed};
 use crate::exec::{Output, download, look, look_with};
+use crate::kubeadm_documents::{steady, steady_of};
 use crate::machine::CONFIG;
 
 /// What kind mounts into its machines by itself where the disk of the engine's machine asks for it.
@@ -28,8 +29,6 @@ const DEVICES: &str = "/dev/mapper";
 const WAS_TOLD: &str = "[ -s /etc/kubernetes/kubelet.conf ] || exit 100; cat /kind/kubeadm.conf";
 /// Tells whether a machine is a node that was never worked on by us.
 const IS_NODE: &str = "[ -s /etc/kubernetes/kubelet.conf ] && [ ! -e /var/lib/ksail/bootstrap ]";
-/// How many fields are named that differ.
-const NAMED: usize = 3;
 
 /// Whether something is looked for as what was there before us.
 pub(crate) fn is_imported(identity: &Identity) -> bool {
@@ -265,83 +264,6 @@ fn as_declared(told: &[Json], declared: &[Value]) -> Vec<Value> {
     told.into_iter().map(|document| same(document).unwrap_or_else(|| Value::from(document.clone()))).collect()
 }
 
-fn steady_of(document: &Value) -> Json {
-    steady(document.to_plain_json())
-}
-
-/// A document without what is left out by some, written in some order or another, or a matter of where the machine is.
-fn steady(document: Json) -> Json {
-    let mut document = shaped(crate::bootstrap::with_maps(document));
-    for place in ["/nodeRegistration/kubeletExtraArgs", "/localAPIEndpoint", "/controlPlane/localAPIEndpoint"] {
-        let Some(fields) = document.pointer_mut(place).and_then(Json::as_object_mut) else { continue };
-        fields.remove("node-ip");
-        fields.remove("advertiseAddress");
-        if let Some(labels) = fields.get_mut("node-labels") {
-            let text = labels.as_str().unwrap_or_default().to_owned();
-            let mut all: Vec<&str> = text.split(',').collect();
-            all.sort_unstable();
-            *labels = all.join(",").into();
-        }
-    }
-    if let Some(fields) = document.as_object_mut() {
-        fields.remove("metadata");
-    }
-    shaped(document)
-}
-
-/// Without what is empty, and lists of texts in order.
-fn shaped(value: Json) -> Json {
-    let is_nothing = |value: &Json| match value {
-        Json::Null => true,
-        Json::String(text) => text.is_empty(),
-        Json::Array(list) => list.is_empty(),
-        Json::Object(map) => map.is_empty(),
-        _ => false,
-    };
-    match value {
-        Json::Object(map) => {
-            let fields = map.into_iter().map(|(key, value)| (key, shaped(value)));
-            Json::Object(fields.filter(|(_, value)| !is_nothing(value)).collect())
-        }
-        Json::Array(list) => {
-            let mut list: Vec<Json> = list.into_iter().map(shaped).collect();
-            if list.iter().all(Json::is_string) {
-                list.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
-            }
-            Json::Array(list)
-        }
-        other => other,
-    }
-}
-
-/// In which fields documents differ, as sentences without a full stop: the first few.
-pub(crate) fn differences(current: &[Value], wanted: &[Value]) -> Vec<String> {
-    let fields = |documents: &[Value]| {
-        let mut all = BTreeMap::new();
-        for document in documents {
-            let document = steady_of(document);
-            let kind = document["kind"].as_str().unwrap_or_default().to_owned();
-            leaves(&document, &kind, &mut all);
-        }
-        all
-    };
-    let (current, wanted) = (fields(current), fields(wanted));
-    let paths: std::collections::BTreeSet<&String> = current.keys().chain(wanted.keys()).collect();
-    let show = |value: Option<&Json>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    let told = paths
-        .into_iter()
-        .filter(|path| current.get(*path) != wanted.get(*path))
-        .map(|path| format!("{path} was {}, and {} is declared", show(current.get(path)), show(wanted.get(path))));
-    told.take(NAMED).collect()
-}
-
-fn leaves(value: &Json, path: &str, all: &mut BTreeMap<String, Json>) {
-    match value {
-        Json::Object(map) => map.iter().for_each(|(key, value)| leaves(value, &format!("{path}.{key}"), all)),
-        other => drop(all.insert(path.to_owned(), other.clone())),
-    }
-}
-
 /// What is seen of an addon that nobody keeps: its objects are there, whoever made them.
 pub(crate) async fn addon(call: &Call, cluster: &str, target: &Target) -> Result<Option<Seen>, CallError> {
     let (what, name) = (format!("look at the addon `{}`", target.identity.name), &target.identity.name);
@@ -426,11 +348,6 @@ mod tests {
         assert_eq!(as_declared(&[told()], &[declared(6443)]), [declared(6443)]);
         let other = as_declared(&[told()], &[declared(7443)]);
         assert_eq!(other, [Value::from(told())]);
-        assert_eq!(
-            differences(&other, &[declared(7443)]),
-            ["InitConfiguration.localAPIEndpoint.bindPort was 6443, and 7443 is declared"]
-        );
-        assert!(differences(&other, &[declared(6443)]).is_empty());
     }
 
     #[test]

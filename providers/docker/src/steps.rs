@@ -46,13 +46,15 @@ cat "$folder/log" 2>/dev/null || true
 exit "$(cat "$folder/exit" 2>/dev/null || echo 255)"
 "#;
 
-/// Tells whose the work is that was begun last, by which operation, and what it came to. Arguments: its folder.
+/// Tells whose the work is that was begun last, by which operation, and what it came to. Arguments: its folder, and the sign that what it
+/// came to is being changed.
 const STATE: &str = r#"
-folder=$1
+folder=$1 sign=$2
 cat "$folder/whose" 2>/dev/null || exit 100
 echo
 cat "$folder/operation" 2>/dev/null
 if ! flock -sn "$folder/lock" true; then exit 101; fi
+if [ -n "$sign" ] && [ -e "$sign" ]; then exit 103; fi
 if [ "$(cat "$folder/exit" 2>/dev/null)" = 0 ]; then exit 0; fi
 exit 102
 "#;
@@ -75,6 +77,8 @@ pub(crate) enum Work {
     GoesOn(Begun),
     /// It was done.
     Done(Begun),
+    /// It was done, and what it came to is being changed, or was when the machine was cut off.
+    Unsettled(Begun),
     /// It failed, or was cut off with its machine.
     Failed,
 }
@@ -100,7 +104,18 @@ pub(crate) async fn work(
 
 /// How a piece of work stands.
 pub(crate) async fn state(call: &Call, container: &str, what: &str, name: &str) -> Result<Work, CallError> {
-    let Some(output) = look(call, container, what, &["sh", "-c", STATE, "sh", &folder(name)]).await? else {
+    state_unless(call, container, what, name, "").await
+}
+
+/// How a piece of work stands, unless a sign is there that what it came to is being changed.
+pub(crate) async fn state_unless(
+    call: &Call,
+    container: &str,
+    what: &str,
+    name: &str,
+    sign: &str,
+) -> Result<Work, CallError> {
+    let Some(output) = look(call, container, what, &["sh", "-c", STATE, "sh", &folder(name), sign]).await? else {
         return Ok(Work::None);
     };
     let (whose, operation) = output.stdout.split_once('\n').unwrap_or((&output.stdout, ""));
@@ -109,6 +124,7 @@ pub(crate) async fn state(call: &Call, container: &str, what: &str, name: &str) 
         100 => Ok(Work::None),
         101 => Ok(Work::GoesOn(begun)),
         0 => Ok(Work::Done(begun)),
+        103 => Ok(Work::Unsettled(begun)),
         102 => Ok(Work::Failed),
         // The shell itself could not run: nothing is known.
         _ => Err(call.refused(what, &output.end(1))),

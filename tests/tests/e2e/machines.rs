@@ -22,6 +22,7 @@ mod killed;
 mod mended;
 mod recovered;
 mod taints;
+mod told;
 mod upgrades;
 mod workloads;
 

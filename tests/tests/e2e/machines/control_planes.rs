@@ -134,6 +134,17 @@ fn one_control_plane_becomes_three_that_outlive_a_restart_of_all_and_the_loss_of
     world.project.is_settled();
     assert_eq!(world.names(), control_planes);
 
+    // What all of them are told changes on one after the other.
+    let kind = world.project.read("kind.yaml");
+    let patch = "kubeadmConfigPatches:\n  - |\n    kind: ClusterConfiguration\n    controllerManager: {extraArgs: {v: \"3\"}}\n    etcd: {local: {extraArgs: {snapshot-count: \"9000\"}}}\n";
+    world.project.write("kind.yaml", &kind.replacen("kubeadmConfigPatches:\n", patch, 1));
+    let before = world.members();
+    world.project.apply();
+    world.rests(&world.all(3), &|| true);
+    world.is_told(&control_planes, "kube-controller-manager", "--v=3");
+    world.is_told(&control_planes, "etcd", "--snapshot-count=9000");
+    assert_eq!(world.members(), before);
+
     // The first one made anew, with nothing of what it kept: it joins the others, as another member.
     let (before, uid) = (world.members(), world.uid(&first));
     let plan = world.project.run(&["plan", "--replace", "volume/control-plane-0"]).code(0);

@@ -73,10 +73,17 @@ fn certificates_at_their_end_and_a_full_etcd_are_seen_and_mended() {
     // The user's kubeconfig leads there again.
     world.project.run(&["cluster", "info"]).code(0).says("node/worker-0");
 
+    let scheduler = || {
+        let container = r#"ctr --namespace=k8s.io tasks list 2>/dev/null | grep RUNNING | cut -d ' ' -f 1 | sort >/tmp/running
+            ctr --namespace=k8s.io containers list --quiet 'labels."io.kubernetes.container.name"==kube-scheduler' 2>/dev/null | sort | comm -12 - /tmp/running"#;
+        at_node(&nodes[0], container)
+    };
+    let before = scheduler();
     at_node(&nodes[0], "rm /etc/kubernetes/scheduler.conf");
     world.project.run(&["plan"]).code(0).says("lost: scheduler.conf").says("1 to change");
     world.project.apply();
     world.project.is_settled();
+    assert!(before != scheduler() && !before.trim().is_empty(), "it still has its former access: {before}");
 
     let said = at_node(&nodes[0], FILL);
     assert!(said.contains("database space exceeded"), "{said}");
