@@ -10,7 +10,7 @@ use crate::kills::{kills, seed, wait_for_operation};
 /// How often, where `KSAIL_TEST_KILLS` does not say, and within which time after the beginning of an apply.
 const OF_CREATION: u32 = 20;
 const OF_SCALE_DOWN: u32 = 10;
-const CREATED_WITHIN: Duration = Duration::from_secs(12);
+const CREATED_WITHIN: Duration = Duration::from_secs(8);
 const GONE_WITHIN: Duration = Duration::from_millis(800);
 
 impl World {
