@@ -219,13 +219,14 @@ impl World {
 }
 
 impl Drop for World {
-    /// A test that failed says how its cluster was, and leaves nothing on the engine, which others use too.
+    /// A test that failed says how its cluster was; and none leaves anything on the engine, which others use too.
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            if self.engine.is_running(&self.control_plane()) == Some(true) {
-                let (_, said) = self.engine.exec(&self.control_plane(), &["sh", "-c", HOW_IT_IS]);
-                eprintln!("{said}");
-            }
+        let state = self.engine.is_running(&self.control_plane());
+        if std::thread::panicking() && state == Some(true) {
+            let (_, said) = self.engine.exec(&self.control_plane(), &["sh", "-c", HOW_IT_IS]);
+            eprintln!("{said}");
+        }
+        if std::thread::panicking() || state.is_some() {
             let _ = self.project.command(&["destroy", "--auto-approve"]).output();
         }
     }

@@ -133,4 +133,7 @@ fn what_kubeadm_was_told_changes_where_it_is_or_is_put_back() {
     let refused = world.project.run(&["plan"]).code(3);
     refused.says("networking.podSubnet was \"10.244.0.0/16\", and \"10.99.0.0/16\" is declared");
     assert_eq!(uids(), before);
+    world.project.write("kind.yaml", &subnets.replace("  podSubnet: 10.99.0.0/16\n", ""));
+    world.project.run(&["destroy", "--auto-approve"]).code(0);
+    world.is_gone();
 }
