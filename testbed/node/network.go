@@ -1,5 +1,5 @@
 // The network plugin of the test bed's node image: writes the configuration from which containerd gives pods their addresses,
-// and keeps a route to the pods of every other node. It serves IPv4 on nodes that reach each other directly.
+// and keeps a route to the pods of every other node. It serves IPv4, IPv6 or both, on nodes that reach each other directly.
 package main
 
 import (
@@ -29,7 +29,7 @@ const (
 type node struct {
 	Metadata struct{ Name string }
 	Spec     struct {
-		PodCIDR string `json:"podCIDR"`
+		PodCIDRs []string `json:"podCIDRs"`
 	}
 	Status struct {
 		Addresses []struct{ Type, Address string }
@@ -41,9 +41,12 @@ type list struct {
 	Items    []node
 }
 
-func (n node) address() string {
+func isIPv6(text string) bool { return strings.Contains(text, ":") }
+
+// The node's own address in the family of a range.
+func (n node) address(cidr string) string {
 	for _, address := range n.Status.Addresses {
-		if address.Type == "InternalIP" && net.ParseIP(address.Address).To4() != nil {
+		if address.Type == "InternalIP" && isIPv6(address.Address) == isIPv6(cidr) {
 			return address.Address
 		}
 	}
@@ -122,8 +125,10 @@ func (s *server) wait(version string, known map[string]string) {
 		if json.Unmarshal(line, &event) != nil || event.Type != "MODIFIED" {
 			return
 		}
-		if known[event.Object.Spec.PodCIDR] != event.Object.address() {
-			return
+		for _, cidr := range event.Object.Spec.PodCIDRs {
+			if known[cidr] != event.Object.address(cidr) {
+				return
+			}
 		}
 	}
 }
@@ -136,12 +141,21 @@ func run(program string, arguments ...string) error {
 	return nil
 }
 
-func write(cidr string) error {
+func write(cidrs []string) error {
+	var routes, ranges []string
+	for _, cidr := range cidrs {
+		everything := "0.0.0.0/0"
+		if isIPv6(cidr) {
+			everything = "::/0"
+		}
+		routes = append(routes, fmt.Sprintf(`{"dst": "%s"}`, everything))
+		ranges = append(ranges, fmt.Sprintf(`[{"subnet": "%s"}]`, cidr))
+	}
 	text := fmt.Sprintf(`{"cniVersion": "0.3.1", "name": "testbed", "plugins": [
   {"type": "ptp", "ipMasq": false, "mtu": 1500,
-   "ipam": {"type": "host-local", "dataDir": "/run/cni-ipam", "routes": [{"dst": "0.0.0.0/0"}], "ranges": [[{"subnet": "%s"}]]}},
+   "ipam": {"type": "host-local", "dataDir": "/run/cni-ipam", "routes": [%s], "ranges": [%s]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
-`, cidr)
+`, strings.Join(routes, ", "), strings.Join(ranges, ", "))
 	if known, err := os.ReadFile(configuration); err == nil && string(known) == text {
 		return nil
 	}
@@ -152,19 +166,34 @@ func write(cidr string) error {
 	return os.Rename(fresh, configuration)
 }
 
+// A route of either family.
+func route(cidr string, arguments ...string) error {
+	family := "-4"
+	if isIPv6(cidr) {
+		family = "-6"
+	}
+	return run("ip", append([]string{family, "route"}, arguments...)...)
+}
+
 // What leaves the pods' network bears the node's address.
 func masquerade(subnet string) error {
+	program := "iptables"
+	if isIPv6(subnet) {
+		program = "ip6tables"
+	}
 	rule := []string{"POSTROUTING", "-s", subnet, "!", "-d", subnet, "-m", "addrtype", "!", "--dst-type", "LOCAL", "-j", "MASQUERADE"}
-	if run("iptables", append([]string{"-w", "-t", "nat", "-C"}, rule...)...) == nil {
+	if run(program, append([]string{"-w", "-t", "nat", "-C"}, rule...)...) == nil {
 		return nil
 	}
-	return run("iptables", append([]string{"-w", "-t", "nat", "-A"}, rule...)...)
+	return run(program, append([]string{"-w", "-t", "nat", "-A"}, rule...)...)
 }
 
 func main() {
-	own, subnet := os.Getenv("NODE_NAME"), os.Getenv("POD_SUBNET")
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
-		log.Print(err)
+	own, subnets := os.Getenv("NODE_NAME"), strings.Split(os.Getenv("POD_SUBNET"), ",")
+	for _, file := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
+		if err := os.WriteFile("/proc/sys/net/"+file, []byte("1"), 0o644); err != nil {
+			log.Print(err)
+		}
 	}
 	s, err := connect()
 	if err != nil {
@@ -180,19 +209,24 @@ func main() {
 		}
 		known := map[string]string{}
 		for _, each := range all.Items {
-			cidr, address := each.Spec.PodCIDR, each.address()
-			known[cidr] = address
-			if cidr == "" || address == "" {
-				continue
+			cidrs := each.Spec.PodCIDRs
+			for _, cidr := range cidrs {
+				known[cidr] = each.address(cidr)
 			}
 			if each.Metadata.Name == own {
-				if err := write(cidr); err != nil {
-					log.Print(err)
+				if len(cidrs) > 0 && known[cidrs[0]] != "" {
+					if err := write(cidrs); err != nil {
+						log.Print(err)
+					}
 				}
 				continue
 			}
-			if routes[cidr] != address {
-				if err := run("ip", "route", "replace", cidr, "via", address); err != nil {
+			for _, cidr := range cidrs {
+				address := known[cidr]
+				if address == "" || routes[cidr] == address {
+					continue
+				}
+				if err := route(cidr, "replace", cidr, "via", address); err != nil {
 					log.Print(err)
 					continue
 				}
@@ -201,14 +235,16 @@ func main() {
 		}
 		for cidr := range routes {
 			if known[cidr] == "" {
-				if err := run("ip", "route", "delete", cidr); err != nil {
+				if err := route(cidr, "delete", cidr); err != nil {
 					log.Print(err)
 				}
 				delete(routes, cidr)
 			}
 		}
-		if err := masquerade(subnet); err != nil {
-			log.Print(err)
+		for _, subnet := range subnets {
+			if err := masquerade(subnet); err != nil {
+				log.Print(err)
+			}
 		}
 		s.wait(all.Metadata.ResourceVersion, known)
 	}
