@@ -120,7 +120,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
             follows: Some(crate::load_balancer::follows),
             ..kind(
                 "load-balancer",
-                ["image", "cluster", "network", "address", "port", "backends"]
+                ["image", "cluster", "network", "address", "port", "ipv6", "backends"]
                     .map(|field| FieldSchema::new(field).forces_replacement())
                     .to_vec(),
             )
@@ -152,6 +152,7 @@ pub static KINDS: LazyLock<Vec<KindSchema>> = LazyLock::new(|| {
                     FieldSchema::new("role").forces_replacement(),
                     FieldSchema::new("network").forces_replacement(),
                     FieldSchema::new("address").forces_replacement().computed(),
+                    FieldSchema::new("ipv6_address").forces_replacement().computed(),
                     FieldSchema::new("volume").forces_replacement(),
                     FieldSchema::new("image").in_turn(),
                     FieldSchema::new("aliases").list(ListShape::Set),

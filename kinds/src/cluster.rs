@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ksail_model::Value;
 use serde::{Deserialize, Serialize};
 
-use crate::Spec;
+use crate::{Spec, host_and_port};
 
 /// A Kubernetes cluster. The identity's name is the cluster's name. Attributes: `id`, `endpoint` (`https://127.0.0.1:6443`), and how
 /// its administrator reaches it: `kubeconfig` (the path of a file, or in whose machines it lies), and of one on machines `machines`: the
@@ -72,15 +72,27 @@ impl Spec for ClusterSpec {
 impl ClusterSpec {
     /// The address that an API is published at where nothing else is said.
     pub const LOOPBACK: &str = "127.0.0.1";
+    /// The same of a cluster of IPv6 alone.
+    pub const LOOPBACK_V6: &str = "::1";
+
+    /// By which address of this machine something is reached that is published at an address: if that stands for all, by the loopback one.
+    pub fn reached_at(address: &str) -> &str {
+        match address {
+            "" | "0.0.0.0" => Self::LOOPBACK,
+            "::" => Self::LOOPBACK_V6,
+            address => address,
+        }
+    }
 
     /// Where the API on a port of this machine is, which is published at an address. One that is published at all addresses is reached by
-    /// the loopback one, for which its certificate is good.
+    /// this machine's name: its certificate is good for that, and for no loopback address.
     pub fn endpoint(address: &str, port: u16) -> String {
-        match address {
-            "" | "0.0.0.0" | "::" => format!("https://{}:{port}", Self::LOOPBACK),
-            address if address.contains(':') => format!("https://[{address}]:{port}"),
-            address => format!("https://{address}:{port}"),
-        }
+        let host = match address {
+            "0.0.0.0" | "::" => "localhost",
+            "" => Self::LOOPBACK,
+            address => address,
+        };
+        format!("https://{}", host_and_port(host, port))
     }
 
     /// The same, of a spec that may not have its port yet.
@@ -102,8 +114,15 @@ mod tests {
     #[test]
     fn an_api_is_reached_where_it_is_published() {
         assert_eq!(ClusterSpec::endpoint("127.0.0.1", 6443), "https://127.0.0.1:6443");
-        assert_eq!(ClusterSpec::endpoint("0.0.0.0", 6443), "https://127.0.0.1:6443");
+        for all in ["0.0.0.0", "::"] {
+            assert_eq!(
+                ClusterSpec::endpoint(all, 6443),
+                "https://localhost:6443",
+                "its certificate names no loopback address"
+            );
+        }
         assert_eq!(ClusterSpec::endpoint("192.168.1.4", 6443), "https://192.168.1.4:6443");
         assert_eq!(ClusterSpec::endpoint("fd00::1", 6443), "https://[fd00::1]:6443");
+        assert_eq!(ClusterSpec::reached_at("::"), "::1", "an engine publishes it by IPv6 alone");
     }
 }

@@ -1,6 +1,7 @@
 //! The typed spec and schema of every kind of resource: typed at both ends (compiler and provider), generic in the
 //! middle. Pure.
 
+mod authority;
 mod catalogue;
 mod certificate;
 mod cluster;
@@ -19,6 +20,7 @@ mod node;
 mod registry;
 mod volume;
 
+pub use authority::host_and_port;
 pub use catalogue::{BuiltinKinds, KINDS};
 pub use certificate::Validity;
 pub use cluster::{ClusterSpec, Stage, StageRequirement};

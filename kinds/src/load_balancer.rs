@@ -22,6 +22,9 @@ pub struct LoadBalancerSpec {
     pub address: String,
     /// The port there.
     pub port: u16,
+    /// Whether it speaks IPv6 too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ipv6: bool,
     /// By machine, the address of its API server (`10.170.3.2:6443`).
     pub backends: BTreeMap<String, String>,
     /// Whether it shall run. Stopped by hand is drift.

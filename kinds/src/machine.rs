@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ksail_model::Value;
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerdPatches, Port, Spec};
+use crate::{ContainerdPatches, Port, Spec, host_and_port};
 
 /// What a machine does in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +85,12 @@ pub struct MachineSpec {
     /// Its address on that network; left out, the engine gives it one whenever it is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// Whether it speaks IPv6 too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ipv6: bool,
+    /// Its IPv6 address on that network; left out, the engine gives it one as it does of IPv4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<String>,
     /// Names beside its own by which the network knows it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
@@ -224,7 +230,7 @@ impl EtcdMemberSpec {
 
     /// Where other members reach the one of a machine.
     pub fn peer_at(address: &str) -> String {
-        format!("https://{address}:2380")
+        format!("https://{}", host_and_port(address, 2380))
     }
 }
 

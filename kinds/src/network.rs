@@ -16,6 +16,12 @@ pub struct NetworkSpec {
     /// The part of the subnet that addresses are given from where none is asked for; left out, all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
+    /// The IPv6 subnet in CIDR notation; left out, the network has no IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_subnet: Option<String>,
+    /// The part of the IPv6 subnet that addresses are given from where none is asked for; left out, all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_given: Option<String>,
     /// Whether it has no way out.
     #[serde(default)]
     pub internal: bool,

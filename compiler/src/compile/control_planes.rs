@@ -35,13 +35,15 @@ impl Builder<'_> {
             None => Origin::Catalogue { entry: catalogue::LOAD_BALANCER.entry.into() },
         };
         let image = self.needed_image(&reference, &image_origin, "the load balancer needs it");
-        let port = file.api_port.unwrap_or_default();
+        let networking = &file.networking;
+        let port = networking.api_port.unwrap_or_default();
         let spec = LoadBalancerSpec {
             image: reference,
             cluster: self.cluster.to_owned(),
             network: self.cluster.to_owned(),
-            address: file.api_address.clone().unwrap_or_else(|| ClusterSpec::LOOPBACK.to_owned()),
+            address: networking.api_address.clone().unwrap_or_else(|| ClusterSpec::LOOPBACK.to_owned()),
             port,
+            ipv6: networking.family.has_v6(),
             backends,
             running: true,
         };
@@ -49,7 +51,7 @@ impl Builder<'_> {
         origins.set(Path::key("image"), image_origin);
         origins.set(
             Path::key("address"),
-            match &file.api_address {
+            match &networking.api_address {
                 Some(_) => derived("the distribution's file says where the API is published"),
                 None => derived("the API is published on this machine only"),
             },

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use ksail_kinds::ClusterSpec;
 use serde_json::{Value as Json, json};
 
 use super::audit;
+use crate::kind_file::{Family, Networking};
 use crate::versions;
 
 /// The token with which machines join. It opens the cluster's own network only, as kind's does.
@@ -36,12 +38,8 @@ pub(super) struct ClusterFacts {
     pub(super) version: String,
     /// Where machines reach the API server: `dev-control-plane:6443`.
     pub(super) endpoint: String,
-    /// The address that the API server is published at on the engine's machine.
-    pub(super) api_address: String,
     pub(super) api_port: u16,
-    pub(super) pod_subnet: String,
-    pub(super) service_subnet: String,
-    pub(super) kube_proxy_mode: String,
+    pub(super) networking: Networking,
     pub(super) feature_gates: BTreeMap<String, bool>,
     pub(super) runtime_config: BTreeMap<String, String>,
     /// Whether the API server logs who asked for what.
@@ -52,7 +50,8 @@ pub(super) struct ClusterFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MachineFacts {
     pub(super) name: String,
-    pub(super) address: String,
+    /// Of the families that the cluster speaks; the API server answers at the first.
+    pub(super) addresses: Vec<String>,
     pub(super) is_control_plane: bool,
     pub(super) labels: BTreeMap<String, String>,
 }
@@ -80,6 +79,17 @@ impl ClusterFacts {
         }
     }
 
+    /// Whether it speaks IPv6 alone: what listens does so by IPv4 otherwise.
+    fn is_v6(&self) -> bool {
+        self.networking.family == Family::V6
+    }
+
+    /// For which names the API server's certificate is good beside its own.
+    fn names_of_api(&self) -> Vec<&str> {
+        let published = self.networking.api_address.as_deref().unwrap_or(ClusterSpec::LOOPBACK);
+        vec!["localhost", published]
+    }
+
     fn gates(&self) -> Option<(&'static str, String)> {
         let gates: Vec<String> = self.feature_gates.iter().map(|(gate, on)| format!("{gate}={on}")).collect();
         (!gates.is_empty()).then(|| ("feature-gates", gates.join(",")))
@@ -94,7 +104,7 @@ impl ClusterFacts {
             self.join_configuration(machine, registration),
             self.kubelet_configuration(),
         ];
-        if self.kube_proxy_mode != "none" {
+        if self.networking.kube_proxy_mode != "none" {
             documents.push(self.proxy_configuration());
         }
         documents
@@ -108,6 +118,11 @@ impl ClusterFacts {
         };
         let owned = |(name, value): (&'static str, &'static str)| (name, value.to_owned());
         let mut of_manager = vec![("enable-hostpath-provisioner", "true".to_owned())];
+        let mut of_scheduler = vec![owned(ASKED_AGAIN)];
+        if self.is_v6() {
+            of_manager.push(("bind-address", "::".to_owned()));
+            of_scheduler.push(("bind-address", "::1".to_owned()));
+        }
         of_manager.extend(CALLS_A_SECOND.into_iter().chain([ASKED_AGAIN]).map(owned));
         let mut api_server = vec![("runtime-config", runtime.join(","))];
         api_server.extend(self.gates());
@@ -117,10 +132,10 @@ impl ClusterFacts {
         let mut document = json!({
             "apiVersion": self.api_version(), "kind": "ClusterConfiguration",
             "kubernetesVersion": self.version, "clusterName": self.name, "controlPlaneEndpoint": self.endpoint,
-            "apiServer": {"certSANs": ["localhost", self.api_address], "extraArgs": self.arguments(&api_server)},
+            "apiServer": {"certSANs": self.names_of_api(), "extraArgs": self.arguments(&api_server)},
             "controllerManager": {"extraArgs": with_gates(of_manager)},
-            "scheduler": {"extraArgs": with_gates(vec![owned(ASKED_AGAIN)])},
-            "networking": {"podSubnet": self.pod_subnet, "serviceSubnet": self.service_subnet},
+            "scheduler": {"extraArgs": with_gates(of_scheduler)},
+            "networking": {"podSubnet": self.networking.pod_subnet, "serviceSubnet": self.networking.service_subnet},
         });
         if self.has_audit {
             document["apiServer"]["extraVolumes"] = audit::volumes();
@@ -135,7 +150,7 @@ impl ClusterFacts {
     fn registration(&self, machine: &MachineFacts) -> Json {
         let labels: Vec<String> = machine.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let arguments = [
-            ("node-ip", machine.address.clone()),
+            ("node-ip", machine.addresses.join(",")),
             ("provider-id", provider_id(&self.name, &machine.name)),
             ("node-labels", labels.join(",")),
         ];
@@ -143,12 +158,12 @@ impl ClusterFacts {
     }
 
     fn api_endpoint(&self, machine: &MachineFacts) -> Json {
-        json!({"advertiseAddress": machine.address, "bindPort": self.api_port})
+        json!({"advertiseAddress": machine.addresses.first(), "bindPort": self.api_port})
     }
 
     fn init_configuration(&self, machine: &MachineFacts, registration: &Json) -> Json {
         let mut skipped = vec!["preflight"];
-        if self.kube_proxy_mode == "none" {
+        if self.networking.kube_proxy_mode == "none" {
             skipped.push("addon/kube-proxy");
         }
         json!({
@@ -183,6 +198,10 @@ impl ClusterFacts {
             "imageGCHighThresholdPercent": 100,
             "evictionHard": {"nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
         });
+        if self.is_v6() {
+            document["address"] = json!("::");
+            document["healthzBindAddress"] = json!("::");
+        }
         self.add_gates(&mut document);
         document
     }
@@ -190,12 +209,12 @@ impl ClusterFacts {
     fn proxy_configuration(&self) -> Json {
         let mut document = json!({
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
-            "mode": self.kube_proxy_mode,
+            "mode": self.networking.kube_proxy_mode,
             "iptables": {"minSyncPeriod": "1s"},
             // The limit is one of the engine's machine.
             "conntrack": {"maxPerCore": 0},
         });
-        if self.kube_proxy_mode == "nftables" {
+        if self.networking.kube_proxy_mode == "nftables" {
             document["conntrack"]["tcpBeLiberal"] = json!(true);
         }
         self.add_gates(&mut document);
@@ -218,11 +237,8 @@ mod tests {
             name: "dev".to_owned(),
             version: version.to_owned(),
             endpoint: "dev-control-plane:6443".to_owned(),
-            api_address: "127.0.0.1".to_owned(),
             api_port: 6443,
-            pod_subnet: "10.244.0.0/16".to_owned(),
-            service_subnet: "10.96.0.0/16".to_owned(),
-            kube_proxy_mode: "iptables".to_owned(),
+            networking: Networking::default(),
             feature_gates: BTreeMap::new(),
             runtime_config: BTreeMap::new(),
             has_audit: false,
@@ -232,7 +248,7 @@ mod tests {
     fn worker() -> MachineFacts {
         MachineFacts {
             name: "dev-worker".to_owned(),
-            address: "10.70.1.10".to_owned(),
+            addresses: vec!["10.70.1.10".to_owned()],
             is_control_plane: false,
             labels: BTreeMap::new(),
         }
@@ -248,10 +264,35 @@ mod tests {
 
     #[test]
     fn without_a_proxy_neither_its_document_nor_its_phase_is_there() {
-        let facts = ClusterFacts { kube_proxy_mode: "none".to_owned(), ..facts("v1.36.3") };
+        let networking = Networking { kube_proxy_mode: "none".to_owned(), ..Networking::default() };
+        let facts = ClusterFacts { networking, ..facts("v1.36.3") };
         let documents = facts.documents(&worker());
         assert_eq!(documents.len(), 4);
         assert_eq!(documents[1]["skipPhases"], json!(["preflight", "addon/kube-proxy"]));
+    }
+
+    #[test]
+    fn what_listens_in_a_cluster_of_ipv6_does_so_by_ipv6() {
+        let networking =
+            Networking { family: Family::V6, api_address: Some("::1".to_owned()), ..Networking::default() };
+        let machine = MachineFacts { addresses: vec!["fd01::2".to_owned()], is_control_plane: true, ..worker() };
+        let documents = ClusterFacts { networking, ..facts("v1.35.0") }.documents(&machine);
+        assert_eq!(documents[0]["apiServer"]["certSANs"], json!(["localhost", "::1"]));
+        assert_eq!(documents[0]["controllerManager"]["extraArgs"]["bind-address"], "::");
+        assert_eq!(documents[0]["scheduler"]["extraArgs"]["bind-address"], "::1");
+        assert_eq!(documents[1]["localAPIEndpoint"]["advertiseAddress"], "fd01::2");
+        assert_eq!((&documents[3]["address"], &documents[3]["healthzBindAddress"]), (&json!("::"), &json!("::")));
+    }
+
+    #[test]
+    fn a_node_of_both_families_has_both_addresses_and_answers_at_the_first() {
+        let networking = Networking { family: Family::Dual, ..Networking::default() };
+        let addresses = ["10.70.1.2", "fd01::2"].map(str::to_owned).to_vec();
+        let machine = MachineFacts { addresses, is_control_plane: true, ..worker() };
+        let documents = ClusterFacts { networking, ..facts("v1.35.0") }.documents(&machine);
+        assert_eq!(documents[1]["nodeRegistration"]["kubeletExtraArgs"]["node-ip"], "10.70.1.2,fd01::2");
+        assert_eq!(documents[2]["controlPlane"]["localAPIEndpoint"]["advertiseAddress"], "10.70.1.2");
+        assert!(documents[3]["address"].is_null() && !documents[0].to_string().contains("bind-address"));
     }
 
     #[test]

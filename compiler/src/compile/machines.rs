@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ksail_kinds::{
     AddonSpec, BootstrapAction, BootstrapSpec, BuiltinKinds, ClusterSpec, MachineRole, MachineSpec, NODE, Port,
-    RegistrySpec, Spec, VolumeSpec, full_reference,
+    RegistrySpec, Spec, VolumeSpec, full_reference, host_and_port,
 };
 use ksail_model::{
     Address, Choice, Condition, Declaration, Edge, ForceOn, Identity, Lifecycle, Origin, Origins, Ownership, Path,
@@ -12,7 +12,7 @@ use ksail_model::{
 };
 
 use super::kubeadm::{ClusterFacts, MachineFacts, provider_id};
-use super::machine_addresses::Addresses;
+use super::machine_addresses::{Addresses, Place};
 use super::node_taints::keep_workloads_off;
 use super::proxies::proxies;
 use super::resources::{Builder, DOCKER, KUBERNETES, choose_port, derived};
@@ -21,7 +21,7 @@ use crate::catalogue;
 use crate::codes;
 use crate::endpoints::{self, RegistryPlace};
 use crate::format::NodeRole;
-use crate::kind_file::{self, KindFile};
+use crate::kind_file::KindFile;
 use crate::nodes::{self, Node};
 use crate::{image_reference, manifests, versions};
 
@@ -30,11 +30,6 @@ pub(super) const API_PORTS: std::ops::RangeInclusive<u16> = 6443..=6459;
 /// Below this, ports of an engine's machine are those of its system; a port of a node that is below is published this much above.
 const FIRST_OWN_PORT: u16 = 1024;
 const ABOVE_SYSTEM: u16 = 8000;
-/// The ranges of the addresses of pods and of services, as kind has them.
-const POD_SUBNET: &str = "10.244.0.0/16";
-const SERVICE_SUBNET: &str = "10.96.0.0/16";
-/// How kube-proxy works, as kind has it.
-const KUBE_PROXY_MODE: &str = "iptables";
 /// Where node images keep the manifests that they bring along.
 const NETWORK_PLUGIN: &str = "/kind/manifests/default-cni.yaml";
 const STORAGE: &str = "/kind/manifests/default-storage.yaml";
@@ -70,12 +65,8 @@ impl Common<'_> {
 
 impl Builder<'_> {
     /// The cluster on machines, and the objects in it.
-    pub(super) fn docker_cluster(&mut self, network: &Address) {
+    pub(super) fn docker_cluster(&mut self, network: &Address, file: KindFile) {
         self.provider(KUBERNETES);
-        let file = match kind_file::read(self.loaded, self.project) {
-            Ok(file) => file,
-            Err(problems) => return self.problems.extend(problems),
-        };
         let mut wanted = self.loaded.config.spec.cluster.clone();
         wanted.control_planes = wanted.control_planes.or(file.count(NodeRole::ControlPlane));
         wanted.workers = wanted.workers.or(file.count(NodeRole::Worker));
@@ -112,13 +103,13 @@ impl Builder<'_> {
             .filter(is_control_plane)
             .map(|node| (self.machine_name(node), self.address(MachineSpec::KIND, &node.name())))
             .collect();
-        let addresses = Addresses::of(self.cluster);
+        let addresses = Addresses::of(self.cluster, file.networking.family);
         let balancer = (control_planes.len() > 1).then(|| {
             let backend = |node: &Node| {
-                let address = addresses.node(node).unwrap_or_default();
-                (self.machine_name(node), format!("{address}:{}", MachineSpec::API_PORT))
+                let address = addresses.node(node)?.of(file.networking.versions()).into_iter().next()?;
+                Some((self.machine_name(node), host_and_port(&address, MachineSpec::API_PORT)))
             };
-            let backends = nodes.iter().filter(is_control_plane).map(backend).collect();
+            let backends = nodes.iter().filter(is_control_plane).filter_map(backend).collect();
             self.load_balancer(network, &file, backends)
         });
         let policy = self.audit_policy();
@@ -126,18 +117,17 @@ impl Builder<'_> {
             name: self.cluster.to_owned(),
             version,
             endpoint: format!("{}:{}", self.api_name(), MachineSpec::API_PORT),
-            api_address: file.api_address.clone().unwrap_or_else(|| ClusterSpec::LOOPBACK.to_owned()),
             api_port: MachineSpec::API_PORT,
-            pod_subnet: file.pod_subnet.clone().unwrap_or_else(|| POD_SUBNET.to_owned()),
-            service_subnet: file.service_subnet.clone().unwrap_or_else(|| SERVICE_SUBNET.to_owned()),
-            kube_proxy_mode: file.kube_proxy_mode.clone().unwrap_or_else(|| KUBE_PROXY_MODE.to_owned()),
+            networking: file.networking.clone(),
             feature_gates: file.feature_gates.clone(),
             runtime_config: file.runtime_config.clone(),
             has_audit: policy.is_some(),
         };
         let registries = self.registries_of_machines();
         let of_registries = registries.values().filter_map(|url| url.strip_prefix("http://")?.split(':').next());
-        let past = [facts.service_subnet.clone(), facts.pod_subnet.clone(), addresses.subnet()].into_iter();
+        let ranges = [&file.networking.service_subnet, &file.networking.pod_subnet];
+        let past = ranges.into_iter().flat_map(|ranges| ranges.split(',')).map(str::to_owned);
+        let past = past.chain([addresses.subnet()]).chain(addresses.ipv6_subnet());
         let door = facts.endpoint.split(':').next().map(str::to_owned);
         let past = past
             .chain(door)
@@ -227,7 +217,7 @@ impl Builder<'_> {
             NodeRole::ControlPlane => "spec.cluster.controlPlanes",
             NodeRole::Worker => "spec.cluster.workers",
         });
-        let Some(address) = common.addresses.node(node) else {
+        let Some(place) = common.addresses.node(node) else {
             let message = format!("{} is one node too many for one engine", node.name());
             let error = ksail_model::Diagnostic::error(codes::BAD_VALUE, message).hint("ask for fewer nodes");
             let path = Path::parse("spec.cluster.workers").unwrap_or_default();
@@ -235,15 +225,16 @@ impl Builder<'_> {
             return;
         };
         let container = self.machine_name(node);
-        let machine = self.machine(common, node, &container, &address, &field);
-        let bootstrap = self.bootstrap(common, node, &container, &address, &machine, &field);
-        if node.role == NodeRole::ControlPlane {
-            self.etcd_member(common, node, (&container, &address), cluster, &bootstrap, field.clone());
+        let addresses = place.of(common.file.networking.versions());
+        let machine = self.machine(common, node, &container, place, &field);
+        let bootstrap = self.bootstrap(common, node, &container, &addresses, &machine, &field);
+        if let Some(address) = addresses.first().filter(|_| node.role == NodeRole::ControlPlane) {
+            self.etcd_member(common, node, (&container, address), cluster, &bootstrap, field.clone());
         }
         self.node_on_machine(common, node, &container, cluster, &bootstrap, field);
     }
 
-    fn machine(&mut self, common: &Common<'_>, node: &Node, container: &str, address: &str, field: &Origin) -> Address {
+    fn machine(&mut self, common: &Common<'_>, node: &Node, container: &str, place: Place, field: &Origin) -> Address {
         let volume_name = format!("{container}-var");
         let spec = VolumeSpec { driver: "local".to_owned() };
         let volume = self.declaration(&node.name(), volume_name.clone(), &spec, Origins::all(field.clone()));
@@ -261,7 +252,8 @@ impl Builder<'_> {
                 (reference, origin, address)
             }
         };
-        let port = common.file.api_port.unwrap_or_default();
+        let networking = &common.file.networking;
+        let port = networking.api_port.unwrap_or_default();
         let spec = MachineSpec {
             cluster: self.cluster.to_owned(),
             role: match node.role {
@@ -270,14 +262,16 @@ impl Builder<'_> {
             },
             image: image_reference,
             network: self.cluster.to_owned(),
-            address: Some(address.to_owned()),
+            address: Some(place.ipv4),
+            ipv6: networking.family.has_v6(),
+            ipv6_address: place.ipv6,
             aliases: if is_only { vec![self.api_name()] } else { Vec::new() },
             volume: volume_name,
             port: is_only.then_some(port),
-            api_address: common.file.api_address.clone().filter(|_| is_only),
+            api_address: networking.api_address.clone().filter(|_| is_only),
             ports: own.ports,
             mounts: own.mounts,
-            dns_search: common.file.dns_search.clone(),
+            dns_search: networking.dns_search.clone(),
             containerd: common.file.containerd.clone(),
             registries: common.registries.clone(),
             proxy: common.proxy.clone(),
@@ -289,6 +283,10 @@ impl Builder<'_> {
         origins.set(Path::key("image"), image_origin);
         origins.set(Path::key("network"), derived("what a cluster has on an engine shares one network"));
         origins.set(Path::key("address"), derived("nodes keep their addresses"));
+        if networking.family.has_v6() {
+            origins.set(Path::key("ipv6"), derived("the distribution's file asks for IPv6"));
+            origins.set(Path::key("ipv6_address"), derived("nodes keep their addresses"));
+        }
         origins.set(Path::key("api_address"), derived("the distribution's file says where the API is published"));
         origins.set(Path::key("aliases"), derived("machines reach the API by this name"));
         origins.set(Path::key("volume"), derived("what a node keeps outlives its container"));
@@ -329,14 +327,14 @@ impl Builder<'_> {
         common: &Common<'_>,
         node: &Node,
         container: &str,
-        address: &str,
+        addresses: &[String],
         machine: &Address,
         field: &Origin,
     ) -> Address {
         let is_first = node.role == NodeRole::ControlPlane && node.index == 0;
         let facts = MachineFacts {
             name: container.to_owned(),
-            address: address.to_owned(),
+            addresses: addresses.to_vec(),
             is_control_plane: node.role == NodeRole::ControlPlane,
             labels: common.file.node(node).labels,
         };
@@ -372,7 +370,7 @@ impl Builder<'_> {
         let spec = ClusterSpec {
             version: common.facts.version.clone(),
             port: 0,
-            address: common.file.api_address.clone(),
+            address: common.file.networking.api_address.clone(),
             running: true,
             stages: Vec::new(),
         };
@@ -464,11 +462,11 @@ impl Builder<'_> {
     fn addons(&mut self, common: &Common<'_>, cluster: &Address) {
         let network = AddonSpec {
             manifest: NETWORK_PLUGIN.to_owned(),
-            pod_subnet: Some(common.facts.pod_subnet.clone()),
+            pod_subnet: Some(common.file.networking.pod_subnet.clone()),
             endpoint: Some(common.facts.endpoint.clone()),
         };
         let storage = AddonSpec { manifest: STORAGE.to_owned(), pod_subnet: None, endpoint: None };
-        let is_wanted = |name: &str| name != "cni" || !common.file.has_no_default_cni;
+        let is_wanted = |name: &str| name != "cni" || !common.file.networking.has_no_default_cni;
         for (name, spec, why) in [
             ("cni", network, "the node image brings a network plugin along"),
             ("storage", storage, "the node image brings a storage class along"),

@@ -80,12 +80,12 @@ fn leave_out(declaration: &mut Declaration, fields: &[&str]) {
 
 /// Clusters of kind share a network, which outlives each of them.
 fn network(declaration: &mut Declaration, _: &Endpoints) {
-    leave_out(declaration, &["subnet", "given"]);
+    leave_out(declaration, &["subnet", "given", "ipv6_subnet", "ipv6_given"]);
     declaration.ownership = Ownership::Read;
 }
 
 fn machine(declaration: &mut Declaration, _: &Endpoints) {
-    leave_out(declaration, &["address", "aliases"]);
+    leave_out(declaration, &["address", "ipv6_address", "aliases"]);
 }
 
 fn addon(declaration: &mut Declaration, endpoints: &Endpoints) {

@@ -1,13 +1,14 @@
 //! Names by which what listens on ports 80 and 443 of a node is reached, an ingress or a gateway: every name that ends in an address and
-//! `nip.io` leads to that address, so that none has to be written anywhere.
+//! `nip.io` leads to that address, or `sslip.io` to one of IPv6, so that none has to be written anywhere.
 
 use core::net::IpAddr;
 
-use ksail_kinds::{Port, Protocol};
+use ksail_kinds::{ClusterSpec, Port, Protocol};
 use ksail_model::Value;
 
-/// Who answers for such names.
+/// Who answers for such names, of either family.
 const SERVICE: &str = "nip.io";
+const SERVICE_V6: &str = "sslip.io";
 /// The ports of nodes, and by which scheme they are spoken to.
 const SCHEMES: [(u16, &str); 2] = [(80, "http"), (443, "https")];
 /// Stands for any name.
@@ -21,20 +22,19 @@ pub(super) fn ingress(ports: &[Port]) -> Option<Value> {
         let port = ports.iter().find(is_it)?;
         let address = address(&port.address)?;
         let suffix = if port.host == container { String::new() } else { format!(":{}", port.host) };
-        Some((scheme, format!("{scheme}://{ANY}.{address}.{SERVICE}{suffix}")))
+        Some((scheme, format!("{scheme}://{ANY}.{address}{suffix}")))
     };
     let found: Vec<_> = SCHEMES.into_iter().filter_map(of_scheme).collect();
     (!found.is_empty()).then(|| Value::map(found))
 }
 
-/// An address as it stands in a name; where all are listened on, that of this machine.
+/// What a name ends in that leads to an address; where all are listened on, to that of this machine.
 fn address(listened: &str) -> Option<String> {
-    match listened.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) if address.is_unspecified() => Some("127.0.0.1".to_owned()),
-        Ok(IpAddr::V4(address)) => Some(address.to_string()),
-        Ok(IpAddr::V6(address)) if address.is_unspecified() => Some("127.0.0.1".to_owned()),
-        _ => None,
-    }
+    let address: IpAddr = ClusterSpec::reached_at(listened).parse().ok()?;
+    Some(match address {
+        IpAddr::V4(address) => format!("{address}.{SERVICE}"),
+        IpAddr::V6(address) => format!("{}.{SERVICE_V6}", address.to_string().replace(':', "-")),
+    })
 }
 
 #[cfg(test)]
@@ -52,6 +52,8 @@ mod tests {
         assert_eq!(ingress(&ports), Some(Value::map(wanted)));
         assert_eq!(ingress(&[port(80, 0, "0.0.0.0")]), None);
         assert_eq!(ingress(&[port(30080, 80, "0.0.0.0")]), None);
-        assert_eq!(ingress(&[port(80, 80, "::1")]), None, "such a name leads to no IPv6 address");
+        let of_ipv6 = |address: &str| ingress(&[port(80, 8080, address)]);
+        assert_eq!(of_ipv6("::"), Some(Value::map([("http", "http://NAME.--1.sslip.io:8080")])));
+        assert_eq!(of_ipv6("fd00::a"), Some(Value::map([("http", "http://NAME.fd00--a.sslip.io:8080")])));
     }
 }

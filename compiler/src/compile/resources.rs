@@ -19,6 +19,7 @@ use crate::codes;
 use crate::endpoints::{self, RegistryPlace};
 use crate::format::{MirrorEntry, Provider};
 use crate::image_reference;
+use crate::kind_file::{self, Family};
 use crate::loaded::Loaded;
 use crate::manifests;
 use crate::sources::Project;
@@ -98,12 +99,16 @@ impl<'a> Builder<'a> {
             self.embedded_cluster();
         }
         self.provider(DOCKER);
-        let network = self.network();
+        let file = match self.loaded.config.has_docker_cluster().then(|| kind_file::read(self.loaded, self.project)) {
+            Some(Err(problems)) => return self.problems.extend(problems),
+            Some(Ok(file)) => Some(file),
+            None => None,
+        };
+        let network = self.network(file.as_ref().map(|file| file.networking.family));
         self.supply = self.supply();
-        if self.loaded.config.has_docker_cluster() {
-            self.docker_cluster(&network);
-        } else {
-            self.images_of_supply();
+        match file {
+            Some(file) => self.docker_cluster(&network, file),
+            None => self.images_of_supply(),
         }
         self.registries(network);
         if self.loaded.config.has_docker_cluster() {
@@ -191,16 +196,31 @@ impl<'a> Builder<'a> {
         self.host = Some(self.add(engine));
     }
 
-    fn network(&mut self) -> Address {
+    /// The network of a cluster that speaks some family of addresses, or of registries alone.
+    fn network(&mut self, family: Option<Family>) -> Address {
         let mut origins = Origins::all(derived("what a cluster has on an engine shares one network"));
-        let mut spec = NetworkSpec { driver: "bridge".to_owned(), subnet: None, given: None, internal: false };
-        if self.loaded.config.has_docker_cluster() {
-            let addresses = Addresses::of(self.cluster);
+        let mut spec = NetworkSpec {
+            driver: "bridge".to_owned(),
+            subnet: None,
+            given: None,
+            ipv6_subnet: None,
+            ipv6_given: None,
+            internal: false,
+        };
+        if let Some(family) = family {
+            let addresses = Addresses::of(self.cluster, family);
             spec.subnet = Some(addresses.subnet());
             spec.given = Some(addresses.given());
+            spec.ipv6_subnet = addresses.ipv6_subnet();
+            spec.ipv6_given = addresses.ipv6_given();
             let why = derived("nodes keep their addresses, so the subnet follows from the cluster's name");
-            origins.set(Path::key("subnet"), why.clone());
-            origins.set(Path::key("given"), why);
+            for field in ["subnet", "given"] {
+                origins.set(Path::key(field), why.clone());
+            }
+            let why = derived("the distribution's file asks for IPv6, and the subnet follows from the cluster's name");
+            for field in ["ipv6_subnet", "ipv6_given"].into_iter().filter(|_| family.has_v6()) {
+                origins.set(Path::key(field), why.clone());
+            }
         }
         let network = self.declaration("main", self.cluster.to_owned(), &spec, origins);
         self.add(network)

@@ -1,9 +1,11 @@
 //! `kind.yaml`: the file of kind (`kind.x-k8s.io/v1alpha4`), as users have it.
 
 mod lists;
+mod networking;
 mod patches;
 mod wire;
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use ksail_kinds::{ContainerdPatches, MachineMount, Port, Protocol};
@@ -16,6 +18,7 @@ use crate::nodes::Node;
 use crate::sources::{Project, SourceFile};
 use crate::tree::{Role, Texts};
 use crate::yaml;
+pub(crate) use networking::{Family, Networking, Version};
 pub(crate) use patches::Patches;
 
 /// The file's name where none is given.
@@ -23,21 +26,12 @@ pub(crate) const DEFAULT_FILE: &str = "kind.yaml";
 /// What it says it is.
 const API_VERSION: &str = "kind.x-k8s.io/v1alpha4";
 const KIND: &str = "Cluster";
-/// Where published ports listen where nothing is said, as kind has it.
-const ANY_ADDRESS: &str = "0.0.0.0";
 
 /// What a `kind.yaml` says of a cluster.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct KindFile {
     nodes: Vec<(NodeRole, KindNode)>,
-    pub(crate) api_port: Option<u16>,
-    /// Where the API is published; `None` where nothing is said: on this machine only.
-    pub(crate) api_address: Option<String>,
-    pub(crate) pod_subnet: Option<String>,
-    pub(crate) service_subnet: Option<String>,
-    pub(crate) kube_proxy_mode: Option<String>,
-    pub(crate) dns_search: Option<Vec<String>>,
-    pub(crate) has_no_default_cni: bool,
+    pub(crate) networking: Networking,
     pub(crate) feature_gates: BTreeMap<String, bool>,
     pub(crate) runtime_config: BTreeMap<String, String>,
     pub(crate) patches: Patches,
@@ -98,9 +92,12 @@ fn parse(file: &SourceFile) -> Result<KindFile, Vec<Diagnostic>> {
         return Ok(found);
     }
     let told = problems.into_iter().map(|problem| match problem {
-        wire::Problem::NotBuilt(what) => error(codes::NOT_BUILT, format!("`{}`: {what} is not built yet", file.name))
-            .hint("leave it out of the file"),
         wire::Problem::Wrong(what) => error(codes::BAD_VALUE, format!("`{}`: {what}", file.name)),
+        wire::Problem::At { path, what, hint } => {
+            let place = root.at(&Path::parse(path).unwrap_or_default()).map_or(root.place, |(node, _)| node.place);
+            let diagnostic = Diagnostic::error(codes::BAD_VALUE, format!("`{}`: {path}: {what}", file.name));
+            texts.label(diagnostic.hint(hint), place, "")
+        }
     });
     Err(told.collect())
 }
@@ -123,7 +120,7 @@ impl KindFile {
 }
 
 /// A published port, or why there is none.
-fn port(mapping: wire::PortMapping) -> Result<Port, wire::Problem> {
+fn port(mapping: wire::PortMapping, family: Family) -> Result<Port, wire::Problem> {
     let number = |number: i32, what: &str| {
         u16::try_from(number).ok().filter(|number| *number > 0).ok_or_else(|| what.to_owned())
     };
@@ -141,11 +138,14 @@ fn port(mapping: wire::PortMapping) -> Result<Port, wire::Problem> {
             "`{other}` is no protocol of a port mapping: there are TCP, UDP and SCTP"
         ))),
     };
-    let address = mapping.listen_address.filter(|address| !address.is_empty());
+    let address = wire::given(mapping.listen_address).unwrap_or_else(|| family.any_address().to_owned());
+    if address.parse::<IpAddr>().is_err() {
+        return Err(wire::Problem::Wrong(format!("`{address}` is no `listenAddress` of a port mapping")));
+    }
     Ok(Port {
         container: container.map_err(wire::Problem::Wrong)?,
         host: host.map_err(wire::Problem::Wrong)?,
-        address: address.unwrap_or_else(|| ANY_ADDRESS.to_owned()),
+        address,
         protocol: protocol?,
     })
 }
@@ -178,14 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_and_what_is_not_built_is_said() {
+    fn what_is_not_known_is_said() {
         let said = |text: &str, wanted: &str| {
             let errors = file(text).unwrap_err().join("\n");
             assert!(errors.contains(wanted), "{errors}");
         };
         said("nodez: []\n", "unknown field `nodez`");
         said("nodes:\n- role: boss\n", "`boss` is no role");
-        said("networking: {ipFamily: dual}\n", "ipFamily dual is not built yet");
         said("networking: {apiServerAddress: here}\n", "`here` is no address for `apiServerAddress`");
         said("containerdConfigPatches: ['a = ']\n", "a patch of containerd's configuration is no TOML");
         said("containerdConfigPatchesJSON6902: ['{}']\n", "a JSON patch of containerd's configuration cannot be used");
@@ -195,10 +194,34 @@ mod tests {
 
     #[test]
     fn the_api_is_published_on_this_machine_unless_it_is_said_otherwise() {
-        let at = |text: &str| file(&format!("networking: {{{text}}}\n")).unwrap().api_address;
+        let at = |text: &str| file(&format!("networking: {{{text}}}\n")).unwrap().networking.api_address;
         assert_eq!(at(""), None);
         assert_eq!(at("apiServerAddress: 127.0.0.1"), None);
         assert_eq!(at("apiServerAddress: 0.0.0.0").as_deref(), Some("0.0.0.0"));
+    }
+
+    #[test]
+    fn ports_listen_at_all_addresses_of_the_family() {
+        let at = |head: &str, more: &str| {
+            let mapping = format!("{head}nodes:\n- extraPortMappings: [{{containerPort: 80, hostPort: 8080{more}}}]\n");
+            let first = Node { role: NodeRole::ControlPlane, index: 0 };
+            file(&mapping).map(|file| file.node(&first).ports[0].address.clone())
+        };
+        assert_eq!(at("", "").unwrap(), "0.0.0.0");
+        assert_eq!(at("networking: {ipFamily: dual}\n", "").unwrap(), "0.0.0.0");
+        assert_eq!(at("networking: {ipFamily: ipv6}\n", "").unwrap(), "::");
+        assert_eq!(at("networking: {ipFamily: ipv6}\n", ", listenAddress: 127.0.0.1").unwrap(), "127.0.0.1");
+        assert!(at("", ", listenAddress: here").unwrap_err().join("").contains("`here` is no `listenAddress`"));
+    }
+
+    #[test]
+    fn what_contradicts_the_family_is_told_at_its_line() {
+        let text = format!(
+            "kind: {KIND}\napiVersion: {API_VERSION}\nnetworking:\n  ipFamily: ipv6\n  podSubnet: 10.1.0.0/16\n"
+        );
+        let errors = parse(&SourceFile { name: "kind.yaml".to_owned(), text }).unwrap_err();
+        let told = format!("{:?}", errors[0]);
+        assert!(told.contains("line: 5") && told.contains("fd00:10:244::/56"), "{told}");
     }
 
     #[test]

@@ -1,19 +1,45 @@
 //! The shape of the file.
 
-use core::net::IpAddr;
+use core::fmt;
 use std::collections::BTreeMap;
 
-use ksail_kinds::{ClusterSpec, ContainerdPatches, MachineMount, Propagation};
+use ksail_kinds::{ContainerdPatches, MachineMount, Propagation};
 use serde::Deserialize;
 
+use super::networking::{self, Family};
 use super::patches::{JsonPatch, Patches};
 use super::{KindFile, KindNode, port};
 use crate::format::NodeRole;
 
 /// What is wrong with what was read.
 pub(super) enum Problem {
-    NotBuilt(String),
     Wrong(String),
+    /// The same at a place of the file, with what to do.
+    At {
+        path: &'static str,
+        what: String,
+        hint: String,
+    },
+}
+
+impl Problem {
+    pub(super) fn at(path: &'static str, what: String, hint: &str) -> Self {
+        Self::At { path, what, hint: hint.to_owned() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wrong(what) => to.write_str(what),
+            Self::At { path, what, .. } => write!(to, "{path}: {what}"),
+        }
+    }
+}
+
+/// A text that says something.
+pub(super) fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 #[derive(Deserialize)]
@@ -25,7 +51,7 @@ pub(super) struct Cluster {
     /// kind's name of the cluster; ours is `metadata.name` of `ksail.yaml`.
     name: Option<String>,
     nodes: Vec<Node>,
-    networking: Networking,
+    networking: networking::Wire,
     feature_gates: BTreeMap<String, bool>,
     runtime_config: BTreeMap<String, String>,
     kubeadm_config_patches: Vec<String>,
@@ -51,20 +77,6 @@ struct Node {
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct Networking {
-    ip_family: Option<String>,
-    api_server_port: Option<i32>,
-    api_server_address: Option<String>,
-    pod_subnet: Option<String>,
-    service_subnet: Option<String>,
-    #[serde(rename = "disableDefaultCNI")]
-    disable_default_cni: bool,
-    kube_proxy_mode: Option<String>,
-    dns_search: Option<Vec<String>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 struct ExtraMount {
     host_path: String,
     container_path: String,
@@ -85,14 +97,7 @@ pub(super) struct PortMapping {
 impl Cluster {
     /// What it means, with what is wrong with it on the side.
     pub(super) fn into_file(self, problems: &mut Vec<Problem>) -> KindFile {
-        let mut not_built = |is_asked: bool, what: String| {
-            if is_asked {
-                problems.push(Problem::NotBuilt(what));
-            }
-        };
-        let network = self.networking;
-        let family = network.ip_family.unwrap_or_else(|| "ipv4".to_owned());
-        not_built(family != "ipv4", format!("ipFamily {family}"));
+        let networking = self.networking.read(problems);
         let _ = self.name;
         let mut patches = |merges: &[String], json: Vec<JsonPatch>| match Patches::read(merges, json) {
             Ok(patches) => patches,
@@ -104,24 +109,13 @@ impl Cluster {
         let containerd =
             ContainerdPatches { merge: self.containerd_config_patches, json: self.containerd_json_patches };
         let of_cluster = patches(&self.kubeadm_config_patches, self.kubeadm_json_patches);
-        let nodes = self.nodes.into_iter().filter_map(|node| node.into_node(problems)).collect();
+        let nodes = self.nodes.into_iter().filter_map(|node| node.into_node(networking.family, problems)).collect();
         if let Err(why) = containerd.check() {
             problems.push(Problem::Wrong(why));
         }
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let api_address = given(network.api_server_address).filter(|address| address != ClusterSpec::LOOPBACK);
-        if let Some(address) = api_address.as_ref().filter(|address| address.parse::<IpAddr>().is_err()) {
-            problems.push(Problem::Wrong(format!("`{address}` is no address for `apiServerAddress`")));
-        }
         KindFile {
             nodes,
-            api_port: network.api_server_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0),
-            api_address,
-            pod_subnet: given(network.pod_subnet),
-            service_subnet: given(network.service_subnet),
-            kube_proxy_mode: given(network.kube_proxy_mode),
-            dns_search: network.dns_search,
-            has_no_default_cni: network.disable_default_cni,
+            networking,
             feature_gates: self.feature_gates,
             runtime_config: self.runtime_config,
             patches: of_cluster,
@@ -131,7 +125,7 @@ impl Cluster {
 }
 
 impl Node {
-    fn into_node(self, problems: &mut Vec<Problem>) -> Option<(NodeRole, KindNode)> {
+    fn into_node(self, family: Family, problems: &mut Vec<Problem>) -> Option<(NodeRole, KindNode)> {
         let role = match self.role.as_deref().unwrap_or("control-plane") {
             "" | "control-plane" => NodeRole::ControlPlane,
             "worker" => NodeRole::Worker,
@@ -174,7 +168,7 @@ impl Node {
             });
         }
         for mapping in self.extra_port_mappings {
-            match port(mapping) {
+            match port(mapping, family) {
                 Ok(port) => node.ports.push(port),
                 Err(problem) => problems.push(problem),
             }

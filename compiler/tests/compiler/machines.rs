@@ -86,6 +86,54 @@ fn the_api_is_published_where_the_file_of_kind_says() {
     assert_eq!(text(&several, "dev/machine/control-plane-0", "api_address"), "");
 }
 
+/// A field of a declaration, as it is written.
+fn told(compiled: &Compiled, address: &str, path: &str) -> String {
+    get(compiled, address).spec.get(&Path::parse(path).unwrap()).map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn a_cluster_of_ipv6_has_it_everywhere() {
+    let v6 = compiled("    workers: 1\n", &with_kind("networking: {ipFamily: ipv6}\n"));
+    let subnet = told(&v6, "dev/network/main", "ipv6_subnet");
+    let prefix = subnet.trim_matches('"').strip_suffix("/64").unwrap();
+    assert_eq!(told(&v6, "dev/network/main", "ipv6_given"), format!("\"{prefix}1:0/112\""));
+    assert!(!told(&v6, "dev/network/main", "subnet").is_empty(), "engines have IPv4 beside it");
+    assert_eq!(told(&v6, "dev/machine/worker-0", "ipv6_address"), format!("\"{prefix}a\""));
+    assert_eq!(told(&v6, "dev/machine/worker-0", "ipv6"), "true");
+    assert_eq!(told(&v6, "dev/machine/control-plane-0", "api_address"), "\"::1\"");
+    assert_eq!(told(&v6, "dev/cluster/main", "address"), "\"::1\"");
+    assert_eq!(told(&v6, "dev/etcd-member/control-plane-0", "peer"), format!("\"https://[{prefix}2]:2380\""));
+    assert_eq!(told(&v6, "dev/addon/cni", "pod_subnet"), "\"fd00:10:244::/56\"");
+    let config = told(&v6, "dev/bootstrap/control-plane-0", "config");
+    assert!(config.contains(&format!("advertiseAddress: \"{prefix}2\"")), "{config}");
+    assert!(config.contains("certSANs: [\"localhost\", \"::1\"]"), "{config}");
+    let several = compiled("    controlPlanes: 3\n", &with_kind("networking: {ipFamily: ipv6}\n"));
+    let backends = told(&several, "dev/load-balancer/main", "backends");
+    assert!(backends.contains(&format!("\"[{prefix}3]:6443\"")), "{backends}");
+    assert_eq!(told(&several, "dev/load-balancer/main", "ipv6"), "true");
+    // Nothing of it stands where nobody asked for it.
+    let plain = compiled("    controlPlanes: 3\n", &World::default());
+    for declaration in plain.graph.declarations.values() {
+        assert!(!declaration.spec.to_string().contains("ipv6"), "{}", declaration.address);
+    }
+}
+
+#[test]
+fn a_cluster_of_both_families_has_both_and_says_which_is_first() {
+    let address = |network: &str, path: &str| {
+        let dual = compiled("", &with_kind(&format!("networking: {{ipFamily: dual{network}}}\n")));
+        told(&dual, "dev/bootstrap/control-plane-0", path)
+    };
+    let first = |network: &str| address(network, "config[1].localAPIEndpoint.advertiseAddress");
+    assert!(first("").starts_with("\"10."), "{}", first(""));
+    let turned = ", serviceSubnet: \"fd00:1::/112,10.1.0.0/16\"";
+    assert!(first(turned).starts_with("\"fd"), "{}", first(turned));
+    let registration = address(turned, "config[1].nodeRegistration");
+    let node_ip = registration.split("node-ip\", value: \"").nth(1).and_then(|rest| rest.split('"').next());
+    let (first, second) = node_ip.and_then(|both| both.split_once(',')).unwrap_or_else(|| panic!("{registration}"));
+    assert!(first.starts_with("fd") && second.starts_with("10."), "{registration}");
+}
+
 #[test]
 fn a_published_port_that_is_not_given_is_chosen_and_told() {
     let ports = "nodes:\n- role: control-plane\n- role: worker\n  extraPortMappings:\n  - {containerPort: 30000, hostPort: 30000}\n  - {containerPort: 80}\n";
@@ -188,7 +236,6 @@ fn the_file_of_kind_is_read_where_it_is() {
 fn what_is_not_built_is_refused() {
     let world = World::default();
     assert!(refused("    vanilla: {mirrorsDir: kind/mirrors}\n", &world).contains("vanilla.mirrorsDir"));
-    assert!(refused("", &with_kind("networking: {ipFamily: ipv6}\n")).contains("ipFamily ipv6 is not built yet"));
     assert!(refused("    controlPlanes: 8\n", &world).contains("control-plane-7 is one node too many"));
     assert!(refused("", &with_kind("nodes: [{image: my/node:latest}]\n")).contains("tells no version"));
     assert!(refused("    distributionConfig: other.yaml\n", &world).contains("`other.yaml` cannot be read"));
@@ -286,6 +333,11 @@ fn what_kind_made_is_declared_as_kind_has_it() {
     let network = get(&compiled, "dev/network/main");
     assert_eq!(network.ownership, Ownership::Read, "other clusters are on it");
     assert_eq!(network.spec.field("subnet"), None);
+    let mut v6 = self::compiled("", &with_kind("networking: {ipFamily: ipv6}\n"));
+    as_made_by_kind(&mut v6.graph, "dev").unwrap();
+    assert!(!get(&v6, "dev/network/main").spec.to_string().contains("ipv6"));
+    let machine = &get(&v6, "dev/machine/control-plane-0").spec;
+    assert_eq!((machine.field("ipv6_address"), machine.field("ipv6")), (None, Some(&Value::from(true))));
     for machine in ["dev/machine/control-plane-0", "dev/machine/worker-0"] {
         let machine = get(&compiled, machine);
         assert_eq!((machine.spec.field("address"), machine.spec.field("aliases")), (None, None));
