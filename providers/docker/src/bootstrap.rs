@@ -14,6 +14,7 @@ use crate::kubeadm_documents::fields;
 use crate::machine;
 use crate::made_by_kind;
 use crate::network::cause_of;
+use crate::node_addresses::told;
 use crate::reconfigure;
 use crate::registration::with_taints;
 use crate::steps::{self, Work};
@@ -309,13 +310,13 @@ pub(crate) async fn config_of(call: &Call, machine: &str, doing: &str) -> Result
         Work::Failed => return Ok(None),
     };
     let Some(written) = Written::read(&begun.whose) else { return Ok(None) };
-    Ok(Some(text_of(&with_taints(&typed(call, doing, &written.spec)?))))
+    Ok(Some(text_of(&told(call, machine, with_taints(&typed(call, doing, &written.spec)?)).await?)))
 }
 
 /// Puts what kubeadm reads into the machine.
 async fn write_config(call: &Call, machine: &str, what: &str, wanted: &BootstrapSpec) -> Result<(), CallError> {
     let mut parcel = Parcel::new();
-    let packed = parcel.file(CONFIG, &text_of(&with_taints(wanted)));
+    let packed = parcel.file(CONFIG, &text_of(&told(call, machine, with_taints(wanted)).await?));
     let packed = wanted.files.iter().fold(packed, |done, (path, text)| done.and_then(|()| parcel.file(path, text)));
     let packed = packed.and_then(|()| parcel.bytes());
     let packed = packed.map_err(|error| call.refused(what, &error.to_string()))?;

@@ -19,10 +19,10 @@ use crate::written::Written;
 
 /// The kind.
 pub(crate) const KIND: &str = EtcdMemberSpec::KIND;
-/// The client that etcd's image holds, with what it needs to be let in.
+/// The client that etcd's image holds, with what it needs to be let in. By its name: etcd listens by one family of addresses.
 const ETCDCTL: [&str; 6] = [
     "etcdctl",
-    "--endpoints=https://127.0.0.1:2379",
+    "--endpoints=https://localhost:2379",
     "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
     "--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt",
     "--key=/etc/kubernetes/pki/etcd/healthcheck-client.key",
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How many lines of what was said a failure tells.
 const TOLD: usize = 4;
 /// Asks etcd on its own machine how it is, which it tells without being asked who wants to know; node images have no other program for it.
-const HEALTH: &str = r#"exec 3<>/dev/tcp/127.0.0.1/2381 && printf 'GET /health HTTP/1.0\r\n\r\n' >&3 && cat <&3"#;
+const HEALTH: &str = r#"exec 3<>/dev/tcp/localhost/2381 && printf 'GET /health HTTP/1.0\r\n\r\n' >&3 && cat <&3"#;
 /// What it says of an alarm, before its name.
 const ALARM: &str = "ALARM ";
 /// It is full, and takes nothing more before there is room and the alarm is put out.

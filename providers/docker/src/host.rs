@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ksail_provider::CallError;
 
 use crate::call::Call;
+use crate::ipv6::{self, Ipv6};
 
 /// The machine that an engine runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct OwnFacts {
     pub inotify_instances: Option<u64>,
     /// How many files one user may watch by inotify.
     pub inotify_watches: Option<u64>,
+    /// How it stands to IPv6.
+    pub ipv6: Option<Ipv6>,
     /// Bytes free in the engine's folder.
     pub disk_free: Option<u64>,
 }
@@ -77,6 +80,7 @@ fn own(folder: &std::path::Path) -> OwnFacts {
     OwnFacts {
         inotify_instances: limit("max_user_instances"),
         inotify_watches: limit("max_user_watches"),
+        ipv6: ipv6::here(),
         disk_free: disk_free(folder),
     }
 }

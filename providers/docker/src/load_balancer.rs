@@ -25,7 +25,9 @@ const START: &str = r#"rm -f /tmp/haproxy.sock; printf '%s' "$HAPROXY_CONFIG" >/
 const LISTENS: &str = "test -S /tmp/haproxy.sock";
 
 /// What HAProxy is told: connections go, untouched, to servers that say they are ready.
-fn config(backends: &BTreeMap<String, String>) -> String {
+fn config(backends: &BTreeMap<String, String>, ipv6: bool) -> String {
+    let at = if ipv6 { ":::" } else { "*:" };
+    let families = if ipv6 { " v4v6" } else { "" };
     let mut text = format!(
         "global
   log stdout format raw local0 notice
@@ -40,7 +42,7 @@ defaults
   timeout server 1h
   timeout tunnel 1h
 frontend api
-  bind *:{}
+  bind {at}{}{families}
   default_backend control-planes
 backend control-planes
   option httpchk GET /readyz
@@ -65,7 +67,7 @@ pub(crate) fn plan(spec: LoadBalancerSpec) -> ContainerPlan {
     ContainerPlan {
         image: spec.image,
         command: ["sh", "-c", START].map(str::to_owned).into(),
-        env: vec![(CONFIG.to_owned(), config(&spec.backends))],
+        env: vec![(CONFIG.to_owned(), config(&spec.backends, spec.ipv6))],
         mounts: Vec::new(),
         ports: vec![Port {
             container: LoadBalancerSpec::PORT,
@@ -74,6 +76,7 @@ pub(crate) fn plan(spec: LoadBalancerSpec) -> ContainerPlan {
             protocol: Protocol::Tcp,
         }],
         networks: vec![spec.network],
+        ipv6: spec.ipv6,
         restart: Restart::UnlessStopped,
         running: spec.running,
         labels,
@@ -98,7 +101,7 @@ impl Observed {
         let label = |name: &str| self.labels().and_then(|labels| labels.get(name)).cloned();
         let backends = label(BACKENDS).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
         let port = self.published().into_iter().find(|port| port.container == LoadBalancerSpec::PORT);
-        Value::map([
+        let mut fields = vec![
             ("image", self.image()),
             ("cluster", Value::from(label(CLUSTER))),
             ("network", Value::from(self.networks().into_iter().next())),
@@ -106,7 +109,9 @@ impl Observed {
             ("port", Value::from(port.map(|port| port.host))),
             ("backends", backends.map(Value::from).unwrap_or_default()),
             ("running", Value::from(self.is_running())),
-        ])
+        ];
+        fields.extend(self.speaks_ipv6().then_some(("ipv6", Value::from(true))));
+        Value::map(fields)
     }
 }
 
@@ -120,10 +125,11 @@ mod tests {
             ("dev-control-plane".to_owned(), "10.170.3.2:6443".to_owned()),
             ("dev-control-plane2".to_owned(), "10.170.3.3:6443".to_owned()),
         ]);
-        let text = config(&backends);
+        let text = config(&backends, false);
         assert!(text.contains("bind *:6443\n"), "{text}");
         assert!(
             text.ends_with("  server dev-control-plane 10.170.3.2:6443\n  server dev-control-plane2 10.170.3.3:6443\n")
         );
+        assert!(config(&backends, true).contains("bind :::6443 v4v6\n"), "machines may ask by either family");
     }
 }

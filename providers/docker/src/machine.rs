@@ -392,8 +392,8 @@ async fn remove_with(call: &Call, what: &str, name: &str, v: bool) -> Result<boo
 }
 
 /// The fields whose change needs another container.
-pub(crate) const OF_CONTAINER: [&str; 8] =
-    ["image", "port", "api_address", "ports", "mounts", "aliases", "dns_search", "containerd"];
+pub(crate) const OF_CONTAINER: [&str; 9] =
+    ["image", "ipv6", "port", "api_address", "ports", "mounts", "aliases", "dns_search", "containerd"];
 
 /// Whether a change of the field needs another container.
 fn needs_container(path: &Path) -> bool {

@@ -9,6 +9,7 @@ use bollard::models::{
 use ksail_kinds::{ClusterSpec, MachineMount, MachineRole, MachineSpec, Port, Propagation, Protocol};
 use ksail_model::{Mark, Value};
 
+use crate::ipv6;
 use crate::labels;
 use crate::observed::Observed;
 use crate::plan::port_key;
@@ -56,9 +57,13 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
     };
     env.extend(variables(&spec.proxy));
     env.extend(spec.dns_search.as_ref().map(|domains| format!("{DNS_SEARCH}={}", domains.join(" "))));
-    let ipam = |address: &String| EndpointIpamConfig { ipv4_address: Some(address.clone()), ..Default::default() };
+    let ipam = EndpointIpamConfig {
+        ipv4_address: spec.address.clone(),
+        ipv6_address: spec.ipv6_address.clone(),
+        ..Default::default()
+    };
     let endpoint = EndpointSettings {
-        ipam_config: spec.address.as_ref().map(ipam),
+        ipam_config: (spec.address.is_some() || spec.ipv6_address.is_some()).then_some(ipam),
         aliases: (!spec.aliases.is_empty()).then(|| spec.aliases.clone()),
         ..Default::default()
     };
@@ -83,6 +88,7 @@ pub(crate) fn body(name: &str, spec: &MachineSpec, mark: &Mark, written: &Value)
                 maximum_retry_count: Some(1),
             }),
             network_mode: Some(spec.network.clone()),
+            sysctls: ipv6::sysctls(spec.ipv6),
             ..Default::default()
         }),
         networking_config: Some(NetworkingConfig {
@@ -167,6 +173,8 @@ impl Observed {
         let ports: Vec<&Port> = published.iter().filter(|port| !is_api(port)).collect();
         let network = self.networks().into_iter().next();
         let address = network.as_ref().and_then(|network| self.address(network));
+        let ipv6_address =
+            network.as_ref().filter(|_| self.speaks_ipv6()).and_then(|network| self.ipv6_address(network));
         let aliases = network.as_ref().map(|network| self.aliases(network)).unwrap_or_default();
         let mut fields = vec![
             ("cluster", Value::from(label(CLUSTER))),
@@ -177,6 +185,10 @@ impl Observed {
             ("volume", Value::from(volume)),
             ("running", Value::from(self.is_running())),
         ];
+        if self.speaks_ipv6() {
+            fields.push(("ipv6", Value::from(true)));
+        }
+        fields.extend(ipv6_address.map(|address| ("ipv6_address", Value::from(address))));
         fields.extend(api.map(|port| ("port", Value::from(port))));
         fields.extend(api_address.map(|address| ("api_address", Value::from(address))));
         if !aliases.is_empty() {
@@ -246,6 +258,24 @@ mod tests {
         let fields = Observed::new(serde_json::from_value(inspect).unwrap()).machine_fields(BTreeMap::new());
         assert_eq!(fields.field("mounts"), Some(&json(&wanted)));
         assert_eq!(fields.field("dns_search"), Some(&json(&["a.example", "b.example"])));
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_read_back_where_ipv6_is_spoken() {
+        let fields = |sysctls: serde_json::Value| {
+            let inspect = serde_json::json!({
+                "HostConfig": {"NetworkMode": "dev", "Sysctls": sysctls},
+                "NetworkSettings": {"Networks": {"dev": {
+                    "IPAddress": "10.1.0.2", "GlobalIPv6Address": "fd00::9", "IPAMConfig": {"IPv6Address": "fd00::2"},
+                }}},
+            });
+            let fields = Observed::new(serde_json::from_value(inspect).unwrap()).machine_fields(BTreeMap::new());
+            ["address", "ipv6", "ipv6_address"].map(|field| fields.field(field).map(ToString::to_string))
+        };
+        let both = fields(serde_json::json!({"net.ipv6.conf.all.disable_ipv6": "0"}));
+        assert_eq!(both, ["\"10.1.0.2\"", "true", "\"fd00::2\""].map(|text| Some(text.to_owned())));
+        // A network of kind has IPv6 whether a cluster speaks it or not.
+        assert_eq!(fields(serde_json::Value::Null), [Some("\"10.1.0.2\"".to_owned()), None, None]);
     }
 
     #[test]

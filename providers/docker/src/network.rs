@@ -1,8 +1,9 @@
 //! Networks. Docker lets several have one name, so they are looked for in the list and told apart by marks.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
+use ipnet::IpNet;
 use ksail_kinds::{NetworkSpec, Spec as _};
 use ksail_model::{Identity, Mark, Readiness, Seen, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted};
@@ -50,22 +51,30 @@ pub(crate) fn mark(network: &Network) -> Option<Mark> {
     labels::mark(network.labels.as_ref())
 }
 
-/// What is seen of a network.
-pub(crate) fn seen(network: &Network) -> Seen {
-    let ipv4 = network
-        .ipam
-        .iter()
-        .flat_map(|ipam| ipam.config.iter().flatten())
-        .find(|config| config.subnet.as_ref().is_some_and(|subnet| !subnet.contains(':')));
+/// What is seen of a network. That somebody else's has IPv6 is told where it is declared: otherwise it is their matter.
+pub(crate) fn seen(network: &Network, declared: Option<&Value>) -> Seen {
+    let of_family = |is_v6: bool| {
+        let mut ranges = network.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten());
+        ranges.find(|config| config.subnet.as_ref().is_some_and(|subnet| subnet.contains(':') == is_v6))
+    };
+    let given =
+        |range: Option<&IpamConfig>| range.and_then(|config| config.ip_range.clone()).filter(|range| !range.is_empty());
+    let ipv4 = of_family(false);
     let subnet = Value::from(ipv4.and_then(|config| config.subnet.clone()));
     let gateway = ipv4.and_then(|config| config.gateway.clone());
-    let given = ipv4.and_then(|config| config.ip_range.clone()).filter(|range| !range.is_empty());
+    let is_asked = declared.is_some_and(|spec| spec.field("ipv6_subnet").is_some());
+    let ipv6 = of_family(true).filter(|_| is_asked || mark(network).is_some());
     let mut fields = vec![
         ("driver", Value::from(network.driver.clone())),
         ("subnet", subnet.clone()),
         ("internal", Value::from(network.internal.unwrap_or_default())),
     ];
-    fields.extend(given.map(|given| ("given", Value::from(given))));
+    let told = [
+        ("given", given(ipv4)),
+        ("ipv6_subnet", ipv6.and_then(|config| config.subnet.clone())),
+        ("ipv6_given", given(ipv6)),
+    ];
+    fields.extend(told.into_iter().filter_map(|(field, value)| Some((field, Value::from(value?)))));
     Seen {
         id: network.id.clone(),
         fields: Value::map(fields),
@@ -98,16 +107,8 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
         options: mtu(&existing).map(|mtu| [(MTU.to_owned(), mtu)].into()),
         driver: Some(typed.driver),
         internal: Some(typed.internal),
-        ipam: typed.subnet.map(|subnet| Ipam {
-            // Engines take the first address as the gateway, and report it only where it was given.
-            config: Some(vec![IpamConfig {
-                gateway: first_address(&subnet),
-                subnet: Some(subnet),
-                ip_range: typed.given,
-                ..Default::default()
-            }]),
-            ..Default::default()
-        }),
+        enable_ipv6: typed.ipv6_subnet.is_some().then_some(true),
+        ipam: ipam([(typed.subnet, typed.given), (typed.ipv6_subnet, typed.ipv6_given)]),
         labels: Some(labels::labels(&request.mark, spec)),
         ..Default::default()
     };
@@ -127,12 +128,25 @@ fn mtu(networks: &[Network]) -> Option<String> {
     default.options.as_ref()?.get(MTU).cloned()
 }
 
-/// The first address of an IPv4 subnet in CIDR notation.
+/// The ranges of a network, each with the part that addresses are given from; `None` where the engine chooses.
+fn ipam(ranges: [(Option<String>, Option<String>); 2]) -> Option<Ipam> {
+    let range = |(subnet, given): (Option<String>, Option<String>)| {
+        let subnet = subnet?;
+        // Engines take the first address as the gateway, and report it only where it was given.
+        let gateway = first_address(&subnet);
+        Some(IpamConfig { gateway, subnet: Some(subnet), ip_range: given, ..Default::default() })
+    };
+    let config: Vec<IpamConfig> = ranges.into_iter().filter_map(range).collect();
+    (!config.is_empty()).then(|| Ipam { config: Some(config), ..Default::default() })
+}
+
+/// The first address of a subnet in CIDR notation that is not that of the subnet itself.
 fn first_address(subnet: &str) -> Option<String> {
-    let (address, bits) = subnet.split_once('/')?;
-    let (address, bits): (Ipv4Addr, u32) = (address.parse().ok()?, bits.parse().ok()?);
-    let mask = u32::MAX.checked_shl(32_u32.checked_sub(bits)?).unwrap_or_default();
-    Some(Ipv4Addr::from((u32::from(address) & mask).checked_add(1)?).to_string())
+    let first = match subnet.parse().ok()? {
+        IpNet::V4(subnet) => IpAddr::from(subnet.network().to_bits().checked_add(1)?.to_be_bytes()),
+        IpNet::V6(subnet) => IpAddr::from(subnet.network().to_bits().checked_add(1)?.to_be_bytes()),
+    };
+    Some(first.to_string())
 }
 
 /// Looks at what is there after a create was answered: one network of ours, whichever call made it. Where two calls made one
@@ -158,7 +172,7 @@ async fn settle(
         remove(call, what, found(extra)).await?;
     }
     match (ours.first(), refusal) {
-        (Some(network), _) => Ok(seen(network)),
+        (Some(network), _) => Ok(seen(network, Some(spec))),
         (None, refusal) => match find(&after, &request.target.identity, &request.mark.lineage) {
             Some(network) => adopt(call, what, network, request, spec),
             None => Err(refusal.unwrap_or_else(|| {
@@ -170,7 +184,7 @@ async fn settle(
 
 fn adopt(call: &Call, what: &str, network: &Network, request: &CreateRequest, spec: &Value) -> Result<Seen, CallError> {
     let what = format!("{what} on the engine at {}", call.place());
-    let seen = seen(network);
+    let seen = seen(network, Some(spec));
     may_complete(&what, &Found { id: found(network), mark: seen.mark.as_ref() }, &request.mark)?;
     same_where_fixed(&what, "network", spec, &seen.fields)?;
     Ok(seen)
@@ -182,6 +196,12 @@ fn refusal(call: &Call, doing: &str, status: u16, message: &str) -> CallError {
         error.hint("give the network another `subnet`: another network has this one")
     } else if message.contains("fully subnetted") || message.contains("non-overlapping") {
         error.hint("the engine has no free subnet left: `docker network prune`, or give the network a `subnet`")
+    } else if message.contains("ip6tables") {
+        error.hint(
+            "the engine's machine cannot translate addresses of IPv6: `sudo modprobe ip6table_nat`, and start the engine again",
+        )
+    } else if message.contains("IPv6") {
+        error.hint("the engine's machine has IPv6 turned off: `sudo sysctl -w net.ipv6.conf.all.disable_ipv6=0`")
     } else {
         error
     }
@@ -263,12 +283,39 @@ mod tests {
     }
 
     #[test]
+    fn a_network_tells_of_ipv6_where_that_is_ours_or_asked_for() {
+        let network = |labels: Option<labels::Labels>| Network {
+            labels,
+            ipam: ipam([
+                (Some("10.1.0.0/24".to_owned()), None),
+                (Some("fd01::/64".to_owned()), Some("fd01::1:0/112".to_owned())),
+            ]),
+            ..Default::default()
+        };
+        let told = |network: &Network, declared: Option<&Value>| {
+            let fields = seen(network, declared).fields;
+            ["subnet", "ipv6_subnet", "ipv6_given"].map(|field| fields.field(field).map(ToString::to_string))
+        };
+        let both = ["\"10.1.0.0/24\"", "\"fd01::/64\"", "\"fd01::1:0/112\""].map(|text| Some(text.to_owned()));
+        let mark = Mark {
+            lineage: "l".to_owned(),
+            address: ksail_model::Address::new("dev", "network", &["main"]),
+            operation: "o".to_owned(),
+            generation: 1,
+        };
+        assert_eq!(told(&network(Some(labels::labels(&mark, &Value::empty_map()))), None), both);
+        assert_eq!(told(&network(None), Some(&Value::map([("ipv6_subnet", "fd01::/64")]))), both);
+        assert_eq!(told(&network(None), None), [both[0].clone(), None, None]);
+    }
+
+    #[test]
     fn the_first_address_of_a_subnet() {
         for (subnet, first) in [
             ("10.99.7.0/24", Some("10.99.7.1")),
             ("10.99.7.77/16", Some("10.99.0.1")),
             ("0.0.0.0/0", Some("0.0.0.1")),
-            ("fd00::/64", None),
+            ("fd00::/64", Some("fd00::1")),
+            ("fd00:0:0:7::9/64", Some("fd00:0:0:7::1")),
             ("10.0.0.0/33", None),
             ("10.0.0.0", None),
         ] {

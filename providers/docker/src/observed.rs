@@ -6,6 +6,7 @@ use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, Restar
 use ksail_kinds::{HealthCheck, Port, Protocol, RegistrySpec, Spec as _, VolumeSpec};
 use ksail_model::{Mark, Path, Secret, Value};
 
+use crate::ipv6;
 use crate::labels::{self, Labels};
 use crate::log_lines::{holds_secret, withhold};
 use crate::plan::{PROXY_PASSWORD, PROXY_URL, PROXY_USER, REGISTRY_DATA, REGISTRY_PATH, REGISTRY_PORT};
@@ -213,6 +214,19 @@ impl Observed {
         let (_, endpoint) = self.endpoints().find(|(name, _)| *name == network)?;
         let asked = endpoint.ipam_config.as_ref().and_then(|ipam| ipam.ipv4_address.clone());
         asked.or_else(|| endpoint.ip_address.clone()).filter(|address| !address.is_empty())
+    }
+
+    /// Its IPv6 address on a network, in the same way.
+    pub(crate) fn ipv6_address(&self, network: &str) -> Option<String> {
+        let (_, endpoint) = self.endpoints().find(|(name, _)| *name == network)?;
+        let asked = endpoint.ipam_config.as_ref().and_then(|ipam| ipam.ipv6_address.clone());
+        let asked = asked.filter(|address| !address.is_empty());
+        asked.or_else(|| endpoint.global_ipv6_address.clone()).filter(|address| !address.is_empty())
+    }
+
+    /// Whether it was made to speak IPv6.
+    pub(crate) fn speaks_ipv6(&self) -> bool {
+        self.inspect.host_config.as_ref().is_some_and(ipv6::is_spoken)
     }
 
     /// When it was started last, in seconds since the epoch.

@@ -12,6 +12,7 @@ use ksail_kinds::{
 use ksail_model::{Mark, Path, Value};
 use ksail_provider::SecretText;
 
+use crate::ipv6;
 use crate::labels::{self, Labels};
 use crate::load_balancer;
 use crate::network::cause_of;
@@ -36,6 +37,8 @@ pub(crate) struct ContainerPlan {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) ports: Vec<Port>,
     pub(crate) networks: Vec<String>,
+    /// Whether it speaks IPv6 too.
+    pub(crate) ipv6: bool,
     pub(crate) restart: Restart,
     pub(crate) running: bool,
     /// Labels beside the mark.
@@ -91,6 +94,7 @@ fn registry(spec: RegistrySpec, env: Vec<(String, String)>, labels: Labels) -> C
         mounts: vec![Mount { source: spec.volume, target: REGISTRY_DATA.to_owned(), read_only: false }],
         ports: vec![Port { container: REGISTRY_PORT, host: spec.port, address: spec.address, protocol: Protocol::Tcp }],
         networks: vec![spec.network],
+        ipv6: false,
         restart: Restart::UnlessStopped,
         running: spec.running,
         labels,
@@ -120,6 +124,7 @@ fn container(spec: ContainerSpec, secrets: Option<&BTreeMap<Path, SecretText>>) 
         mounts: spec.mounts,
         ports: spec.ports,
         networks: spec.networks,
+        ipv6: false,
         restart: spec.restart,
         running: spec.running,
         labels,
@@ -196,6 +201,7 @@ impl ContainerPlan {
                 port_bindings: Some(bindings),
                 restart_policy: Some(restart_policy(self.restart)),
                 network_mode: first.cloned(),
+                sysctls: ipv6::sysctls(self.ipv6),
                 ..Default::default()
             }),
             networking_config: first.map(|network| NetworkingConfig {

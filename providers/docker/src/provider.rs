@@ -287,7 +287,9 @@ async fn observe_one(
     let identity = &target.identity;
     let lineage = &call.context.lineage;
     let seen = match target.address.kind() {
-        "network" => network::find(&lists.networks, identity, lineage).map(network::seen),
+        "network" => {
+            network::find(&lists.networks, identity, lineage).map(|found| network::seen(found, target.spec.as_ref()))
+        }
         "volume" => lists.volumes.iter().find(|volume| volume.name == identity.name).map(volume::seen),
         "image" => image::seen(&lists.images, target, lineage),
         MACHINE => return machine::observe(call, &lists.containers, &lists.volumes, target).await,
@@ -391,6 +393,7 @@ async fn owned_in_cluster(call: &Call, cluster: &str) -> Result<Vec<Owned>, Call
 /// What a change would give, of kinds that need not ask the engine.
 fn preview_of(request: &PreviewRequest) -> Preview {
     match request.target.address.kind() {
+        "network" => subnets::preview_of_family(request),
         BOOTSTRAP => bootstrap::preview(request),
         MACHINE => made_by_kind::preview_of_machine(request, &machine::OF_CONTAINER),
         _ => Preview::Unavailable,
@@ -551,7 +554,7 @@ impl Provider for DockerProvider {
         let mut all = Vec::new();
         for network in lists.networks.iter().filter(|network| network::mark(network).is_some()) {
             let name = network.name.clone().unwrap_or_default();
-            all.push(owned("network", Identity::named(name), network::seen(network), Ownership::Owned));
+            all.push(owned("network", Identity::named(name), network::seen(network, None), Ownership::Owned));
         }
         for volume in lists.volumes.iter().filter(|volume| volume::mark(volume).is_some()) {
             let identity = Identity::named(volume.name.clone());

@@ -1,49 +1,31 @@
 //! Whether the subnet that a network shall have is free on the engine and on its machine.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bollard::models::Network;
+use ipnet::IpNet;
 use ksail_model::{Preview, Value};
 use ksail_provider::{CallError, PreviewRequest};
 
 use crate::call::Call;
 use crate::network::{find, list};
 
-/// The flag of a route that is in use.
+/// The fields of a network that ask for a subnet.
+const IPV6: &str = "ipv6_subnet";
+const SUBNETS: [&str; 2] = ["subnet", IPV6];
+/// The flags of a route that is in use, and of one to this machine itself, or to whoever is next.
 const UP: u32 = 1;
+const LOCAL: u32 = 0x8000_0000;
+const ANYCAST: u32 = 0x0010_0000;
 
-/// A range of IPv4 addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Range {
-    first: u32,
-    bits: u32,
-}
-
-impl Range {
-    fn new(address: Ipv4Addr, bits: u32) -> Option<Self> {
-        let mask = u32::MAX.checked_shl(32_u32.checked_sub(bits)?).unwrap_or_default();
-        Some(Self { first: u32::from(address) & mask, bits })
-    }
-
-    fn read(text: &str) -> Option<Self> {
-        let (address, bits) = text.split_once('/')?;
-        Self::new(address.parse().ok()?, bits.parse().ok()?)
-    }
-
-    /// Whether all of another range is in this one.
-    fn holds(self, other: Self) -> bool {
-        self.bits <= other.bits && Self::new(Ipv4Addr::from(other.first), self.bits) == Some(self)
-    }
-
-    fn overlaps(self, other: Self) -> bool {
-        self.holds(other) || other.holds(self)
-    }
+fn overlaps(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
 }
 
 /// A route of this machine: its range and its device.
 #[derive(Debug, PartialEq, Eq)]
 struct Route {
-    range: Range,
+    range: IpNet,
     device: String,
 }
 
@@ -56,23 +38,33 @@ pub(crate) async fn preview(call: &Call, requests: &[PreviewRequest]) -> Result<
 
 /// Whether a request asks for a subnet of its own.
 pub(crate) fn asks(request: &PreviewRequest) -> bool {
-    request.target.address.kind() == "network" && request.current.is_none() && wanted(request).is_some()
+    request.target.address.kind() == "network" && request.current.is_none() && wanted(request).next().is_some()
 }
 
-fn wanted(request: &PreviewRequest) -> Option<&str> {
-    request.target.spec.as_ref()?.field("subnet").and_then(Value::as_str)
+fn wanted(request: &PreviewRequest) -> impl Iterator<Item = &str> {
+    let spec = request.target.spec.as_ref();
+    SUBNETS.into_iter().filter_map(move |field| spec?.field(field).and_then(Value::as_str))
 }
 
 fn judge(request: &PreviewRequest, networks: &[Network], routes: &[Route], lineage: &str) -> Preview {
-    let Some((text, range)) = wanted(request).and_then(|text| Some((text, Range::read(text)?))) else {
-        return Preview::Unavailable;
-    };
+    let ranges = wanted(request).filter_map(|text| Some((text, text.parse::<IpNet>().ok()?)));
+    let mut judged = ranges.map(|(text, range)| of_range(request, (text, &range), networks, routes, lineage));
+    judged.find(|preview| *preview != Preview::Unavailable).unwrap_or(Preview::Unavailable)
+}
+
+fn of_range(
+    request: &PreviewRequest,
+    (text, range): (&str, &IpNet),
+    networks: &[Network],
+    routes: &[Route],
+    lineage: &str,
+) -> Preview {
     // What bears the name is judged by whose it is, not by its subnet.
     let same = find(networks, &request.target.identity, lineage).and_then(|network| network.id.as_ref());
     for network in networks.iter().filter(|network| same.is_none() || network.id.as_ref() != same) {
         let subnets = network.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten());
         for subnet in subnets.filter_map(|config| config.subnet.as_deref()) {
-            if Range::read(subnet).is_some_and(|other| other.overlaps(range)) {
+            if subnet.parse().is_ok_and(|other| overlaps(&other, range)) {
                 let name = network.name.as_deref().unwrap_or_default();
                 return refused(
                     &format!("its subnet {text} overlaps {subnet} of the network `{name}`"),
@@ -83,7 +75,7 @@ fn judge(request: &PreviewRequest, networks: &[Network], routes: &[Route], linea
     }
     // A wider route stands behind ours, which is narrower and so counts first; one within ours would lose what it leads to.
     let is_bridge = |route: &Route| route.device.starts_with("br-") || route.device.starts_with("docker");
-    match routes.iter().find(|route| range.holds(route.range) && !is_bridge(route)) {
+    match routes.iter().find(|route| range.contains(&route.range) && !is_bridge(route)) {
         Some(route) => refused(
             &format!("its subnet {text} is where this machine's {} leads to already", route.device),
             "`ip route` tells what is there; ",
@@ -97,8 +89,32 @@ fn refused(message: &str, first: &str) -> Preview {
     Preview::Refused { message: message.to_owned(), hint: Some(hint) }
 }
 
+/// Whether a network that is there would have to speak IPv6 from now on, or no more: what is on it was told its addresses when it was
+/// made, and nodes are of their cluster by them.
+pub(crate) fn preview_of_family(request: &PreviewRequest) -> Preview {
+    let (Some(current), Some(wanted)) = (&request.current, &request.target.spec) else { return Preview::Unavailable };
+    let [is, shall] = [current, wanted].map(|spec| spec.field(IPV6).and_then(Value::as_str));
+    let told = match (is, shall) {
+        (None, Some(_)) => "it speaks IPv4, and IPv6 is declared",
+        (Some(_), None) => "it speaks IPv6, and IPv4 alone is declared",
+        (Some(is), Some(shall)) if is != shall => "it has another IPv6 subnet than what is declared",
+        _ => return Preview::Unavailable,
+    };
+    Preview::Refused {
+        message: format!("a cluster keeps the families of its addresses: {told}"),
+        hint: Some(
+            "let `ipFamily` of `kind.yaml` be what it was; or make the cluster anew with nothing of what is in it: \
+             `ksail destroy`, then `ksail apply`"
+                .to_owned(),
+        ),
+    }
+}
+
 fn routes_here() -> Vec<Route> {
-    routes(&std::fs::read_to_string("/proc/net/route").unwrap_or_default())
+    let table = |name: &str| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
+    let mut all = routes(&table("route"));
+    all.extend(ipv6_routes(&table("ipv6_route")));
+    all
 }
 
 /// The routes of the kernel's table, but for the default one.
@@ -107,10 +123,29 @@ fn routes(table: &str) -> Vec<Route> {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let hex = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok();
         let (address, mask) = (Ipv4Addr::from(hex(1)?.swap_bytes()), hex(7)?.swap_bytes());
-        let range = Range::new(address, mask.count_ones())?;
+        let range = range(address.into(), mask.count_ones())?;
         (hex(3)? & UP != 0 && mask != 0).then(|| Route { range, device: fields[0].to_owned() })
     };
     table.lines().skip(1).filter_map(line).collect()
+}
+
+/// The same of IPv6, whose table is another one.
+fn ipv6_routes(table: &str) -> Vec<Route> {
+    let line = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let hex = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok();
+        let address = Ipv6Addr::from(u128::from_str_radix(fields.first()?, 16).ok()?);
+        let (bits, flags) = (hex(1)?, hex(8)?);
+        let range = range(address.into(), bits)?;
+        let is_to_others = flags & UP != 0 && flags & (LOCAL | ANYCAST) == 0;
+        (is_to_others && bits > 0)
+            .then(|| Route { range, device: fields.last().map(|&name| name.to_owned()).unwrap_or_default() })
+    };
+    table.lines().filter_map(line).collect()
+}
+
+fn range(address: IpAddr, bits: u32) -> Option<IpNet> {
+    IpNet::new(address, u8::try_from(bits).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -158,10 +193,56 @@ mod tests {
 
     #[test]
     fn the_kernels_routes_are_read() {
-        let read: Vec<(String, u32)> =
-            routes(TABLE).into_iter().map(|route| (route.device, route.range.bits)).collect();
+        let read: Vec<(String, u8)> =
+            routes(TABLE).into_iter().map(|route| (route.device, route.range.prefix_len())).collect();
         let wanted = [("tun0", 8), ("br-1", 24), ("eth1", 24)];
         assert_eq!(read, wanted.map(|(device, bits)| (device.to_owned(), bits)));
+    }
+
+    const IPV6_TABLE: &str = "\
+        fd010000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000003 00000000 00000001     eth0\n\
+        fd01000000000000000000000000000a 80 00000000000000000000000000000000 00 00000000000000000000000000000000 00000000 00000003 00000000 80200001     eth0\n\
+        fd020000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000003 00000000 00000001 br-1a2b3c\n\
+        00000000000000000000000000000000 00 00000000000000000000000000000000 00 fd010000000000000000000000000001 00000400 00000003 00000000 00000003     eth0\n";
+
+    #[test]
+    fn an_ipv6_subnet_is_looked_at_as_the_other_is() {
+        let read: Vec<String> = ipv6_routes(IPV6_TABLE).into_iter().map(|route| route.range.to_string()).collect();
+        assert_eq!(read, ["fd01::/64", "fd02::/64"], "but for the default one, and this machine's own");
+        let why = |ipv6: &str, networks: &[Network]| {
+            let mut request = request("10.151.3.0/24");
+            let spec = [("subnet", "10.151.3.0/24"), ("ipv6_subnet", ipv6)];
+            request.target.spec = Some(Value::map(spec));
+            match judge(&request, networks, &ipv6_routes(IPV6_TABLE), "l") {
+                Preview::Refused { message, .. } => Some(message),
+                _ => None,
+            }
+        };
+        let others = [network("four", "10.150.0.0/16"), network("six", "fd00:1::/48")];
+        let told = "its subnet fd00:1:0:7::/64 overlaps fd00:1::/48 of the network `six`";
+        assert_eq!(why("fd00:1:0:7::/64", &others).as_deref(), Some(told));
+        assert!(why("fd01::/64", &others).unwrap().contains("this machine's eth0"));
+        assert_eq!(why("fd02::/64", &others), None, "the engine's own bridges are its networks");
+        assert_eq!(why("fd03::/64", &others), None);
+    }
+
+    #[test]
+    fn a_network_keeps_the_families_of_its_addresses() {
+        let why = |is: Option<&str>, shall: Option<&str>| {
+            let spec = |ipv6: Option<&str>| Value::map([("ipv6_subnet", Value::from(ipv6.map(str::to_owned)))]);
+            let mut request = request("10.151.3.0/24");
+            (request.current, request.target.spec) = (Some(spec(is)), Some(spec(shall)));
+            match preview_of_family(&request) {
+                Preview::Refused { message, .. } => Some(message),
+                _ => None,
+            }
+        };
+        assert!(why(None, Some("fd01::/64")).unwrap().ends_with("it speaks IPv4, and IPv6 is declared"));
+        assert!(why(Some("fd01::/64"), None).unwrap().ends_with("it speaks IPv6, and IPv4 alone is declared"));
+        assert!(why(Some("fd01::/64"), Some("fd02::/64")).is_some());
+        assert_eq!(why(Some("fd01::/64"), Some("fd01::/64")), None);
+        assert_eq!(why(None, None), None);
+        assert_eq!(preview_of_family(&request("10.151.3.0/24")), Preview::Unavailable, "it is yet to be made");
     }
 
     #[test]

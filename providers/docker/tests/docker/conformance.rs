@@ -144,6 +144,7 @@ impl OneKind {
             network: self.network.clone(),
             address: "127.0.0.1".to_owned(),
             port: free_port(),
+            ipv6: false,
             backends: [("one".to_owned(), "192.0.2.1:6443".to_owned())].into(),
             running: true,
         };

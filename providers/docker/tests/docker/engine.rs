@@ -344,7 +344,14 @@ pub(crate) fn target(cluster: &str, kind: &str, name: String, spec: Value) -> Ta
 }
 
 pub(crate) fn network_spec() -> NetworkSpec {
-    NetworkSpec { driver: "bridge".to_owned(), subnet: None, given: None, internal: false }
+    NetworkSpec {
+        driver: "bridge".to_owned(),
+        subnet: None,
+        given: None,
+        ipv6_subnet: None,
+        ipv6_given: None,
+        internal: false,
+    }
 }
 
 pub(crate) fn volume_spec() -> VolumeSpec {

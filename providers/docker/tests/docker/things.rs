@@ -27,6 +27,28 @@ async fn networks_are_made_seen_and_deleted(engine: Engine) {
     engine.clean().await;
 }
 
+/// The embedded engine has networks of IPv4 alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_of_both_families_is_made_and_seen() {
+    let Some(engine) = Engine::real().await else { return };
+    let spec = NetworkSpec {
+        subnet: Some("10.99.8.0/24".to_owned()),
+        given: Some("10.99.8.128/25".to_owned()),
+        ipv6_subnet: Some("fd99:8::/64".to_owned()),
+        ipv6_given: Some("fd99:8::1:0/112".to_owned()),
+        ..network_spec()
+    };
+    let target = engine.target("both", "network", &spec);
+    let made = engine.create(&target).await;
+    assert_eq!(made.fields, spec.to_value());
+    let other = NetworkSpec { subnet: Some("10.99.9.0/24".to_owned()), ..spec };
+    let overlapping = engine.target("other", "network", &other);
+    let error = engine.try_create(&overlapping).await.unwrap_err();
+    assert_eq!(error.kind, CallErrorKind::Refused, "its IPv6 subnet is taken: {error:?}");
+    assert_eq!(engine.delete(&target).await, Ok(Deleted::Gone));
+    engine.clean().await;
+}
+
 async fn of_two_networks_of_ours_with_one_name_the_older_stays(engine: Engine) {
     let target = engine.target("foo", "network", &network_spec());
     // As an engine leaves them to which a create was sent twice at once.
