@@ -1,5 +1,7 @@
 //! What clusters need of this machine, looked at: what is well, what is not, and what to do about it.
 
+mod ipv6;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -111,6 +113,9 @@ async fn of_engine(settings: &Settings, project: Option<&Platform>, graph: &Decl
     };
     let nodes = graph.declarations.keys().filter(|address| address.kind() == MachineSpec::KIND).count();
     let mut checks = of_host(&facts, u64::try_from(nodes).unwrap_or(1).max(1));
+    if graph.declarations.values().any(|declared| ipv6::is_needed(&declared.spec)) {
+        checks.push(ipv6::check(&facts));
+    }
     let lineage = match project {
         Some(project) => project.snapshot().await.ok().flatten().map(|snapshot| snapshot.lineage),
         None => None,
@@ -349,11 +354,15 @@ pub(crate) async fn unfit(plan: &Plan, settings: &Settings) -> Vec<Diagnostic> {
     let Ok(facts) = engine.host(&context()).await else { return Vec::new() };
     let all = plan.nodes.keys().filter(|key| key.address.kind() == MachineSpec::KIND).count();
     let mut found: Vec<Check> = of_host(&facts, u64::try_from(all).unwrap_or(1));
+    let mut machines = made(MachineSpec::KIND).filter_map(|node| node.declaration.as_ref());
+    if machines.any(|declaration| ipv6::is_needed(&declaration.spec)) {
+        found.push(ipv6::check(&facts));
+    }
     let configs = made(BootstrapSpec::KIND).filter_map(|node| node.declaration.as_ref());
     let is_refused = configs.into_iter().any(|declaration| refuses_cgroup_v1(&declaration.spec));
     found.retain(|check| match check.name {
         "cgroups" => is_refused || check.verdict == Verdict::Bad,
-        "limits" | "disk" => check.verdict == Verdict::Bad,
+        "limits" | "disk" | "ipv6" => check.verdict == Verdict::Bad,
         _ => false,
     });
     let diagnostics = found.into_iter().filter_map(|check| {
@@ -384,7 +393,7 @@ mod tests {
 
     use super::*;
 
-    fn facts(instances: u64, free: u64) -> HostFacts {
+    pub(super) fn facts(instances: u64, free: u64) -> HostFacts {
         HostFacts {
             place: "unix:///run/docker.sock".to_owned(),
             engine: "29.0.0".to_owned(),
@@ -398,6 +407,7 @@ mod tests {
             own: Some(OwnFacts {
                 inotify_instances: Some(instances),
                 inotify_watches: Some(ADVISED_WATCHES),
+                ipv6: None,
                 disk_free: Some(free),
             }),
         }
