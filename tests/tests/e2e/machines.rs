@@ -2,6 +2,7 @@
 
 mod compared;
 mod facts;
+mod families;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::facts::{self, Facts};
+use super::families::{self, Family};
 use super::{kind_program, node_version};
 use crate::docker::name;
 use crate::support::engine::Engine;
@@ -51,14 +52,21 @@ const ON_PURPOSE: &[(&str, &str)] = &[
     ),
 ];
 
-/// The files that are compared: what is said of them, and what they say.
-const SHAPES: [(&str, &str); 2] = [("nothing is said", ""), ("all is said", RICH)];
+/// The files that are compared: what is said of them, what they say, and of which families the pods' addresses are then.
+const SHAPES: [(&str, &str, &[Family]); 3] = [
+    ("nothing is said", "", &[Family::V4]),
+    ("all is said", RICH, &[Family::V4, Family::V6]),
+    ("IPv6 alone", IPV6, &[Family::V6]),
+];
+
+const IPV6: &str = "networking:\n  ipFamily: ipv6\n";
 
 const RICH: &str = r#"
 networking:
+  ipFamily: dual
   apiServerAddress: 127.0.0.2
-  podSubnet: 10.11.0.0/16
-  serviceSubnet: 10.12.0.0/16
+  podSubnet: 10.11.0.0/16,fd00:11::/56
+  serviceSubnet: 10.12.0.0/16,fd00:12::/112
   kubeProxyMode: nftables
   dnsSearch: [a.example, b.example]
 featureGates:
@@ -185,6 +193,22 @@ impl Both {
         String::from_utf8_lossy(&run.stdout).into_owned()
     }
 
+    /// A cluster that kind made is adopted, and goes.
+    fn is_taken_over(&self) {
+        self.project.run(&["import", "cluster/main", &self.cluster, "--auto-approve"]).code(0);
+        self.project.is_settled();
+        self.project.run(&["destroy", "--auto-approve"]).code(0);
+    }
+
+    /// Another family is refused before anything is changed.
+    fn keeps_its_families(&self) {
+        let file = self.project.read("kind.yaml");
+        self.project.write("kind.yaml", &file.replace("ipFamily: ipv6", "ipFamily: ipv4"));
+        let plan = self.project.run(&["plan"]).code(3).says("a cluster keeps the families of its addresses");
+        plan.says("0 to add, 0 to change, 0 to destroy");
+        self.project.write("kind.yaml", &file);
+    }
+
     /// What is there, with what kind says of it.
     fn facts(&self) -> Facts {
         let mut facts = facts::of(&self.engine, &self.cluster);
@@ -252,14 +276,18 @@ fn differences(of_kind: &Facts, ours: &Facts) -> (String, BTreeSet<&'static str>
 #[test]
 fn what_is_made_equals_what_kind_makes() {
     let mut needed = BTreeSet::new();
-    for (shape, text) in SHAPES {
+    for (shape, text, families) in SHAPES {
         let Some(both) = Both::of(text) else { return };
         let (file, version) = (both.project.path().join("kind.yaml"), node_version().expect("a version"));
         let image = format!("kindest/node:{version}");
         let file = file.display().to_string();
         both.kind(&["create", "cluster", "--config", &file, "--image", &image, "--wait", "120s"]);
         let of_kind = both.facts();
-        both.kind(&["delete", "cluster"]);
+        if text == IPV6 {
+            both.is_taken_over();
+        } else {
+            both.kind(&["delete", "cluster"]);
+        }
         let made = both.project.path().join("made");
         if text.contains("<folder>/made") {
             std::fs::remove_dir(&made).expect("a folder that the engine made");
@@ -268,7 +296,14 @@ fn what_is_made_equals_what_kind_makes() {
         both.project.is_settled();
         let ours = both.facts();
         assert!(!text.contains("<folder>/made") || Path::new(&made).is_dir());
+        if families.contains(&Family::V6) {
+            families::pods_answer(&both.engine, &both.cluster, families);
+        }
+        if text == IPV6 {
+            both.keeps_its_families();
+        }
         both.project.run(&["destroy", "--auto-approve"]).code(0);
+        assert_eq!(both.engine.addresses(&both.cluster), [""; 0], "{shape}: nothing is left of it");
         let (told, on_purpose) = differences(&of_kind, &ours);
         assert!(told.is_empty(), "{shape}:\n{told}");
         assert!(of_kind.len() > 300, "{} fields are too few to have been read", of_kind.len());

@@ -1,10 +1,12 @@
 //! What stands in a cluster's way is told before anything is changed, with what to do about it.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::machines::World;
 use crate::support::project::Project;
-use crate::support::{docker_socket, free_port};
+use crate::support::{binary, did_not_run, docker_socket, free_port};
 
 /// The checks of a name.
 fn named<'a>(checks: &'a Value, name: &str) -> Vec<&'a Value> {
@@ -55,6 +57,41 @@ fn without_an_engine_the_doctor_says_what_to_do() {
     // Who needs none is told nothing of it.
     project.declare(&[], "");
     project.run(&["doctor"]).says("provider Embedded needs no Docker").says_not("BAD   engine");
+}
+
+#[test]
+fn a_machine_without_ipv6_is_told_by_the_plan_that_needs_it() {
+    let Some(world) = World::example() else { return };
+    // The command in a network of its own, in which IPv6 is turned off. Its engine is reached by a file.
+    let without_ipv6 = |arguments: &[&str]| {
+        let inner = world.project.command(arguments);
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && exec \"$0\" \"$@\""]);
+        command.arg(binary()).args(arguments).current_dir(world.project.path());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let run = command.output().expect("unshare runs");
+        let said = [run.stdout, run.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+        (run.status.code(), said)
+    };
+    if !Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success()) {
+        did_not_run("a network without IPv6 needs root and unshare");
+        return;
+    }
+    let (code, said) = without_ipv6(&["plan"]);
+    assert_eq!(code, Some(0), "a cluster of IPv4 needs none: {said}");
+    let kind = world.project.read("kind.yaml").replace("networking:\n", "networking:\n  ipFamily: dual\n");
+    world.project.write("kind.yaml", &kind);
+    let remedy = "sudo sysctl -w net.ipv6.conf.all.disable_ipv6=0";
+    let (code, said) = without_ipv6(&["plan"]);
+    assert!(code == Some(1) && said.contains("KS0209") && said.contains(remedy), "{said}");
+    let (code, said) = without_ipv6(&["doctor"]);
+    assert!(code == Some(1) && said.contains(remedy), "{said}");
+    world.project.run(&["plan"]).code(0).says("network/main will be created");
 }
 
 #[test]

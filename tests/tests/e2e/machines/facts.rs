@@ -42,8 +42,10 @@ pub(super) fn of(engine: &Engine, cluster: &str) -> Facts {
     for name in &names {
         let container = engine.inspect(name);
         let networks = container["NetworkSettings"]["Networks"].as_object().expect("networks");
-        addresses
-            .extend(networks.values().map(|network| (text(&network["IPAddress"]), format!("<address of {name}>"))));
+        for (field, family) in [("IPAddress", "address"), ("GlobalIPv6Address", "IPv6 address")] {
+            let of_networks = networks.values().map(|network| text(&network[field])).filter(|at| !at.is_empty());
+            addresses.extend(of_networks.map(|at| (at, format!("<{family} of {name}>"))));
+        }
         put(&mut facts, &format!("container/{name}"), &of_container(&container));
     }
     for name in &names {
@@ -207,7 +209,8 @@ fn replaced(text: &str, address: &str, name: &str) -> String {
     while let Some(part) = parts.next() {
         whole.push_str(part);
         if let Some(next) = parts.peek() {
-            let goes_on = next.starts_with(|next: char| next.is_ascii_digit());
+            let is_v6 = address.contains(':');
+            let goes_on = next.starts_with(|next: char| next.is_ascii_digit() || (is_v6 && next.is_ascii_hexdigit()));
             whole.push_str(if goes_on { address } else { name });
         }
     }
