@@ -171,7 +171,7 @@ async fn client(
 fn is_this_machine(url: &http::Uri) -> bool {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
 impl From<ConnectionError> for CallError {
@@ -210,6 +210,7 @@ mod tests {
             ("https://127.0.0.1:6443", true),
             ("https://localhost:6443", true),
             ("https://[::1]:6443", true),
+            ("https://[::]:6443", true),
             ("https://10.0.0.1:6443", false),
             ("https://localhost.example:6443", false),
         ] {
