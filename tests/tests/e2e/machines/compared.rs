@@ -193,11 +193,20 @@ impl Both {
         String::from_utf8_lossy(&run.stdout).into_owned()
     }
 
-    /// A cluster that kind made is adopted, and goes.
+    /// A cluster of IPv6 that kind made is adopted, gets a worker that speaks it too, and goes.
     fn is_taken_over(&self) {
         self.project.run(&["import", "cluster/main", &self.cluster, "--auto-approve"]).code(0);
         self.project.is_settled();
+        let file = self.project.read("ksail.yaml");
+        self.project.write("ksail.yaml", &format!("{file}    workers: 1\n"));
+        self.project.apply();
+        let path = "jsonpath={.status.addresses[?(@.type==\"InternalIP\")].address}";
+        let worker = format!("{}-worker", self.cluster);
+        let ask = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "get", "node", &worker, "-o", path];
+        let (code, said) = self.engine.exec(&format!("{}-control-plane", self.cluster), &ask);
+        assert!(code == 0 && said.contains(':') && !said.contains('.'), "{said}");
         self.project.run(&["destroy", "--auto-approve"]).code(0);
+        self.project.write("ksail.yaml", &file);
     }
 
     /// Another family is refused before anything is changed.
