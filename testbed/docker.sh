@@ -19,11 +19,11 @@ runtime="$engine/runc-testbed"
 readonly tries=4 start_seconds=60 stop_seconds=40
 # How many things may be watched for at once, over all containers.
 readonly watchers=1024
-# What the product's declarations name. The binary inside is that of Debian's package, whose version is the other tag.
-readonly registry_reference="docker.io/library/registry:2.8.3"
 
 # shellcheck source=testbed/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=testbed/engines.sh
+source "$(dirname "${BASH_SOURCE[0]}")/engines.sh"
 
 install_missing() {
   local missing=()
@@ -51,42 +51,11 @@ running_pid() {
   printf '%s' "$pid"
 }
 
-# Where the machine itself may not give CAP_SYS_RESOURCE, nothing privileged starts: runc refuses to give what it lacks. Then
-# the engine's runtime is runc behind this, which takes that one capability out of what is asked for.
-write_runtime() {
-  cat >"$runtime.new" <<'SH'
-#!/bin/sh
-strip() { sed -i -e 's/"CAP_SYS_RESOURCE",//g' -e 's/,"CAP_SYS_RESOURCE"//g' "$1"; }
-before=
-for argument in "$@"; do
-  case $before in
-  --bundle | -b) strip "$argument/config.json" ;;
-  --process | -p) strip "$argument" ;;
-  esac
-  case $argument in
-  --bundle=*) strip "${argument#*=}/config.json" ;;
-  --process=*) strip "${argument#*=}" ;;
-  esac
-  before=$argument
-done
-exec runc "$@"
-SH
-  chmod 0755 "$runtime.new"
-  mv "$runtime.new" "$runtime"
-}
-
-# Bit 24 of the capabilities that a process here can come to have.
-may_have_sys_resource() {
-  local bounding
-  bounding=$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/self/status)
-  (((16#$bounding >> 24) & 1))
-}
-
 # The engine's own settings.
 configure() {
   local settings='{}'
   if ! may_have_sys_resource; then
-    write_runtime
+    write_runtime "$runtime"
     settings=$(printf '{"default-runtime": "testbed", "runtimes": {"testbed": {"path": "%s"}}}' "$runtime")
   fi
   [[ $(cat "$engine/daemon.json" 2>/dev/null) == "$settings" ]] || printf '%s\n' "$settings" >"$engine/daemon.json"
@@ -135,52 +104,11 @@ stop_engine() {
   fail "dockerd (pid $pid) did not stop within $stop_seconds s"
 }
 
-# The registry's image, from Debian's binary with the libraries that it needs, as a tar for `docker import`.
-build_registry_tar() {
-  local tar=$1 root library
-  root=$(mktemp -d)
-  mkdir -p "$root/bin" "$root/etc/ssl/certs" "$root/etc/docker/registry" "$root/var/lib/registry" "$root/tmp"
-  cp "$(command -v docker-registry)" "$root/bin/registry"
-  while read -r library; do
-    mkdir -p "$root$(dirname "$library")"
-    cp -L "$library" "$root$library"
-  done < <(ldd "$root/bin/registry" | grep -o '/[^ ]*')
-  if [[ -s /etc/ssl/certs/ca-certificates.crt ]]; then
-    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-  fi
-  cat >"$root/etc/docker/registry/config.yml" <<'YAML'
-version: 0.1
-log:
-  fields:
-    service: registry
-storage:
-  cache:
-    blobdescriptor: inmemory
-  filesystem:
-    rootdirectory: /var/lib/registry
-http:
-  addr: :5000
-  headers:
-    X-Content-Type-Options: [nosniff]
-health:
-  storagedriver:
-    enabled: true
-    interval: 10s
-    threshold: 3
-YAML
-  tar -C "$root" --owner=0 --group=0 --numeric-owner -cf "$tar.new" .
-  mv "$tar.new" "$tar"
-  rm -rf "$root"
-}
-
 make_registry_image() {
-  local version tar honest
-  version=$(docker-registry --version | grep -o '[0-9][0-9.]*[^ ]*$' | tr -c 'A-Za-z0-9_.\n-' '-')
-  honest="ksail-testbed/registry:$version"
+  local honest tar
+  honest="ksail-testbed/registry:$(registry_version)"
   if ! our_docker image inspect "$honest" >/dev/null 2>&1; then
-    mkdir -p "$folder/images"
-    tar="$folder/images/registry-$version.tar"
-    [[ -s $tar ]] || build_registry_tar "$tar"
+    tar=$(registry_tar)
     our_docker import \
       -c 'ENTRYPOINT ["/bin/registry"]' -c 'CMD ["serve", "/etc/docker/registry/config.yml"]' \
       -c 'EXPOSE 5000' -c 'VOLUME ["/var/lib/registry"]' "$tar" "$honest" >/dev/null

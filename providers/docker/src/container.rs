@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerSummary, ContainerUpdateBody, EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest,
+    ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, EndpointSettings, NetworkConnectRequest,
+    NetworkDisconnectRequest,
 };
 use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
@@ -18,6 +19,7 @@ use crate::load_balancer;
 use crate::observed::Observed;
 use crate::ownership::{Found, may_change, may_complete, may_delete};
 use crate::plan::{ContainerPlan, plan, restart_policy};
+use crate::podman;
 use crate::probe::readiness;
 
 /// How long a container may take to end by itself when it is stopped, in seconds; then it is killed.
@@ -35,8 +37,15 @@ const SHORT_ID: usize = 12;
 
 /// All containers of the engine, stopped ones too.
 pub(crate) async fn list(call: &Call) -> Result<Vec<ContainerSummary>, CallError> {
-    let options = || Some(ListContainersOptions { all: true, ..Default::default() });
-    call.list("list containers", || call.session.docker.list_containers(options())).await
+    list_where(call, None).await
+}
+
+/// Those of them for which a filter of the engine holds.
+pub(crate) async fn list_where(call: &Call, filter: Option<(&str, &str)>) -> Result<Vec<ContainerSummary>, CallError> {
+    let filters = filter.map(|(name, value)| [(name.to_owned(), vec![value.to_owned()])].into());
+    let options = ListContainersOptions { all: true, filters, ..Default::default() };
+    let request = || async { podman::understood(call.session.docker.list_containers(Some(options.clone())).await) };
+    call.list("list containers", request).await
 }
 
 /// The id of the container of an identity: by id where one is given, else by name.
@@ -58,8 +67,13 @@ pub(crate) fn find(containers: &[ContainerSummary], identity: &Identity) -> Opti
 
 /// Looks at one container, by its id.
 pub(crate) async fn inspect(call: &Call, id: &str) -> Result<Option<Observed>, CallError> {
-    let what = format!("inspect container `{id}`");
-    Ok(call.look(&what, || call.session.docker.inspect_container(id, None)).await?.map(Observed::new))
+    Ok(inspect_whole(call, id).await?.map(Observed::new))
+}
+
+/// The same, with all that the engine tells.
+pub(crate) async fn inspect_whole(call: &Call, id: &str) -> Result<Option<ContainerInspectResponse>, CallError> {
+    let request = || async { podman::understood(call.session.docker.inspect_container(id, None).await) };
+    call.look(&format!("inspect container `{id}`"), request).await
 }
 
 /// Looks at one container, by its name. The engine takes the beginning of an id for a name too.
@@ -289,8 +303,15 @@ pub(crate) async fn update(call: &Call, request: &UpdateRequest, spec: &Value) -
             let doing = format!("change when {what} is restarted");
             let body =
                 ContainerUpdateBody { restart_policy: Some(restart_policy(wanted.restart)), ..Default::default() };
-            let reply = call.change(&doing, call.session.docker.update_container(observed.id(), body)).await;
-            reply.map_err(|failed| failed.into_error(call, &doing))?;
+            match call.change(&doing, call.session.docker.update_container(observed.id(), body)).await {
+                Ok(_) => {}
+                // Podman has no such request before its version 5.
+                Err(Failed::Answered { status: 404, .. }) if call.session.is_podman => {
+                    let error = call.refused(&doing, "this version of Podman cannot change it in place");
+                    return Err(error.hint(format!("`ksail apply --replace {}`", request.target.address)));
+                }
+                Err(failed) => return Err(failed.into_error(call, &doing)),
+            }
         }
     }
     converge_running(call, &what, &observed, wanted.running).await?;

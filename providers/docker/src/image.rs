@@ -3,15 +3,13 @@
 //! An image that shall be pulled or loaded is claimed first ([`crate::claim`]), so that also after a kill it is known that we
 //! brought it, and it goes with its last owner.
 
-use std::collections::HashMap;
 use std::path::Path as FilePath;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ConstantBuilder};
 use bollard::models::ImageSummary;
 use bollard::query_parameters::{
-    CreateImageOptions, ImportImageOptions, ListContainersOptions, ListImagesOptions, RemoveImageOptions,
-    TagImageOptions,
+    CreateImageOptions, ImportImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions,
 };
 use futures::StreamExt as _;
 use ksail_kinds::{ImageSource, ImageSpec, Spec as _};
@@ -21,6 +19,7 @@ use ksail_provider::{CallError, CallErrorKind, DeleteRequest, Deleted, Target};
 use crate::archive;
 use crate::call::{Call, Failed};
 use crate::claim;
+use crate::container::list as list_containers;
 use crate::credentials;
 use crate::network::cause_of;
 use crate::owner_tag::{OwnerTag, Source};
@@ -411,15 +410,8 @@ async fn bequeath(call: &Call, what: &str, heir: &OwnerTag, old: &str, id: &str)
 
 /// Whether a container is made from the image.
 async fn is_used(call: &Call, id: &str) -> Result<bool, CallError> {
-    let options = || {
-        Some(ListContainersOptions {
-            all: true,
-            filters: Some(HashMap::from([("ancestor".to_owned(), vec![id.to_owned()])])),
-            ..Default::default()
-        })
-    };
-    let containers = call.list("list containers", || call.session.docker.list_containers(options())).await?;
-    Ok(containers.iter().any(|container| container.image_id.as_deref() == Some(id)))
+    // The engine's own filter is not asked: Podman finds nothing by an id as it tells it itself.
+    Ok(list_containers(call).await?.iter().any(|container| container.image_id.as_deref() == Some(id)))
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ mod observed;
 mod owner_tag;
 mod ownership;
 mod plan;
+mod podman;
 mod port_holder;
 mod ports;
 mod probe;

@@ -12,6 +12,7 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::call::Call;
+use crate::container::inspect_whole;
 use crate::nodes::{NodeContainer, nodes};
 use crate::session::cause;
 
@@ -77,7 +78,7 @@ async fn of_node(call: &Call, node: &NodeContainer, folder: PathBuf) -> Result<V
     let name = &node.name;
     let docker = &call.session.docker;
     tokio::fs::create_dir_all(&folder).await.map_err(|error| unwritable(call, &folder, &error))?;
-    let inspected = call.look(&format!("inspect `{name}`"), || docker.inspect_container(name, None)).await?;
+    let inspected = inspect_whole(call, name).await?;
     write(call, &folder, "inspect.json", &pretty(&[inspected])).await?;
     let mut missing = Vec::new();
     let mut told = |what: &str, done: Result<(), String>| {

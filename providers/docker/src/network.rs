@@ -12,6 +12,7 @@ use crate::call::{Call, Failed};
 use crate::compare::same_where_fixed;
 use crate::labels;
 use crate::ownership::{Found, may_complete, may_delete};
+use crate::podman;
 
 /// The engine's own network, and the option that says how large a packet may be.
 const DEFAULT_NETWORK: &str = "bridge";
@@ -169,7 +170,7 @@ async fn settle(
     let mut ours: Vec<&Network> = after.iter().filter(is_ours).collect();
     ours.sort_by_key(|network| age(network));
     for extra in ours.iter().skip(1) {
-        remove(call, what, found(extra)).await?;
+        remove(call, what, extra).await?;
     }
     match (ours.first(), refusal) {
         (Some(network), _) => Ok(seen(network, Some(spec))),
@@ -192,7 +193,7 @@ fn adopt(call: &Call, what: &str, network: &Network, request: &CreateRequest, sp
 
 fn refusal(call: &Call, doing: &str, status: u16, message: &str) -> CallError {
     let error = call.answered(doing, status, message);
-    if message.contains("overlap") {
+    if message.contains("overlap") || podman::is_subnet_taken(message) {
         error.hint("give the network another `subnet`: another network has this one")
     } else if message.contains("fully subnetted") || message.contains("non-overlapping") {
         error.hint("the engine has no free subnet left: `docker network prune`, or give the network a `subnet`")
@@ -207,9 +208,10 @@ fn refusal(call: &Call, doing: &str, status: u16, message: &str) -> CallError {
     }
 }
 
-/// Removes one network by id. `false` says that it was gone.
-async fn remove(call: &Call, what: &str, id: &str) -> Result<bool, CallError> {
+/// Removes one network. `false` says that it was gone.
+async fn remove(call: &Call, what: &str, network: &Network) -> Result<bool, CallError> {
     let doing = format!("delete {what}");
+    let id = &podman::removed_by(&call.session, network);
     match call.change(&doing, call.session.docker.remove_network(id)).await {
         Ok(()) => Ok(true),
         Err(Failed::Answered { status: 404, .. }) => Ok(false),
@@ -252,7 +254,7 @@ pub(crate) async fn delete(call: &Call, request: &DeleteRequest) -> Result<Delet
     if !may_delete(&place, &Found { id: found(network), mark: mark.as_ref() }, request)? {
         return Ok(Deleted::WasAbsent);
     }
-    Ok(if remove(call, &what, found(network)).await? { Deleted::Gone } else { Deleted::WasAbsent })
+    Ok(if remove(call, &what, network).await? { Deleted::Gone } else { Deleted::WasAbsent })
 }
 
 /// The text of an error with what is beneath it.

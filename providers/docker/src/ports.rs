@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use bollard::models::ContainerSummaryStateEnum;
 use futures::{StreamExt as _, TryStreamExt as _};
 use ksail_provider::{CallError, PortInUse};
 use tokio::net::TcpSocket;
@@ -13,6 +14,9 @@ use crate::{labels, port_holder};
 
 /// How many containers are inspected at once.
 pub(crate) const INSPECTIONS: usize = 8;
+
+/// What is told of a container that holds a port while it does not run.
+const STOPPED: &str = ", which is stopped";
 
 /// Of the ports, those that a container publishes (or will publish, once it is started again), and those that something else
 /// on this machine listens on, where the engine is on this machine.
@@ -26,12 +30,15 @@ pub(crate) async fn in_use(call: &Call, ports: &[u16]) -> Result<Vec<PortInUse>,
             stopped.extend(container.id.clone());
         }
         let lineage = labels::mark(container.labels.as_ref()).map(|mark| mark.lineage);
+        let is_stopped =
+            matches!(container.state, Some(ContainerSummaryStateEnum::CREATED | ContainerSummaryStateEnum::EXITED));
+        let stopped = if is_stopped { STOPPED } else { "" };
         for port in published {
-            let holder = format!("container `{}`", name.clone().unwrap_or_default());
+            let holder = format!("container `{}`{stopped}", name.clone().unwrap_or_default());
             held.insert(port, PortInUse { port, holder, lineage: lineage.clone() });
         }
     }
-    // The list tells the ports of those that run; the ports of the others stand in their configuration alone.
+    // Docker's list tells the ports of those that run; the ports of the others stand in their configuration alone.
     let inspected: Vec<_> =
         futures::stream::iter(stopped.into_iter().map(|id| async move { inspect(call, &id).await }))
             .buffered(INSPECTIONS)
@@ -41,7 +48,7 @@ pub(crate) async fn in_use(call: &Call, ports: &[u16]) -> Result<Vec<PortInUse>,
         for port in observed.ports() {
             held.entry(port.host).or_insert_with(|| PortInUse {
                 port: port.host,
-                holder: format!("container `{}`, which is stopped", observed.name()),
+                holder: format!("container `{}`{STOPPED}", observed.name()),
                 lineage: observed.mark().map(|mark| mark.lineage),
             });
         }

@@ -8,6 +8,7 @@ use ksail_model::Scope;
 use ksail_provider::CallError;
 
 use crate::endpoint::{Endpoint, Transport};
+use crate::podman;
 
 /// The oldest API that is spoken.
 pub(crate) const OLDEST_API: (u32, u32) = (1, 41);
@@ -15,9 +16,6 @@ pub(crate) const OLDEST_API: (u32, u32) = (1, 41);
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The client library's own limit in seconds. Each call has its own, shorter deadline.
 const CLIENT_TIMEOUT: u64 = 24 * 3600;
-
-/// How Podman's part of the version is called.
-const PODMAN: &str = "Podman";
 
 /// An engine that answered.
 pub(crate) struct Session {
@@ -28,6 +26,8 @@ pub(crate) struct Session {
     pub(crate) place: String,
     /// Whether the ports that it publishes are on this machine.
     pub(crate) local: bool,
+    /// Whether it is Podman ([`crate::podman`]).
+    pub(crate) is_podman: bool,
 }
 
 /// Why one place was not taken.
@@ -79,7 +79,7 @@ impl Session {
         let version = docker.version().await.map_err(|error| Miss::Unreachable(cause(&error)))?;
         let spoken = version.api_version.unwrap_or_default();
         let components = version.components.unwrap_or_default();
-        let is_podman = components.iter().any(|component| component.name.starts_with(PODMAN));
+        let is_podman = podman::is_podman(&components);
         if api(&spoken).is_none_or(|version| version < OLDEST_API) {
             let (major, minor) = OLDEST_API;
             return Err(Miss::Unusable(
@@ -90,19 +90,14 @@ impl Session {
             ));
         }
         let info = docker.info().await.map_err(|error| Miss::Unreachable(cause(&error)))?;
-        // Podman tells another id at every call: the machine and where it keeps things tell its engines apart.
         let id =
-            if is_podman { podman_id(info.name, info.docker_root_dir) } else { info.id.filter(|id| !id.is_empty()) };
+            if is_podman { podman::id(info.name, info.docker_root_dir) } else { info.id.filter(|id| !id.is_empty()) };
         let Some(id) = id else {
             return Err(Miss::Unusable(CallError::refused(format!("the engine at {transport} tells no id"))));
         };
         tracing::debug!(place = %transport, api = %spoken, engine = %id, "connected");
-        Ok(Self { docker, scope: Scope(id), place: transport.to_string(), local: transport.is_local() })
+        Ok(Self { docker, scope: Scope(id), place: transport.to_string(), local: transport.is_local(), is_podman })
     }
-}
-
-fn podman_id(machine: Option<String>, folder: Option<String>) -> Option<String> {
-    Some(format!("podman:{}:{}", machine?, folder.filter(|folder| !folder.is_empty())?))
 }
 
 /// What was shown and trusted, for a refusal of TLS tells little.
@@ -166,13 +161,6 @@ pub(crate) fn cause(error: &bollard::errors::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn podman_is_told_by_its_machine_and_folder() {
-        let id = |name: Option<&str>, folder: &str| podman_id(name.map(str::to_owned), Some(folder.to_owned()));
-        assert_eq!(id(Some("vm"), "/var/lib/containers/storage").unwrap(), "podman:vm:/var/lib/containers/storage");
-        assert_eq!((id(None, "/x"), id(Some("vm"), "")), (None, None));
-    }
 
     #[test]
     fn versions_compare_as_numbers() {

@@ -1,15 +1,14 @@
 //! Volumes. A volume's name is its id.
 
-use std::collections::HashMap;
-
 use bollard::models::{Volume, VolumeCreateRequest};
-use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions, RemoveVolumeOptions};
+use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions};
 use ksail_kinds::{Spec as _, VolumeSpec};
 use ksail_model::{Mark, Readiness, Seen, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted};
 
 use crate::call::{Call, Failed};
 use crate::compare::same_where_fixed;
+use crate::container::list_where;
 use crate::labels;
 use crate::network::cause_of;
 use crate::ownership::{Found, may_complete, may_delete};
@@ -100,14 +99,7 @@ pub(crate) async fn delete(call: &Call, request: &DeleteRequest) -> Result<Delet
 }
 
 async fn users(call: &Call, volume: &str) -> Result<Vec<String>, CallError> {
-    let options = || {
-        Some(ListContainersOptions {
-            all: true,
-            filters: Some(HashMap::from([("volume".to_owned(), vec![volume.to_owned()])])),
-            ..Default::default()
-        })
-    };
-    let containers = call.list("list containers", || call.session.docker.list_containers(options())).await?;
+    let containers = list_where(call, Some(("volume", volume))).await?;
     let mut names: Vec<String> = containers
         .into_iter()
         .filter_map(|container| container.names)

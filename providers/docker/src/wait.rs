@@ -22,6 +22,8 @@ const LAST_LOOK: Duration = Duration::from_millis(1500);
 /// After how many restarts by the engine a process that ends again and again is given up. The engine pauses longer each time,
 /// 0.1 s at first, so that this takes about seven seconds and the time that the process itself takes.
 const MOST_RESTARTS: u32 = 6;
+/// Before this time nothing is given up for its restarts: Podman does not pause between them.
+const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 /// How many lines of a log are read, a panic with its frames among them, and how long one that is told may be, in characters.
 const LOG_LINES: usize = 100;
 const LOG_LINE_CHARACTERS: usize = 300;
@@ -42,6 +44,7 @@ pub(crate) async fn wait(call: &Call, request: &WaitRequest) -> Result<Seen, Cal
     let mut pause = FIRST_PAUSE;
     let mut last: Option<(Seen, Observed)> = None;
     let mut restarts_before = None;
+    let began = Instant::now();
     loop {
         let (seen, observed) = match look(call, kind, &what, target).await {
             Ok(looked) => looked,
@@ -54,8 +57,9 @@ pub(crate) async fn wait(call: &Call, request: &WaitRequest) -> Result<Seen, Cal
         };
         let shall_run = target.spec.as_ref().and_then(|spec| spec.field("running")).and_then(Value::as_bool);
         let before = *restarts_before.get_or_insert_with(|| observed.restarts_so_far());
+        let is_patient = began.elapsed() < LEAST_PATIENCE;
         let hopeless = (!observed.is_running() && !observed.restarts())
-            || (observed.is_restarting() && is_given_up(before, observed.restarts_so_far()));
+            || (!is_patient && observed.is_restarting() && is_given_up(before, observed.restarts_so_far()));
         if seen.readiness.is_ready() || shall_run == Some(false) || hopeless || Instant::now() >= last_look {
             return Ok(explained(call, kind, seen, &observed).await);
         }

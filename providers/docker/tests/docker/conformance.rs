@@ -20,7 +20,7 @@ use ksail_provider_docker::{DockerProvider, Endpoint};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, Which, free_port, mark_labels, network_spec, on_both_engines, texts, volume_spec};
+use crate::engine::{Engine, Which, free_port, mark_labels, network_spec, on_every_engine, texts, volume_spec};
 use crate::images::{archive, image, import};
 
 const PASSWORD: &str = "hush-hush-hush";
@@ -387,7 +387,7 @@ impl Outside for Place {
 async fn the_provider_conforms(engine: Engine) {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let ways = [Way::Direct, Way::Pipe, Way::Faulty(SEED)];
-    let balancer = if engine.which == Which::Real { balancer_image() } else { None };
+    let balancer = if engine.which != Which::Embedded { balancer_image() } else { None };
     let kinds = KINDS.into_iter().chain(balancer.map(|_| BALANCER));
     let runs = kinds.flat_map(|kind| ways.map(|way| (kind, way))).map(|(kind, way)| {
         let (engine, folder) = (engine.sibling(), Arc::clone(&folder));
@@ -411,4 +411,4 @@ async fn the_provider_conforms(engine: Engine) {
     assert!(failures.is_empty(), "the provider does not conform:\n{}", failures.join("\n"));
 }
 
-on_both_engines!(the_provider_conforms);
+on_every_engine!(the_provider_conforms);

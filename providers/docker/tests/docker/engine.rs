@@ -32,26 +32,39 @@ const PORTS: u16 = 12_000;
 /// How long an ordinary call may take.
 pub(crate) const CALL: Duration = Duration::from_secs(60);
 
-/// One test at a time on the real engine: lists of everything are shared by all.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// One test at a time on each real engine: lists of everything are shared by all.
+static DOCKERS_TURN: Mutex<()> = Mutex::const_new(());
+static PODMANS_TURN: Mutex<()> = Mutex::const_new(());
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Which engine it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
     /// A dockerd.
-    Real,
+    Docker,
+    /// A `podman system service`.
+    Podman,
     /// The embedded engine, in this process.
     Embedded,
 }
 
-/// Makes two tests of each function that takes an [`Engine`]: on the real one, where it is there, and on the embedded one.
-macro_rules! on_both_engines {
+/// Makes a test of each function that takes an [`Engine`] for every engine: on the real ones, where they are there, and on the
+/// embedded one.
+macro_rules! on_every_engine {
     ($($name:ident),+ $(,)?) => {
-        mod on_the_real_engine {
+        mod on_docker {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                if let Some(engine) = $crate::engine::Engine::real().await {
+                if let Some(engine) = $crate::engine::Engine::docker().await {
+                    super::$name(engine).await;
+                }
+            })+
+        }
+
+        mod on_podman {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(engine) = $crate::engine::Engine::podman().await {
                     super::$name(engine).await;
                 }
             })+
@@ -65,7 +78,7 @@ macro_rules! on_both_engines {
         }
     };
 }
-pub(crate) use on_both_engines;
+pub(crate) use on_every_engine;
 
 /// Keeps an embedded engine running.
 struct Served {
@@ -86,30 +99,39 @@ pub(crate) struct Engine {
     _served: Option<Served>,
 }
 
-/// The socket of the real engine.
+/// The socket of a real engine, which a variable names.
 ///
 /// # Panics
 /// Where there is none, and every test is required to run.
-pub(crate) fn socket() -> Option<PathBuf> {
-    let host = std::env::var("KSAIL_TEST_DOCKER_HOST").ok();
+fn socket(variable: &str, script: &str) -> Option<PathBuf> {
+    let host = std::env::var(variable).ok();
     let socket = host.and_then(|host| host.strip_prefix("unix://").map(PathBuf::from));
     if socket.is_none() {
-        ksail_test_real::did_not_run(
-            "KSAIL_TEST_DOCKER_HOST names no engine: run testbed/docker.sh up, and eval what its env prints",
-        );
+        let how = format!("run testbed/{script} up, and eval what its env prints");
+        ksail_test_real::did_not_run(&format!("{variable} names no engine: {how}"));
     }
     socket
 }
 
 impl Engine {
-    /// The real engine, when it is this test's turn; `None` says why it did not run.
-    pub(crate) async fn real() -> Option<Self> {
-        let socket = socket()?;
-        let turn = TURN.lock().await;
-        let mut engine = Self::at(socket, Which::Real);
+    /// Docker, when it is this test's turn; `None` says why it did not run.
+    pub(crate) async fn docker() -> Option<Self> {
+        let socket = socket("KSAIL_TEST_DOCKER_HOST", "docker.sh")?;
+        Some(Self::real(socket, Which::Docker, &DOCKERS_TURN).await)
+    }
+
+    /// Podman, when it is this test's turn; `None` says why it did not run.
+    pub(crate) async fn podman() -> Option<Self> {
+        let socket = socket("KSAIL_TEST_PODMAN_HOST", "podman.sh")?;
+        Some(Self::real(socket, Which::Podman, &PODMANS_TURN).await)
+    }
+
+    async fn real(socket: PathBuf, which: Which, turn: &'static Mutex<()>) -> Self {
+        let turn = turn.lock().await;
+        let mut engine = Self::at(socket, which);
         engine._turn = Some(turn);
         engine.remove(|name| name.starts_with("ksail-test-"), "test").await;
-        Some(engine)
+        engine
     }
 
     /// An embedded engine of this test's own.
@@ -143,7 +165,7 @@ impl Engine {
         let provider = Arc::new(DockerProvider::new(Endpoint::socket(&socket)));
         let lineage = format!("test-{}-{number:05}", std::process::id());
         let registry_image = match which {
-            Which::Real => REAL_REGISTRY,
+            Which::Docker | Which::Podman => REAL_REGISTRY,
             Which::Embedded => ksail_embedded::BUILTIN_IMAGE,
         };
         Self { docker, provider, lineage, socket, which, registry_image, _turn: None, _served: None }
@@ -251,11 +273,8 @@ impl Engine {
 
     /// Removes things by their names, and images by names or by the beginning of their owner's lineage.
     async fn remove(&self, ours: impl Fn(&str) -> bool, lineage: &str) {
-        let all = ListContainersOptions { all: true, ..Default::default() };
-        let containers = self.docker.list_containers(Some(all)).await.unwrap();
-        let has_name = |names: &Vec<String>| names.iter().any(|name| ours(name.trim_start_matches('/')));
-        let containers = containers.into_iter().filter(|container| container.names.as_ref().is_some_and(has_name));
-        let removed = containers.filter_map(|container| container.id).map(|id| async move {
+        let containers = self.all_containers().await.into_iter().filter(|(_, name)| ours(name));
+        let removed = containers.map(|(id, _)| async move {
             let options = RemoveContainerOptions { v: true, force: true, link: false };
             let _ = self.docker.remove_container(&id, Some(options)).await;
         });
@@ -286,10 +305,20 @@ impl Engine {
 
     /// Names of all containers.
     pub(crate) async fn containers(&self) -> Vec<String> {
+        self.all_containers().await.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// The id and the name of every container. They are taken from the answer itself where the client library cannot read it, for
+    /// Podman has states that it does not know.
+    async fn all_containers(&self) -> Vec<(String, String)> {
         let all = ListContainersOptions { all: true, ..Default::default() };
-        let containers = self.docker.list_containers(Some(all)).await.unwrap();
-        let names = containers.into_iter().filter_map(|container| container.names);
-        names.flatten().map(|name| name.trim_start_matches('/').to_owned()).collect()
+        let containers = match self.docker.list_containers(Some(all)).await {
+            Ok(containers) => serde_json::to_value(containers).unwrap(),
+            Err(bollard::errors::Error::JsonDataError { contents, .. }) => serde_json::from_str(&contents).unwrap(),
+            Err(error) => panic!("{error}"),
+        };
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().trim_start_matches('/').to_owned();
+        containers.as_array().unwrap().iter().map(|one| (text(&one["Id"]), text(&one["Names"][0]))).collect()
     }
 
     /// Names of all networks, each as often as it is there.

@@ -10,7 +10,7 @@ use ksail_provider::{CallErrorKind, Deleted, Provider as _, Target};
 use ksail_provider_docker::{DockerProvider, Endpoint};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::engine::{Engine, on_both_engines};
+use crate::engine::{Engine, on_every_engine};
 use crate::push::push;
 
 /// How long an empty tar is.
@@ -193,7 +193,7 @@ async fn a_name_that_is_gone_is_removed_whatever_the_engine_said() {
     assert_eq!(engine.observe(&target).await, Observation::Absent);
 }
 
-on_both_engines!(
+on_every_engine!(
     an_archive_is_loaded_held_and_removed_with_its_last_owner,
     an_image_that_was_there_before_us_stays,
     an_image_that_a_container_uses_stays,

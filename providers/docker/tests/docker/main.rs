@@ -1,5 +1,5 @@
-//! The provider on a real Docker Engine, which `testbed/docker.sh up` starts and KSAIL_TEST_DOCKER_HOST names, and the same on
-//! the embedded engine in this process.
+//! The provider on a real Docker Engine, which `testbed/docker.sh up` starts and KSAIL_TEST_DOCKER_HOST names, the same on a real Podman
+//! (`testbed/podman.sh up`, KSAIL_TEST_PODMAN_HOST), and on the embedded engine in this process.
 
 mod conformance;
 mod credentials;

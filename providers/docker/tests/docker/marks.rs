@@ -5,7 +5,7 @@ use bollard::query_parameters::CreateContainerOptions;
 use ksail_model::Observation;
 use ksail_provider::{CallErrorKind, DeleteRequest, Deleted, Provider as _, Target};
 
-use crate::engine::{Engine, network_spec, on_both_engines, volume_spec};
+use crate::engine::{Engine, network_spec, on_every_engine, volume_spec};
 
 async fn what_is_not_ours_is_neither_taken_nor_deleted(engine: Engine) {
     let network = engine.target("foo", "network", &network_spec());
@@ -71,7 +71,7 @@ async fn deleting_foo_leaves_foo_bar_and_everything_is_listed(engine: Engine) {
     engine.clean().await;
 }
 
-on_both_engines!(
+on_every_engine!(
     what_is_not_ours_is_neither_taken_nor_deleted,
     what_was_imported_is_deleted_by_its_id_alone,
     deleting_foo_leaves_foo_bar_and_everything_is_listed,

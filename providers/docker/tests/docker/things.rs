@@ -9,7 +9,7 @@ use ksail_kinds::{ContainerSpec, HealthCheck, Mount, NetworkSpec, Port, Protocol
 use ksail_model::{Fingerprint, Mark, Observation, Readiness, Secret, Value};
 use ksail_provider::{CallErrorKind, CreateRequest, Deleted, PortInUse, Provider as _, Target};
 
-use crate::engine::{Engine, free_port, mark_labels, network_spec, on_both_engines, texts, volume_spec};
+use crate::engine::{Engine, Which, free_port, mark_labels, network_spec, on_every_engine, texts, volume_spec};
 
 async fn networks_are_made_seen_and_deleted(engine: Engine) {
     let spec = NetworkSpec { subnet: Some("10.99.7.0/24".to_owned()), internal: true, ..network_spec() };
@@ -145,9 +145,18 @@ async fn containers_are_made_seen_changed_in_place_and_deleted(engine: Engine) {
     assert_eq!(changed.fields.field("networks"), Some(&Value::from(vec![one, two.clone()])));
     spec.networks = vec![two];
     spec.restart = Restart::UnlessStopped;
+    let changed = engine.update(&engine.target("foo", "container", &spec), &made, "networks").await;
+    if engine.which == Which::Podman {
+        let error = changed.unwrap_err();
+        assert_eq!(error.kind, CallErrorKind::Refused);
+        assert!(error.hint.as_deref().is_some_and(|hint| hint.contains("--replace foo/container/main")), "{error:?}");
+        spec.restart = Restart::No;
+    } else {
+        let changed = changed.unwrap();
+        assert_eq!(changed.fields.field("restart").and_then(Value::as_str), Some("unless-stopped"));
+    }
     let changed = engine.update(&engine.target("foo", "container", &spec), &made, "networks").await.unwrap();
     assert_eq!(changed.fields.field("networks"), Some(&Value::from(spec.networks.clone())));
-    assert_eq!(changed.fields.field("restart").and_then(Value::as_str), Some("unless-stopped"));
     spec.running = false;
     let stopped = engine.update(&engine.target("foo", "container", &spec), &made, "running").await.unwrap();
     assert_eq!(stopped.fields.field("running"), Some(&Value::from(false)));
@@ -197,9 +206,11 @@ async fn what_cannot_start_is_refused_and_leaves_nothing(engine: Engine) {
     engine.clean().await;
 }
 
-#[tokio::test]
-async fn what_ends_at_once_says_why_without_its_secrets() {
-    let Some(engine) = Engine::real().await else { return };
+async fn what_ends_at_once_says_why_without_its_secrets(engine: Engine) {
+    // The embedded engine runs nothing that could end.
+    if engine.which == Which::Embedded {
+        return;
+    }
     let mut spec = container(&engine, Vec::new());
     // The registry quotes the configuration that it cannot read.
     spec.env.insert("REGISTRY_LOG_LEVEL".to_owned(), spec.env["REGISTRY_HTTP_SECRET"].clone());
@@ -235,7 +246,7 @@ async fn ports_are_told_with_what_holds_them(engine: Engine) {
     engine.clean().await;
 }
 
-on_both_engines!(
+on_every_engine!(
     networks_are_made_seen_and_deleted,
     of_two_networks_of_ours_with_one_name_the_older_stays,
     a_used_network_and_volume_are_kept_and_their_users_named,
@@ -243,5 +254,6 @@ on_both_engines!(
     containers_are_made_seen_changed_in_place_and_deleted,
     what_changed_by_hand_is_seen_and_repaired,
     what_cannot_start_is_refused_and_leaves_nothing,
+    what_ends_at_once_says_why_without_its_secrets,
     ports_are_told_with_what_holds_them,
 );
