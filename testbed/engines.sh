@@ -7,12 +7,13 @@
 readonly registry_reference="docker.io/library/registry:2.8.3"
 
 # Where the machine itself may not give CAP_SYS_RESOURCE, nothing privileged starts: runc refuses to give what it lacks. Then
-# an engine's runtime is runc behind this, which takes that one capability out of what is asked for.
+# an engine's runtime is runc behind this, which takes that one capability out of what is asked for. A second argument is a further change
+# of what is asked for, as sed has it.
 write_runtime() {
-  local runtime=$1
-  cat >"$runtime.new" <<'SH'
-#!/bin/sh
-strip() { sed -i -e 's/"CAP_SYS_RESOURCE",//g' -e 's/,"CAP_SYS_RESOURCE"//g' "$1"; }
+  local runtime=$1 also=${2:-}
+  printf '#!/bin/sh\nalso=%q\n' "$also" >"$runtime.new"
+  cat >>"$runtime.new" <<'SH'
+strip() { sed -i -e 's/"CAP_SYS_RESOURCE",//g' -e 's/,"CAP_SYS_RESOURCE"//g' -e "$also" "$1"; }
 before=
 for argument in "$@"; do
   case $before in

@@ -15,12 +15,16 @@ engine="$folder/podman"
 socket="$engine/podman.sock"
 pidfile="$engine/podman.pid"
 log="$engine/service.log"
+docker_socket="$folder/docker/docker.sock"
 runtime="$engine/runc-testbed"
 # How often an apt call is tried, and how long the service may take to answer or to stop, in seconds.
 readonly tries=4 start_seconds=60 stop_seconds=40
 # How many processes a container's user may have.
 readonly processes=16384
-readonly node_reference="docker.io/kindest/node:v1.36.3"
+# What testbed/node-image.sh makes on the other engine.
+readonly node="kindest/node:v1.36.3" balancer="ksail-testbed/haproxy:2"
+# The node image for Podman has the name that the product declares; the label tells it from the one that it is made of.
+readonly podmans_node="docker.io/$node" node_label="podman-1"
 
 # shellcheck source=testbed/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -67,7 +71,11 @@ setting() {
 configure() {
   local name=runc program=/usr/sbin/runc
   if ! may_have_sys_resource; then
-    write_runtime "$runtime"
+    # Where cgroups are of version 1, this Podman gives containers none of their own, whatever its API is told; it does where they are of
+    # version 2, as they are almost everywhere.
+    local cgroups='s/"namespaces":\[/&{"type":"cgroup"},/'
+    if [[ -f /sys/fs/cgroup/cgroup.controllers ]]; then cgroups=; fi
+    write_runtime "$runtime" "$cgroups"
     name=testbed program=$runtime
   fi
   setting "$engine/containers.conf" <<TOML
@@ -164,14 +172,36 @@ up() {
   install_missing
   start_engine
   make_registry_image
+  # Where the other engine has it.
+  if [[ -S $docker_socket ]]; then take_over "$balancer" || true; fi
   flock -u 9
   say "Podman $(our_podman version --format '{{.Server.Version}}') on unix://$socket"
 }
 
-# The node image as the other engine has it.
+# Loads an image as the other engine has it.
+take_over() {
+  our_podman image exists "docker.io/$1" && return 0
+  docker --host "unix://$docker_socket" image inspect "$1" >/dev/null 2>&1 || return 1
+  docker --host "unix://$docker_socket" save "$1" | our_podman load --quiet >/dev/null
+  # What is loaded without the name of a registry is this machine's to Podman.
+  our_podman tag "localhost/$1" "docker.io/$1"
+  our_podman untag "localhost/$1" "localhost/$1"
+}
+
+# The node image, for which the names that the engine knows are asked of Podman's resolver: it answers on the network, Docker's on loopback.
 node_image() {
-  our_podman image exists "$node_reference" && return 0
-  docker --host "unix://$folder/docker/docker.sock" save "${node_reference#docker.io/}" | our_podman load --quiet >/dev/null
+  local names=/etc/systemd/system/names.service unit container
+  [[ $(our_podman image inspect --format '{{index .Labels "testbed"}}' "$podmans_node" 2>/dev/null) == "$node_label" ]] && return 0
+  take_over "$node" || fail "the engine of testbed/docker.sh does not have $node"
+  unit=$(mktemp -d)
+  container=$(our_podman create "docker.io/$node")
+  our_podman cp "$container:$names" "$unit/names.service"
+  # shellcheck disable=SC2016 # It is the machine's shell that asks.
+  sed -i 's|127\.0\.0\.11:53|$(sed -n "s/^nameserver //p" /etc/resolv.conf \| head -n 1):53|' "$unit/names.service"
+  our_podman cp "$unit/names.service" "$container:$names"
+  our_podman commit --quiet --change "LABEL testbed=$node_label" "$container" "$podmans_node" >/dev/null
+  our_podman rm --volumes --force "$container" >/dev/null
+  rm -rf "$unit"
 }
 
 down() {

@@ -23,6 +23,7 @@ use crate::container::list as list_containers;
 use crate::credentials;
 use crate::network::cause_of;
 use crate::owner_tag::{OwnerTag, Source};
+use crate::podman;
 use crate::reference::Reference;
 
 /// How often a name is removed in all where the engine fails with it, and the pause in between.
@@ -198,9 +199,13 @@ async fn bring(
 ) -> Result<bool, CallError> {
     match source {
         ImageSource::Present {} if find(&list(call).await?, reference).is_some() => Ok(true),
-        ImageSource::Present {} => Err(call
-            .refused(what, "it is not there, and shall neither be pulled nor loaded")
-            .hint(format!("`docker pull {reference}`, or declare it to be pulled"))),
+        ImageSource::Present {} => {
+            let error = call.refused(what, "it is not there, and shall neither be pulled nor loaded");
+            Err(error.hint(match podman::built_here(reference).filter(|_| call.session.is_podman) {
+                Some(name) => format!("`podman pull {reference}`; what was built there is called `{name}`"),
+                None => format!("`docker pull {reference}`, or declare it to be pulled"),
+            }))
+        }
         ImageSource::Pull {} => pull(call, what, reference, files.config).await.map(|()| true),
         ImageSource::Archive { path, digest } => load(call, what, reference, &files.project.join(path), digest).await,
     }
@@ -273,7 +278,7 @@ pub(crate) async fn pull(
         Ok(()) => Ok(()),
         Err(Failed::Answered { status, message }) => {
             let error = call.answered(&doing, status, &message);
-            Err(match pull_hint(&message, reference, has_credentials) {
+            Err(match pull_hint(&message, reference, has_credentials, call.session.is_podman) {
                 Some(hint) => error.hint(hint),
                 None => error,
             })
@@ -283,21 +288,26 @@ pub(crate) async fn pull(
 }
 
 /// What to do about a pull that failed. Certificates and insecure registries are the engine's matter.
-fn pull_hint(message: &str, reference: &Reference, has_credentials: bool) -> Option<String> {
+fn pull_hint(message: &str, reference: &Reference, has_credentials: bool, is_podman: bool) -> Option<String> {
     let host = &reference.host;
+    let login = if is_podman { "podman login" } else { "docker login" };
     let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     if says(&["x509", "certificate signed by unknown authority", "failed to verify certificate"]) {
-        Some(format!("the engine does not trust {host}: put its CA at /etc/docker/certs.d/{host}/ca.crt there"))
+        let folder = if is_podman { podman::CERTIFICATES } else { "/etc/docker/certs.d" };
+        Some(format!("the engine does not trust {host}: put its CA at {folder}/{host}/ca.crt there"))
     } else if says(&["HTTP response to HTTPS client"]) {
-        Some(format!(
-            "{host} speaks plain HTTP: add it to `insecure-registries` in the engine's /etc/docker/daemon.json"
-        ))
+        Some(match is_podman {
+            true => podman::insecure_hint(host),
+            false => format!(
+                "{host} speaks plain HTTP: add it to `insecure-registries` in the engine's /etc/docker/daemon.json"
+            ),
+        })
     } else if says(&["unauthorized", "denied", "authentication required", "no basic auth"]) {
         Some(match has_credentials {
-            true => format!(
-                "{host} refuses the credentials of config.json, or there is no such image: `docker login {host}`"
-            ),
-            false => format!("there is no such image, or {host} needs credentials: `docker login {host}`"),
+            true => {
+                format!("{host} refuses the credentials of config.json, or there is no such image: `{login} {host}`")
+            }
+            false => format!("there is no such image, or {host} needs credentials: `{login} {host}`"),
         })
     } else if says(&["not found", "manifest unknown"]) {
         Some(format!("correct the reference `{reference}`"))
@@ -422,7 +432,11 @@ mod tests {
     fn every_failed_pull_has_its_hint() {
         let reference = Reference::parse("reg.example:5000/a/b:1");
         let check = |message: &str, wanted: &str| {
-            let hint = pull_hint(message, &reference, false).unwrap();
+            let hint = pull_hint(message, &reference, false, false).unwrap();
+            assert!(hint.contains(wanted), "{hint}");
+        };
+        let check_podman = |message: &str, wanted: &str| {
+            let hint = pull_hint(message, &reference, false, true).unwrap();
             assert!(hint.contains(wanted), "{hint}");
         };
         check("tls: failed to verify certificate: x509: unknown", "/etc/docker/certs.d/reg.example:5000/ca.crt");
@@ -430,6 +444,9 @@ mod tests {
         check("pull access denied, repository does not exist", "docker login reg.example:5000");
         check("manifest for x not found: manifest unknown", "correct the reference");
         check("dial tcp: lookup reg.example: no such host", "cannot reach reg.example:5000");
-        assert_eq!(pull_hint("something else", &reference, true), None);
+        check_podman("http: server gave HTTP response to HTTPS client", "registries.conf");
+        check_podman("x509: unknown", "/etc/containers/certs.d/reg.example:5000/ca.crt");
+        check_podman("unauthorized", "podman login reg.example:5000");
+        assert_eq!(pull_hint("something else", &reference, true, false), None);
     }
 }

@@ -23,6 +23,9 @@ pub(crate) const ENV_NAMES: &str = "dev.ksail.env";
 /// Whether arguments were declared (`true`): else the engine reports the image's own.
 pub(crate) const OWN_COMMAND: &str = "dev.ksail.own-command";
 
+/// The range of a network's addresses that the engine gives by itself, for Podman does not tell it.
+pub(crate) const GIVEN: &str = "dev.ksail.given";
+
 /// The labels of a thing: its mark, its kind, and the fingerprint of each secret of its spec.
 pub(crate) fn labels(mark: &Mark, spec: &Value) -> Labels {
     let mut labels = Labels::from([

@@ -63,6 +63,7 @@ pub(crate) fn seen(network: &Network, declared: Option<&Value>) -> Seen {
     let ipv4 = of_family(false);
     let subnet = Value::from(ipv4.and_then(|config| config.subnet.clone()));
     let gateway = ipv4.and_then(|config| config.gateway.clone());
+    let given_by_ipv4 = given(ipv4).or_else(|| network.labels.as_ref()?.get(labels::GIVEN).cloned());
     let is_asked = declared.is_some_and(|spec| spec.field("ipv6_subnet").is_some());
     let ipv6 = of_family(true).filter(|_| is_asked || mark(network).is_some());
     let mut fields = vec![
@@ -71,7 +72,7 @@ pub(crate) fn seen(network: &Network, declared: Option<&Value>) -> Seen {
         ("internal", Value::from(network.internal.unwrap_or_default())),
     ];
     let told = [
-        ("given", given(ipv4)),
+        ("given", given_by_ipv4),
         ("ipv6_subnet", ipv6.and_then(|config| config.subnet.clone())),
         ("ipv6_given", given(ipv6)),
     ];
@@ -103,6 +104,10 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
     if let Some(network) = find(&existing, &request.target.identity, &request.mark.lineage) {
         return adopt(call, &what, network, request, spec);
     }
+    let mut labels = labels::labels(&request.mark, spec);
+    if let Some(given) = typed.given.as_ref().filter(|_| call.session.is_podman) {
+        labels.insert(labels::GIVEN.to_owned(), given.clone());
+    }
     let body = NetworkCreateRequest {
         name: name.clone(),
         options: mtu(&existing).map(|mtu| [(MTU.to_owned(), mtu)].into()),
@@ -110,7 +115,7 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
         internal: Some(typed.internal),
         enable_ipv6: typed.ipv6_subnet.is_some().then_some(true),
         ipam: ipam([(typed.subnet, typed.given), (typed.ipv6_subnet, typed.ipv6_given)]),
-        labels: Some(labels::labels(&request.mark, spec)),
+        labels: Some(labels),
         ..Default::default()
     };
     let doing = format!("create {what}");

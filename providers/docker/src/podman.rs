@@ -5,10 +5,15 @@ use bollard::models::{Network, SystemVersionComponents};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::reference::{DEFAULT_HOST, Reference};
 use crate::session::Session;
 
 /// How Podman's part of the version is called.
 const PODMAN: &str = "Podman";
+
+/// What networks may not be called.
+const MODES: [&str; 11] =
+    ["none", "host", "bridge", "private", "slirp4netns", "pasta", "container", "pod", "ns", "default", "podman"];
 
 /// The states of a container in Docker's words.
 const STATES: [&str; 8] = ["", "created", "running", "paused", "restarting", "exited", "removing", "dead"];
@@ -90,6 +95,28 @@ fn state_of(state: &str, again: bool) -> &'static str {
 pub(crate) fn removed_by(session: &Session, network: &Network) -> String {
     let (name, id) = (network.name.clone(), network.id.clone());
     if session.is_podman { name } else { id }.unwrap_or_default()
+}
+
+/// Where Podman looks for the certificates of registries.
+pub(crate) const CERTIFICATES: &str = "/etc/containers/certs.d";
+
+/// What to do about a registry that speaks plain HTTP, those of this machine among them: Podman trusts none by itself.
+pub(crate) fn insecure_hint(host: &str) -> String {
+    format!(
+        "{host} speaks plain HTTP: add `[[registry]]`, `location = \"{host}\"` and `insecure = true` to the engine's \
+         /etc/containers/registries.conf"
+    )
+}
+
+/// How an image is called there that was built or tagged without a registry, where Docker takes that of the hub.
+pub(crate) fn built_here(reference: &Reference) -> Option<String> {
+    let own = reference.repository.strip_prefix("library/").filter(|_| reference.host == DEFAULT_HOST)?;
+    Some(format!("localhost/{own}:{}", reference.tag.as_ref()?))
+}
+
+/// Why a network cannot have a name there, which is a word of its own for how a container is on the network.
+pub(crate) fn refuses_name(name: &str) -> bool {
+    MODES.contains(&name)
 }
 
 /// Whether a network was not made because another one, or the machine, has its subnet.

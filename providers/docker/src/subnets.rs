@@ -9,6 +9,7 @@ use ksail_provider::{CallError, PreviewRequest};
 
 use crate::call::Call;
 use crate::network::{find, list};
+use crate::podman;
 
 /// The fields of a network that ask for a subnet.
 const IPV6: &str = "ipv6_subnet";
@@ -33,12 +34,27 @@ struct Route {
 pub(crate) async fn preview(call: &Call, requests: &[PreviewRequest]) -> Result<Vec<Preview>, CallError> {
     let networks = list(call).await?;
     let routes = if call.session.local { routes_here() } else { Vec::new() };
-    Ok(requests.iter().map(|request| judge(request, &networks, &routes, &call.context.lineage)).collect())
+    let judged = |request| match misnamed(request).filter(|_| call.session.is_podman) {
+        Some(refused) => refused,
+        None => judge(request, &networks, &routes, &call.context.lineage),
+    };
+    Ok(requests.iter().map(judged).collect())
 }
 
-/// Whether a request asks for a subnet of its own.
+/// Whether a request asks for a network of which the engine can tell something: one with a subnet of its own, or with a name that not
+/// every engine takes.
 pub(crate) fn asks(request: &PreviewRequest) -> bool {
-    request.target.address.kind() == "network" && request.current.is_none() && wanted(request).next().is_some()
+    let is_new_network = request.target.address.kind() == "network" && request.current.is_none();
+    is_new_network && (wanted(request).next().is_some() || misnamed(request).is_some())
+}
+
+/// Why Podman makes no network of this name.
+fn misnamed(request: &PreviewRequest) -> Option<Preview> {
+    let name = Some(request.target.identity.name.as_str()).filter(|name| podman::refuses_name(name))?;
+    Some(Preview::Refused {
+        message: format!("Podman has no network `{name}`: the word means something else there"),
+        hint: Some("give the cluster another name (metadata.name)".to_owned()),
+    })
 }
 
 fn wanted(request: &PreviewRequest) -> impl Iterator<Item = &str> {

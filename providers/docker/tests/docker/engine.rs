@@ -26,6 +26,8 @@ const REAL_REGISTRY: &str = "docker.io/library/registry:2.8.3";
 /// How often it is looked whether the embedded engine answers, and the pause in between.
 const START_LOOKS: u32 = 1000;
 const START_PAUSE: Duration = Duration::from_millis(10);
+/// How often images are listed where the engine fails meanwhile.
+const LIST_LOOKS: u32 = 100;
 /// Ports of tests lie from here on, below those that systems give to outgoing connections.
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 12_000;
@@ -289,11 +291,9 @@ impl Engine {
             let _ = self.docker.remove_volume(&volume.name, None::<RemoveVolumeOptions>).await;
         }
         let owner = format!("ksail.io/owner/x{}", lineage.replace('-', "_2d"));
-        for image in self.docker.list_images(None::<ListImagesOptions>).await.unwrap() {
-            for tag in image.repo_tags {
-                if tag.rsplit('/').next().is_some_and(&ours) || tag.starts_with(&owner) {
-                    let _ = self.docker.remove_image(&tag, None::<RemoveImageOptions>, None).await;
-                }
+        for tag in self.images().await {
+            if tag.rsplit('/').next().is_some_and(&ours) || tag.starts_with(&owner) {
+                let _ = self.docker.remove_image(&tag, None::<RemoveImageOptions>, None).await;
             }
         }
     }
@@ -319,6 +319,19 @@ impl Engine {
         };
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().trim_start_matches('/').to_owned();
         containers.as_array().unwrap().iter().map(|one| (text(&one["Id"]), text(&one["Names"][0]))).collect()
+    }
+
+    /// Names of all images. Podman fails where one goes meanwhile.
+    pub(crate) async fn images(&self) -> Vec<String> {
+        let mut looks = 0;
+        loop {
+            match self.docker.list_images(None::<ListImagesOptions>).await {
+                Ok(images) => return images.into_iter().flat_map(|image| image.repo_tags).collect(),
+                Err(error) => assert!(looks < LIST_LOOKS, "{error}"),
+            }
+            looks += 1;
+            tokio::time::sleep(START_PAUSE).await;
+        }
     }
 
     /// Names of all networks, each as often as it is there.
