@@ -41,6 +41,9 @@ const LEAST_MEMORY: u64 = 2 * GIB;
 const FIRST_PORTS: [(u16, &str); 2] = [(6443, "the API"), (5050, "the local registry")];
 /// Where node images come from.
 const REGISTRY: &str = "registry-1.docker.io";
+/// How controllers are given to users without root.
+const DELEGATE: &str = "`sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | \
+                        sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload`, and log in again";
 /// Variables that name a proxy.
 const PROXIES: [&str; 2] = ["HTTPS_PROXY", "HTTP_PROXY"];
 
@@ -116,6 +119,7 @@ async fn of_engine(settings: &Settings, project: Option<&Platform>, graph: &Decl
     if graph.declarations.values().any(|declared| ipv6::is_needed(&declared.spec)) {
         checks.push(ipv6::check(&facts));
     }
+    checks.extend(low_ports(&facts, lowest_port(graph.declarations.values().map(|one| &one.spec))));
     let lineage = match project {
         Some(project) => project.snapshot().await.ok().flatten().map(|snapshot| snapshot.lineage),
         None => None,
@@ -174,13 +178,14 @@ fn port(value: &Value) -> Option<u16> {
 /// Judges the engine's machine, for so many nodes.
 fn of_host(facts: &HostFacts, nodes: u64) -> Vec<Check> {
     let rootless = if facts.is_rootless { ", rootless" } else { "" };
-    let found = format!("Docker {}{rootless} on {} at {}", facts.engine, facts.system, facts.place);
+    let found = format!("{}{rootless} on {} at {}", facts.engine, facts.system, facts.place);
     let mut checks = vec![check("engine", Verdict::Good, found, None)];
     checks.extend(facts.warnings.iter().map(|warning| {
         let remedy = "`docker info` tells it too; the kernel must be built, or booted, with it";
         check("engine", Verdict::Warning, warning.trim_start_matches("WARNING: "), Some(remedy))
     }));
     checks.push(cgroups(facts));
+    checks.extend(delegation(facts));
     let Some(own) = &facts.own else {
         let found = "the engine's machine is not this one, and does not tell";
         checks.extend(["limits", "disk"].map(|name| check(name, Verdict::Skipped, found, None)));
@@ -201,6 +206,12 @@ fn cgroups(facts: &HostFacts) -> Check {
             "version 1, with which a rootless engine cannot limit anything",
             Some("boot with `systemd.unified_cgroup_hierarchy=1`, and delegate controllers to the user"),
         ),
+        Some(1) if facts.is_podman => check(
+            "cgroups",
+            Verdict::Warning,
+            "version 1, of which Podman gives a machine none of its own: its kubelet does not start",
+            Some("boot with `systemd.unified_cgroup_hierarchy=1`"),
+        ),
         Some(1) => check(
             "cgroups",
             Verdict::Warning,
@@ -212,6 +223,42 @@ fn cgroups(facts: &HostFacts) -> Check {
         Some(version) => check("cgroups", Verdict::Good, format!("version {version}"), None),
         None => check("cgroups", Verdict::Skipped, "the engine does not tell their version", None),
     }
+}
+
+/// What a rootless engine may not limit, because the user was not given its controllers. A kubelet that cannot does not start.
+fn delegation(facts: &HostFacts) -> Option<Check> {
+    // Version 1 is told of by itself.
+    if !facts.is_rootless || facts.cgroup_version == Some(1) {
+        return None;
+    }
+    Some(if facts.unlimited.is_empty() {
+        check("delegation", Verdict::Good, "memory, cpu and pids can be limited without root", None)
+    } else {
+        let found =
+            format!("a rootless engine that cannot limit {}: they are not delegated to it", facts.unlimited.join(", "));
+        check("delegation", Verdict::Bad, found, Some(DELEGATE))
+    })
+}
+
+/// Whether a rootless engine may publish the lowest port that is asked for.
+fn low_ports(facts: &HostFacts, lowest: Option<u16>) -> Option<Check> {
+    let first = facts.own.as_ref().filter(|_| facts.is_rootless)?.first_port?;
+    let lowest = lowest.filter(|port| *port < first)?;
+    let found = format!("port {lowest} cannot be published without root: the first that can is {first}");
+    let remedy = format!(
+        "`sudo sysctl -w net.ipv4.ip_unprivileged_port_start={lowest}` (in a file of /etc/sysctl.d/ it stays), or a port from {first} on"
+    );
+    Some(check("low-ports", Verdict::Bad, found, Some(&remedy)))
+}
+
+/// The lowest port of this machine that a container of these declarations publishes.
+fn lowest_port<'a>(specs: impl Iterator<Item = &'a Value>) -> Option<u16> {
+    let of = |spec: &Value| {
+        let listed = spec.field("ports").and_then(Value::as_list).into_iter().flatten();
+        let listed: Vec<u16> = listed.filter_map(|one| port(one.field("host")?)).collect();
+        listed.into_iter().chain(spec.field("port").and_then(port)).min()
+    };
+    specs.filter_map(of).min()
 }
 
 /// The command that raises the limits.
@@ -360,11 +407,13 @@ pub(crate) async fn unfit(plan: &Plan, settings: &Settings) -> Vec<Diagnostic> {
     }
     let configs = made(BootstrapSpec::KIND).filter_map(|node| node.declaration.as_ref());
     let is_refused = configs.into_iter().any(|declaration| refuses_cgroup_v1(&declaration.spec));
+    let made = plan.nodes.values().filter(|node| node.action == Action::Create);
     found.retain(|check| match check.name {
-        "cgroups" => is_refused || check.verdict == Verdict::Bad,
-        "limits" | "disk" | "ipv6" => check.verdict == Verdict::Bad,
+        "cgroups" => is_refused || facts.is_podman || check.verdict == Verdict::Bad,
+        "limits" | "disk" | "ipv6" | "delegation" => check.verdict == Verdict::Bad,
         _ => false,
     });
+    found.extend(low_ports(&facts, lowest_port(made.filter_map(|node| Some(&node.declaration.as_ref()?.spec)))));
     let diagnostics = found.into_iter().filter_map(|check| {
         let message = format!("the engine's machine is not fit for this plan: {}: {}", check.name, check.found);
         let diagnostic = match check.verdict {
@@ -396,7 +445,9 @@ mod tests {
     pub(super) fn facts(instances: u64, free: u64) -> HostFacts {
         HostFacts {
             place: "unix:///run/docker.sock".to_owned(),
-            engine: "29.0.0".to_owned(),
+            engine: "Docker 29.0.0".to_owned(),
+            is_podman: false,
+            unlimited: Vec::new(),
             system: "Debian".to_owned(),
             cgroup_version: Some(2),
             is_rootless: false,
@@ -408,6 +459,7 @@ mod tests {
                 inotify_instances: Some(instances),
                 inotify_watches: Some(ADVISED_WATCHES),
                 ipv6: None,
+                first_port: Some(1024),
                 disk_free: Some(free),
             }),
         }
@@ -443,6 +495,34 @@ mod tests {
         assert_eq!(verdict(&small, 1, "size"), Verdict::Warning);
         let elsewhere = HostFacts { own: None, ..facts(1, 1) };
         assert_eq!(verdict(&elsewhere, 9, "limits"), Verdict::Skipped);
+    }
+
+    #[test]
+    fn what_a_rootless_engine_lacks_is_told_with_what_mends_it() {
+        let facts = |unlimited: &[&'static str], is_rootless| HostFacts {
+            unlimited: unlimited.to_vec(),
+            is_rootless,
+            ..facts(512, 50 * GIB)
+        };
+        assert_eq!(delegation(&facts(&["cpu"], false)), None);
+        assert_eq!(delegation(&facts(&[], true)).unwrap().verdict, Verdict::Good);
+        let lacking = delegation(&facts(&["memory", "cpu"], true)).unwrap();
+        assert!(lacking.verdict == Verdict::Bad && lacking.found.contains("memory, cpu"), "{lacking:?}");
+        assert!(lacking.remedy.unwrap().contains(r"Delegate=cpu cpuset io memory pids\n"));
+
+        let specs = [Value::from(json!({"ports": [{"host": 8080}, {"host": 80}]})), Value::from(json!({"port": 6443}))];
+        assert_eq!(lowest_port(specs.iter()), Some(80));
+        assert_eq!(low_ports(&facts(&[], true), Some(1024)), None);
+        assert_eq!(low_ports(&facts(&[], false), Some(80)), None);
+        let low = low_ports(&facts(&[], true), Some(80)).unwrap();
+        assert!(low.remedy.unwrap().contains("ip_unprivileged_port_start=80"), "{}", low.found);
+    }
+
+    #[test]
+    fn podman_with_the_old_cgroups_is_warned_of() {
+        let facts = HostFacts { is_podman: true, cgroup_version: Some(1), ..facts(512, 50 * GIB) };
+        let told = cgroups(&facts);
+        assert!(told.verdict == Verdict::Warning && told.found.contains("Podman"), "{told:?}");
     }
 
     #[test]

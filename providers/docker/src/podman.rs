@@ -26,6 +26,11 @@ pub(crate) fn is_podman(components: &[SystemVersionComponents]) -> bool {
     components.iter().any(|component| component.name.starts_with(PODMAN))
 }
 
+/// What the engine is called.
+pub(crate) const fn name(is_podman: bool) -> &'static str {
+    if is_podman { PODMAN } else { "Docker" }
+}
+
 /// What tells this engine from others. Podman tells another id at every call: the machine and where it keeps things must do.
 pub(crate) fn id(machine: Option<String>, folder: Option<String>) -> Option<String> {
     Some(format!("podman:{}:{}", machine?, folder.filter(|folder| !folder.is_empty())?))

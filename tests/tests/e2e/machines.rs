@@ -21,6 +21,7 @@ mod doctor;
 mod images;
 mod killed;
 mod mended;
+mod podman;
 mod recovered;
 mod taints;
 mod told;

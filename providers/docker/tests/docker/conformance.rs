@@ -226,7 +226,8 @@ impl Subject for OneKind {
     }
 
     fn limits(&self) -> Limits {
-        Limits { rounds: 3, settle: Duration::from_millis(500), ..Limits::default() }
+        let rounds = if self.engine.which == Which::Podman { 1 } else { 3 };
+        Limits { rounds, settle: Duration::from_millis(500), ..Limits::default() }
     }
 }
 
@@ -373,7 +374,11 @@ impl Outside for Place {
             return Err(Gap::not_applicable("a mirror of the embedded engine is ready without its upstream"));
         }
         // A mirror asks its upstream before it listens.
-        self.engine.docker.pause_container(&self.upstream).await.map_err(Gap::broken)
+        if self.engine.pause(&self.upstream).await {
+            Ok(())
+        } else {
+            Err(Gap::not_applicable("nothing can be paused on this engine"))
+        }
     }
 
     async fn clean_up(&self) -> Result<(), Gap> {

@@ -303,6 +303,15 @@ impl Engine {
         format!("reg.example/{}:1", self.name(what))
     }
 
+    /// Pauses a container. `false` says that this engine cannot: one without root has no cgroups of version 1 to do it with.
+    pub(crate) async fn pause(&self, name: &str) -> bool {
+        match self.docker.pause_container(name).await {
+            Ok(()) => true,
+            Err(error) if error.to_string().contains("cgroups not configured") => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// Names of all containers.
     pub(crate) async fn containers(&self) -> Vec<String> {
         self.all_containers().await.into_iter().map(|(_, name)| name).collect()
