@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bollard::query_parameters::ImportImageOptions;
 use futures::TryStreamExt as _;
-use ksail_kinds::{ImageSource, ImageSpec, Spec as _};
+use ksail_kinds::{ImageSource, ImageSpec, Spec as _, full_reference};
 use ksail_model::{Address, Digest, Identity, Observation, Ownership, Value};
 use ksail_provider::{CallErrorKind, Deleted, Provider as _, Target};
 use ksail_provider_docker::{DockerProvider, Endpoint};
@@ -63,7 +63,7 @@ pub(crate) async fn import(engine: &Engine, reference: &str) {
 pub(crate) fn archive(reference: &str, path: &Path) -> String {
     std::fs::write(path, tar_of(reference)).unwrap();
     let archive = ksail_archives::Archive::read(std::fs::File::open(path).unwrap(), std::env::consts::ARCH).unwrap();
-    archive.image(reference).unwrap().digest().to_owned()
+    archive.image(&full_reference(reference)).unwrap().digest().to_owned()
 }
 
 async fn an_archive_is_loaded_held_and_removed_with_its_last_owner(engine: Engine) {
@@ -90,6 +90,21 @@ async fn an_archive_is_loaded_held_and_removed_with_its_last_owner(engine: Engin
     assert_eq!(other.delete(&theirs).await, Ok(Deleted::Gone));
     assert_eq!(engine.observe(&target).await, Observation::Absent);
     assert_eq!(engine.delete(&target).await, Ok(Deleted::WasAbsent));
+    engine.clean().await;
+}
+
+async fn a_name_without_a_registry_is_that_of_the_hub(engine: Engine) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.tar");
+    // As `docker save` names it. What Podman loads under such a name is this machine's to it.
+    let short = format!("{}:1", engine.name("short"));
+    let digest = archive(&short, &path);
+    let source = ImageSource::Archive { path: path.display().to_string(), digest };
+    let target = image("foo", &full_reference(&short), source);
+    let made = engine.create(&target).await;
+    assert_eq!(Some(&made.fields), target.spec.as_ref());
+    assert_eq!(engine.delete(&target).await, Ok(Deleted::Gone));
+    assert_eq!(engine.observe(&target).await, Observation::Absent);
     engine.clean().await;
 }
 
@@ -195,6 +210,7 @@ async fn a_name_that_is_gone_is_removed_whatever_the_engine_said() {
 
 on_every_engine!(
     an_archive_is_loaded_held_and_removed_with_its_last_owner,
+    a_name_without_a_registry_is_that_of_the_hub,
     an_image_that_was_there_before_us_stays,
     an_image_that_a_container_uses_stays,
     pulls_work_and_say_what_to_do_when_they_do_not,
