@@ -16,9 +16,9 @@ const MODES: [&str; 11] =
     ["none", "host", "bridge", "private", "slirp4netns", "pasta", "container", "pod", "ns", "default", "podman"];
 
 /// The states of a container in Docker's words.
-const STATES: [&str; 8] = ["", "created", "running", "paused", "restarting", "exited", "removing", "dead"];
+const STATES: [&str; 9] = ["", "created", "running", "paused", "restarting", "stopping", "exited", "removing", "dead"];
 /// Podman's words for a process that has ended and is not cleared away yet, and for one that is made and not started.
-const ENDED: [&str; 2] = ["stopped", "stopping"];
+const ENDED: &str = "stopped";
 const MADE: &str = "initialized";
 
 /// Whether an engine with these parts is Podman.
@@ -77,8 +77,8 @@ fn inspection(container: &mut Value) {
 /// A state in Docker's words; of one that Docker does not have at all nothing is told.
 fn state_of(state: &str, again: bool) -> &'static str {
     match state {
-        state if ENDED.contains(&state) => {
-            if again && state == ENDED[0] {
+        ENDED => {
+            if again {
                 "restarting"
             } else {
                 "exited"
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(status("stopped", "always", 0), "restarting");
         assert_eq!(status("stopped", "on-failure", 0), "exited");
         assert_eq!(status("stopped", "on-failure", 1), "restarting");
-        assert_eq!(status("stopping", "always", 0), "exited");
+        assert_eq!(status("stopping", "always", 0), "stopping");
         assert_eq!(status("initialized", "no", 0), "created");
     }
 
