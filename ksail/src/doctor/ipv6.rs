@@ -43,7 +43,8 @@ mod tests {
     #[test]
     fn a_machine_without_ipv6_has_a_remedy() {
         let verdict = |ipv6| {
-            let own = OwnFacts { inotify_instances: None, inotify_watches: None, ipv6, disk_free: None };
+            let own =
+                OwnFacts { inotify_instances: None, inotify_watches: None, ipv6, first_port: None, disk_free: None };
             let check = check(&HostFacts { own: Some(own), ..super::super::tests::facts(512, 0) });
             assert_eq!(check.remedy.is_some(), check.verdict == Verdict::Bad, "{check:?}");
             check.verdict

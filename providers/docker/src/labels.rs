@@ -25,6 +25,7 @@ pub(crate) const OWN_COMMAND: &str = "dev.ksail.own-command";
 
 /// The range of a network's addresses that the engine gives by itself, for Podman does not tell it.
 pub(crate) const GIVEN: &str = "dev.ksail.given";
+pub(crate) const GIVEN_IPV6: &str = "dev.ksail.given-ipv6";
 
 /// The labels of a thing: its mark, its kind, and the fingerprint of each secret of its spec.
 pub(crate) fn labels(mark: &Mark, spec: &Value) -> Labels {

@@ -63,7 +63,7 @@ pub(crate) fn seen(network: &Network, declared: Option<&Value>) -> Seen {
     let ipv4 = of_family(false);
     let subnet = Value::from(ipv4.and_then(|config| config.subnet.clone()));
     let gateway = ipv4.and_then(|config| config.gateway.clone());
-    let given_by_ipv4 = given(ipv4).or_else(|| network.labels.as_ref()?.get(labels::GIVEN).cloned());
+    let kept = |label: &str| network.labels.as_ref()?.get(label).cloned();
     let is_asked = declared.is_some_and(|spec| spec.field("ipv6_subnet").is_some());
     let ipv6 = of_family(true).filter(|_| is_asked || mark(network).is_some());
     let mut fields = vec![
@@ -72,9 +72,9 @@ pub(crate) fn seen(network: &Network, declared: Option<&Value>) -> Seen {
         ("internal", Value::from(network.internal.unwrap_or_default())),
     ];
     let told = [
-        ("given", given_by_ipv4),
+        ("given", given(ipv4).or_else(|| kept(labels::GIVEN))),
         ("ipv6_subnet", ipv6.and_then(|config| config.subnet.clone())),
-        ("ipv6_given", given(ipv6)),
+        ("ipv6_given", given(ipv6).or_else(|| kept(labels::GIVEN_IPV6))),
     ];
     fields.extend(told.into_iter().filter_map(|(field, value)| Some((field, Value::from(value?)))));
     Seen {
@@ -105,8 +105,9 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
         return adopt(call, &what, network, request, spec);
     }
     let mut labels = labels::labels(&request.mark, spec);
-    if let Some(given) = typed.given.as_ref().filter(|_| call.session.is_podman) {
-        labels.insert(labels::GIVEN.to_owned(), given.clone());
+    if call.session.is_podman {
+        let kept = [(labels::GIVEN, &typed.given), (labels::GIVEN_IPV6, &typed.ipv6_given)];
+        labels.extend(kept.into_iter().filter_map(|(label, given)| Some((label.to_owned(), given.clone()?))));
     }
     let body = NetworkCreateRequest {
         name: name.clone(),

@@ -30,7 +30,7 @@ async fn networks_are_made_seen_and_deleted(engine: Engine) {
 /// The embedded engine has networks of IPv4 alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_of_both_families_is_made_and_seen() {
-    let Some(engine) = Engine::real().await else { return };
+    let Some(engine) = Engine::docker().await else { return };
     let spec = NetworkSpec {
         subnet: Some("10.99.8.0/24".to_owned()),
         given: Some("10.99.8.128/25".to_owned()),
