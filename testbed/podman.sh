@@ -23,8 +23,8 @@ readonly tries=4 start_seconds=60 stop_seconds=40
 readonly processes=16384
 # What testbed/node-image.sh makes on the other engine.
 readonly node="kindest/node:v1.36.3" balancer="ksail-testbed/haproxy:2"
-# The node image for Podman has the name that the product declares; the label tells it from the one that it is made of.
-readonly podmans_node="docker.io/$node" node_label="podman-1"
+# The node image for Podman has the name that the product declares; a label tells what it was made of.
+readonly podmans_node="docker.io/$node"
 
 # shellcheck source=testbed/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -190,8 +190,11 @@ take_over() {
 
 # The node image, for which the names that the engine knows are asked of Podman's resolver: it answers on the network, Docker's on loopback.
 node_image() {
-  local names=/etc/systemd/system/names.service unit container
-  [[ $(our_podman image inspect --format '{{index .Labels "testbed"}}' "$podmans_node" 2>/dev/null) == "$node_label" ]] && return 0
+  local names=/etc/systemd/system/names.service unit container made_of
+  made_of=$(docker --host "unix://$docker_socket" image inspect --format '{{.Id}}' "$node") ||
+    fail "the engine of testbed/docker.sh does not have $node"
+  [[ $(our_podman image inspect --format '{{index .Labels "testbed"}}' "$podmans_node" 2>/dev/null) == "$made_of" ]] && return 0
+  our_podman untag "$podmans_node" 2>/dev/null || true
   take_over "$node" || fail "the engine of testbed/docker.sh does not have $node"
   unit=$(mktemp -d)
   container=$(our_podman create "docker.io/$node")
@@ -199,7 +202,7 @@ node_image() {
   # shellcheck disable=SC2016 # It is the machine's shell that asks.
   sed -i 's|127\.0\.0\.11:53|$(sed -n "s/^nameserver //p" /etc/resolv.conf \| head -n 1):53|' "$unit/names.service"
   our_podman cp "$unit/names.service" "$container:$names"
-  our_podman commit --quiet --change "LABEL testbed=$node_label" "$container" "$podmans_node" >/dev/null
+  our_podman commit --quiet --change "LABEL testbed=$made_of" "$container" "$podmans_node" >/dev/null
   our_podman rm --volumes --force "$container" >/dev/null
   rm -rf "$unit"
 }

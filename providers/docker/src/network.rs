@@ -1,6 +1,7 @@
 //! Networks. Docker lets several have one name, so they are looked for in the list and told apart by marks.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
 use ipnet::IpNet;
@@ -17,6 +18,9 @@ use crate::podman;
 /// The engine's own network, and the option that says how large a packet may be.
 const DEFAULT_NETWORK: &str = "bridge";
 const MTU: &str = "com.docker.network.driver.mtu";
+/// How often one is asked for again that was not made for a reason that passes, and the pause before.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// All networks of the engine.
 pub(crate) async fn list(call: &Call) -> Result<Vec<Network>, CallError> {
@@ -120,10 +124,17 @@ pub(crate) async fn create(call: &Call, request: &CreateRequest, spec: &Value) -
         ..Default::default()
     };
     let doing = format!("create {what}");
-    let refusal = match call.change(&doing, call.session.docker.create_network(body)).await {
-        Ok(_) => None,
-        Err(Failed::Answered { status, message }) => Some(refusal(call, &doing, status, &message)),
-        Err(Failed::Error(error)) => return Err(error),
+    let mut tries = 0;
+    let refusal = loop {
+        match call.change(&doing, call.session.docker.create_network(body.clone())).await {
+            Ok(_) => break None,
+            Err(Failed::Answered { message, .. }) if tries < TRIES && podman::is_passing(&message) => {
+                tries += 1;
+                call.pause(&doing, PAUSE).await?;
+            }
+            Err(Failed::Answered { status, message }) => break Some(refusal(call, &doing, status, &message)),
+            Err(Failed::Error(error)) => return Err(error),
+        }
     };
     settle(call, &what, request, spec, refusal).await
 }

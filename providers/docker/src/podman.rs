@@ -124,6 +124,11 @@ pub(crate) fn refuses_name(name: &str) -> bool {
     MODES.contains(&name)
 }
 
+/// Whether a network was not made because those of the machine changed while it looked for a free one: nothing was done.
+pub(crate) fn is_passing(message: &str) -> bool {
+    message.contains("no such network interface")
+}
+
 /// Whether a network was not made because another one, or the machine, has its subnet.
 pub(crate) fn is_subnet_taken(message: &str) -> bool {
     message.contains("is already used on the host or by another config")
@@ -179,6 +184,12 @@ mod tests {
         assert_eq!(status("stopped", "on-failure", 1), "restarting");
         assert_eq!(status("stopping", "always", 0), "stopping");
         assert_eq!(status("initialized", "no", 0), "created");
+    }
+
+    #[test]
+    fn only_a_look_at_interfaces_that_change_is_repeated() {
+        assert!(is_passing("route ip+net: no such network interface"));
+        assert!(!is_passing("subnet 10.1.0.0/24 is already used on the host or by another config"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::control_plane::kubectl;
 use crate::exec::{Parcel, upload};
 use crate::kubeadm_changes::Changes;
+use crate::node_addresses::told;
 use crate::registration::with_taints;
 use crate::steps::{self, FOLDER};
 
@@ -94,7 +95,7 @@ pub(crate) async fn run(
     let files = [
         ("kubeadm.conf", text_of(&documents(wanted))),
         ("former.conf", text_of(&documents(current))),
-        ("own.conf", text_of(&with_taints(wanted))),
+        ("own.conf", text_of(&told(call, name, with_taints(wanted)).await?)),
         ("labels", changes.labels.join("\n")),
         ("former.labels", changes.former_labels.join("\n")),
         ("arguments", changes.arguments.join("\n")),

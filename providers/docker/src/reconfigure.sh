@@ -83,6 +83,8 @@ with_manifests() {
   done
   if ! systemctl stop kubelet || ! "$@"; then return 1; fi
   systemctl reset-failed kubelet 2>/dev/null
+  # An API server without its etcd lets whoever asks wait for a minute, the kubelet among them: it starts once more too.
+  if [ -e "$was/etcd.yaml" ] && ! cmp -s "$was/etcd.yaml" "$manifests/etcd.yaml"; then again=kube-apiserver; fi
   waited=
   for program in $programs; do
     if [ ! -e "$manifests/$program.yaml" ]; then continue; fi
@@ -200,7 +202,7 @@ configure_kubelet() {
 
 change() {
   keep || return 1
-  if has joined && has control-plane; then of_cluster || return 1; fi
+  if has joined && { has certificate || has control-plane || has etcd; }; then of_cluster || return 1; fi
   if [ -e "$given/files" ]; then cp -a "$given/files/." / || return 1; fi
   if has certificate; then
     rm -f /etc/kubernetes/pki/apiserver.crt /etc/kubernetes/pki/apiserver.key
