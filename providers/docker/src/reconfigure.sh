@@ -30,7 +30,21 @@ running() {
   done
 }
 
-# Waits until another container of a program than the one before runs, and goes on running.
+# The newest log of a program.
+# shellcheck disable=SC2012 # The newest of some.
+newest_log() { ls -t /var/log/pods/kube-system_"$1"-*/"$1"/*.log 2>/dev/null | head -n 1; }
+
+# How often a program was started since a log was its newest.
+starts_since() {
+  log=$(newest_log "$1")
+  number=${log##*/} number=${number%%.*}
+  before=-1
+  if [ -n "$2" ] && [ "${log%/*}" = "${2%/*}" ]; then before=${2##*/} before=${before%%.*}; fi
+  echo $((${number:--1} - before))
+}
+
+# Waits until another container of a program than the one before runs, and goes on running. Arguments: the program, that container, its
+# log.
 comes_up() {
   known='' stable=0 tries=0
   while [ "$tries" -lt "$comes_up_seconds" ]; do
@@ -44,11 +58,10 @@ comes_up() {
       stable=0
     fi
     # Its third start has come: it ends again and again.
-    if [ -n "$(find /var/log/pods -path "*/kube-system_$1-*/$1/2.log" -newer "$was/began" 2>/dev/null)" ]; then break; fi
+    if [ "$(starts_since "$1" "$3")" -ge 3 ]; then break; fi
   done
   echo "$1 does not come up with what it is told:"
-  # shellcheck disable=SC2012 # The newest of some logs.
-  log=$(ls -t /var/log/pods/kube-system_"$1"-*/"$1"/*.log 2>/dev/null | head -n 1)
+  log=$(newest_log "$1")
   if [ -n "$log" ]; then cut -d ' ' -f 4- "$log" | grep . | grep -v '^ *-' | tail -n 3 | cut -c 1-300; fi
   return 1
 }
@@ -77,9 +90,8 @@ ends() {
 # a pod of etcd or of the API server, for it waits for them to hear of it.
 with_manifests() {
   was=$(mktemp -d)
-  : >"$was/began"
   for program in $programs; do
-    if [ -e "$manifests/$program.yaml" ]; then cp "$manifests/$program.yaml" "$was/" && running "$program" >"$was/$program"; fi
+    if [ -e "$manifests/$program.yaml" ]; then cp "$manifests/$program.yaml" "$was/" && running "$program" >"$was/$program" && newest_log "$program" >"$was/$program.log"; fi
   done
   if ! systemctl stop kubelet || ! "$@"; then return 1; fi
   systemctl reset-failed kubelet 2>/dev/null
@@ -94,7 +106,7 @@ with_manifests() {
   done
   systemctl start kubelet || return 1
   for program in $waited; do
-    comes_up "$program" "$(cat "$was/$program")" >"$was/$program.said" 2>&1 &
+    comes_up "$program" "$(cat "$was/$program")" "$(cat "$was/$program.log")" >"$was/$program.said" 2>&1 &
     echo $! >"$was/$program.pid"
   done
   for program in $waited; do
