@@ -20,7 +20,11 @@ folder=$1 whose=$2 operation=$3 program=$4
 mkdir -p "$folder"
 exec 8>"$folder/turn"
 flock 8
-if flock -w 1 "$folder/lock" true; then
+# That of another is waited for, and then begun.
+patience=
+if [ "$(cat "$folder/whose" 2>/dev/null)" = "$whose" ]; then patience='-w 1'; fi
+# shellcheck disable=SC2086 # Two words.
+if flock $patience "$folder/lock" true; then
   if [ "$(cat "$folder/whose" 2>/dev/null)" != "$whose" ] || [ "$(cat "$folder/exit" 2>/dev/null)" != 0 ]; then
     fresh=1
     if [ -e "$folder/whose" ]; then fresh=0; fi
