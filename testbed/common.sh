@@ -19,6 +19,25 @@ apt_install() {
   return 1
 }
 
+# Installs packages of which something is missing: as root, with more tries than one.
+install_packages() {
+  if (($# == 0)); then return 0; fi
+  [[ $(id -u) == 0 ]] || fail "root is needed to install $*"
+  say "installing $*"
+  retry apt_install "$@"
+}
+
+# Waits for the end of a process that was told to end. Arguments: its pid, and what it is called.
+ended() {
+  local tenth
+  # shellcheck disable=SC2154 # It is the sourcing script's.
+  for ((tenth = 0; tenth < stop_seconds * 10; tenth++)); do
+    if ! kill -0 "$1" 2>/dev/null; then return 0; fi
+    sleep 0.1
+  done
+  fail "$2 (pid $1) did not stop within $stop_seconds s"
+}
+
 # Runs a command until it succeeds, with longer and longer pauses.
 retry() {
   local try

@@ -31,11 +31,7 @@ install_missing() {
   command -v docker >/dev/null || missing+=(docker.io)
   command -v iptables >/dev/null || missing+=(iptables)
   command -v docker-registry >/dev/null || missing+=(docker-registry)
-  if ((${#missing[@]})); then
-    [[ $(id -u) == 0 ]] || fail "root is needed to install ${missing[*]}"
-    say "installing ${missing[*]}"
-    retry apt_install "${missing[@]}"
-  fi
+  install_packages "${missing[@]}"
 }
 
 our_docker() { docker --host "unix://$socket" "$@"; }
@@ -94,14 +90,10 @@ start_engine() {
 }
 
 stop_engine() {
-  local pid tenth
+  local pid
   pid=$(running_pid) || return 0
   kill "$pid"
-  for ((tenth = 0; tenth < stop_seconds * 10; tenth++)); do
-    if ! kill -0 "$pid" 2>/dev/null; then return 0; fi
-    sleep 0.1
-  done
-  fail "dockerd (pid $pid) did not stop within $stop_seconds s"
+  ended "$pid" "dockerd"
 }
 
 make_registry_image() {

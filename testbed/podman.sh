@@ -40,11 +40,7 @@ install_missing() {
   command -v docker-registry >/dev/null || missing+=(docker-registry)
   [[ -x /usr/lib/podman/netavark ]] || missing+=(netavark)
   [[ -x /usr/lib/podman/aardvark-dns ]] || missing+=(aardvark-dns)
-  if ((${#missing[@]})); then
-    [[ $(id -u) == 0 ]] || fail "root is needed to install ${missing[*]}"
-    say "installing ${missing[*]}"
-    retry apt_install "${missing[@]}"
-  fi
+  install_packages "${missing[@]}"
 }
 
 our_podman() { podman --url "unix://$socket" "$@"; }
@@ -143,14 +139,10 @@ start_engine() {
 }
 
 stop_service() {
-  local pid tenth
+  local pid
   pid=$(running_pid) || return 0
   kill "$pid"
-  for ((tenth = 0; tenth < stop_seconds * 10; tenth++)); do
-    if ! kill -0 "$pid" 2>/dev/null; then return 0; fi
-    sleep 0.1
-  done
-  fail "podman (pid $pid) did not stop within $stop_seconds s"
+  ended "$pid" "podman"
 }
 
 make_registry_image() {

@@ -31,10 +31,7 @@ install_missing() {
   command -v newuidmap >/dev/null || missing+=(uidmap)
   command -v slirp4netns >/dev/null || missing+=(slirp4netns)
   command -v rootlesskit >/dev/null || missing+=(rootlesskit)
-  if ((${#missing[@]})); then
-    say "installing ${missing[*]}"
-    retry apt_install "${missing[@]}"
-  fi
+  install_packages "${missing[@]}"
 }
 
 our_docker() { docker --host "unix://$socket" "$@"; }
@@ -78,14 +75,10 @@ start_engine() {
 }
 
 stop_engine() {
-  local pid tenth
+  local pid
   pid=$(running_pid) || return 0
   kill "$pid"
-  for ((tenth = 0; tenth < stop_seconds * 10; tenth++)); do
-    if ! kill -0 "$pid" 2>/dev/null; then return 0; fi
-    sleep 0.1
-  done
-  fail "rootless dockerd (pid $pid) did not stop within $stop_seconds s"
+  ended "$pid" "rootless dockerd"
 }
 
 make_registry_image() {

@@ -36,14 +36,10 @@ running() {
 }
 
 stop() {
-  local pid tenth
+  local pid
   pid=$(running "$1" "$2") || return 0
   kill "${3:--TERM}" "$pid"
-  for ((tenth = 0; tenth < stop_seconds * 10; tenth++)); do
-    if ! kill -0 "$pid" 2>/dev/null; then return 0; fi
-    sleep 0.1
-  done
-  fail "$2 (pid $pid) did not stop within $stop_seconds s"
+  ended "$pid" "$2"
 }
 
 install_moto() {
@@ -141,18 +137,14 @@ start_postgres() {
 }
 
 stop_postgres() {
-  local home pid tenth
+  local home pid
   home=$(postgres_home)
   [[ -s $home/data/postmaster.pid ]] || return 0
   pid=$(head -n 1 "$home/data/postmaster.pid")
   [[ $(cat "/proc/$pid/comm" 2>/dev/null) == postgres ]] || return 0
   # Fast: sessions are ended, all is written.
   kill -INT "$pid"
-  for ((tenth = 0; tenth < stop_seconds * 10; tenth++)); do
-    if ! kill -0 "$pid" 2>/dev/null; then return 0; fi
-    sleep 0.1
-  done
-  fail "PostgreSQL (pid $pid) did not stop within $stop_seconds s"
+  ended "$pid" PostgreSQL
 }
 
 locked() {

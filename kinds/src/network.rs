@@ -30,3 +30,18 @@ pub struct NetworkSpec {
 impl Spec for NetworkSpec {
     const KIND: &'static str = "network";
 }
+
+impl NetworkSpec {
+    /// A bridge of IPv4 with a way out, on a subnet that the engine chooses.
+    #[must_use]
+    pub fn bridge() -> Self {
+        Self {
+            driver: "bridge".to_owned(),
+            subnet: None,
+            given: None,
+            ipv6_subnet: None,
+            ipv6_given: None,
+            internal: false,
+        }
+    }
+}

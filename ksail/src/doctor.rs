@@ -389,11 +389,12 @@ async fn resolve(host: &str) -> Result<Vec<std::net::IpAddr>, String> {
 
 /// What of the engine's machine would let a plan fail that makes machines: errors, and what may be well for all that as warnings.
 pub(crate) async fn unfit(plan: &Plan, settings: &Settings) -> Vec<Diagnostic> {
-    let made = |kind: &'static str| {
-        plan.nodes.values().filter(move |node| node.key.address.kind() == kind && node.action == Action::Create)
+    let made = || plan.nodes.values().filter(|node| node.action == Action::Create);
+    let specs = |kind: &'static str| {
+        let of_kind = made().filter(move |node| node.key.address.kind() == kind);
+        of_kind.filter_map(|node| Some(&node.declaration.as_ref()?.spec))
     };
-    let nodes = made(MachineSpec::KIND).count();
-    if nodes == 0 {
+    if !made().any(|node| node.key.address.kind() == MachineSpec::KIND) {
         return Vec::new();
     }
     // An engine that does not answer is told of by the plan itself.
@@ -401,19 +402,16 @@ pub(crate) async fn unfit(plan: &Plan, settings: &Settings) -> Vec<Diagnostic> {
     let Ok(facts) = engine.host(&context()).await else { return Vec::new() };
     let all = plan.nodes.keys().filter(|key| key.address.kind() == MachineSpec::KIND).count();
     let mut found: Vec<Check> = of_host(&facts, u64::try_from(all).unwrap_or(1));
-    let mut machines = made(MachineSpec::KIND).filter_map(|node| node.declaration.as_ref());
-    if machines.any(|declaration| ipv6::is_needed(&declaration.spec)) {
+    if specs(MachineSpec::KIND).any(ipv6::is_needed) {
         found.push(ipv6::check(&facts));
     }
-    let configs = made(BootstrapSpec::KIND).filter_map(|node| node.declaration.as_ref());
-    let is_refused = configs.into_iter().any(|declaration| refuses_cgroup_v1(&declaration.spec));
-    let made = plan.nodes.values().filter(|node| node.action == Action::Create);
+    let is_refused = specs(BootstrapSpec::KIND).any(refuses_cgroup_v1);
     found.retain(|check| match check.name {
         "cgroups" => is_refused || facts.is_podman || check.verdict == Verdict::Bad,
         "limits" | "disk" | "ipv6" | "delegation" => check.verdict == Verdict::Bad,
         _ => false,
     });
-    found.extend(low_ports(&facts, lowest_port(made.filter_map(|node| Some(&node.declaration.as_ref()?.spec)))));
+    found.extend(low_ports(&facts, lowest_port(made().filter_map(|node| Some(&node.declaration.as_ref()?.spec)))));
     let diagnostics = found.into_iter().filter_map(|check| {
         let message = format!("the engine's machine is not fit for this plan: {}: {}", check.name, check.found);
         let diagnostic = match check.verdict {

@@ -199,14 +199,7 @@ impl<'a> Builder<'a> {
     /// The network of a cluster that speaks some family of addresses, or of registries alone.
     fn network(&mut self, family: Option<Family>) -> Address {
         let mut origins = Origins::all(derived("what a cluster has on an engine shares one network"));
-        let mut spec = NetworkSpec {
-            driver: "bridge".to_owned(),
-            subnet: None,
-            given: None,
-            ipv6_subnet: None,
-            ipv6_given: None,
-            internal: false,
-        };
+        let mut spec = NetworkSpec::bridge();
         if let Some(family) = family {
             let addresses = Addresses::of(self.cluster, family);
             spec.subnet = Some(addresses.subnet());

@@ -59,13 +59,10 @@ pub(crate) struct Changes {
 impl Changes {
     pub(crate) fn of(current: &BootstrapSpec, wanted: &BootstrapSpec) -> Self {
         let mut changes = Self::default();
-        let is_control_plane = |spec: &BootstrapSpec| {
-            spec.action == BootstrapAction::Init
-                || spec.config.iter().any(|document| document.field("controlPlane").is_some())
-        };
-        let is_control_plane = is_control_plane(wanted);
         // The first machine says what the cluster is told, and others read that there.
         let is_first = wanted.action == BootstrapAction::Init;
+        let is_control_plane =
+            is_first || wanted.config.iter().any(|document| document.field("controlPlane").is_some());
         let registration = match wanted.action {
             BootstrapAction::Init => "InitConfiguration",
             BootstrapAction::Join => "JoinConfiguration",

@@ -98,3 +98,33 @@ fn are_unique(arguments: &[Json]) -> bool {
     let names: BTreeSet<Option<&str>> = arguments.iter().map(|argument| argument["name"].as_str()).collect();
     names.len() == arguments.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_means_something_else_differs() {
+        let told = Value::from(json!({
+            "kind": "InitConfiguration", "metadata": {"name": "config"}, "skipPhases": ["preflight", "a"], "empty": [],
+            "localAPIEndpoint": {"advertiseAddress": "172.18.0.2", "bindPort": 6443},
+            "nodeRegistration": {"kubeletExtraArgs": [
+                {"name": "node-ip", "value": "172.18.0.2"}, {"name": "node-labels", "value": "b=2,a=1"},
+            ]},
+        }));
+        let declared = |port: u16| {
+            Value::from(json!({
+                "kind": "InitConfiguration", "skipPhases": ["a", "preflight"], "localAPIEndpoint": {"bindPort": port},
+                "nodeRegistration": {"kubeletExtraArgs": {"node-labels": "a=1,b=2"}},
+            }))
+        };
+        let told = fields(&[told]);
+        assert_eq!(told, fields(&[declared(6443)]));
+        let differs: Vec<(String, Json)> =
+            fields(&[declared(7443)]).into_iter().filter(|(path, value)| told.get(path) != Some(value)).collect();
+        assert_eq!(differs, [("InitConfiguration.localAPIEndpoint.bindPort".to_owned(), json!(7443))]);
+        assert_eq!(told["InitConfiguration.localAPIEndpoint.bindPort"], 6443);
+    }
+}

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, RestartPolicyNameEnum};
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, EndpointIpamConfig, EndpointSettings, RestartPolicyNameEnum,
+};
 use ksail_kinds::{HealthCheck, Port, Protocol, RegistrySpec, Spec as _, VolumeSpec};
 use ksail_model::{Mark, Path, Secret, Value};
 
@@ -211,17 +213,23 @@ impl Observed {
 
     /// Its address on a network: the one that was asked for, else the one that it has.
     pub(crate) fn address(&self, network: &str) -> Option<String> {
-        let (_, endpoint) = self.endpoints().find(|(name, _)| *name == network)?;
-        let asked = endpoint.ipam_config.as_ref().and_then(|ipam| ipam.ipv4_address.clone());
-        asked.or_else(|| endpoint.ip_address.clone()).filter(|address| !address.is_empty())
+        self.address_of(network, |asked| &asked.ipv4_address, |endpoint| &endpoint.ip_address)
     }
 
     /// Its IPv6 address on a network, in the same way.
     pub(crate) fn ipv6_address(&self, network: &str) -> Option<String> {
+        self.address_of(network, |asked| &asked.ipv6_address, |endpoint| &endpoint.global_ipv6_address)
+    }
+
+    fn address_of(
+        &self,
+        network: &str,
+        asked: fn(&EndpointIpamConfig) -> &Option<String>,
+        has: fn(&EndpointSettings) -> &Option<String>,
+    ) -> Option<String> {
         let (_, endpoint) = self.endpoints().find(|(name, _)| *name == network)?;
-        let asked = endpoint.ipam_config.as_ref().and_then(|ipam| ipam.ipv6_address.clone());
-        let asked = asked.filter(|address| !address.is_empty());
-        asked.or_else(|| endpoint.global_ipv6_address.clone()).filter(|address| !address.is_empty())
+        let said = |address: &Option<String>| address.clone().filter(|address| !address.is_empty());
+        endpoint.ipam_config.as_ref().and_then(|ipam| said(asked(ipam))).or_else(|| said(has(endpoint)))
     }
 
     /// Whether it was made to speak IPv6.

@@ -77,20 +77,9 @@ fn inspection(container: &mut Value) {
 /// A state in Docker's words; of one that Docker does not have at all nothing is told.
 fn state_of(state: &str, again: bool) -> &'static str {
     match state {
-        ENDED => {
-            if again {
-                "restarting"
-            } else {
-                "exited"
-            }
-        }
-        MADE => {
-            if again {
-                "restarting"
-            } else {
-                "created"
-            }
-        }
+        ENDED | MADE if again => "restarting",
+        ENDED => "exited",
+        MADE => "created",
         state => STATES.into_iter().find(|known| *known == state).unwrap_or_default(),
     }
 }

@@ -96,11 +96,11 @@ with_manifests() {
   if ! systemctl stop kubelet || ! "$@"; then return 1; fi
   systemctl reset-failed kubelet 2>/dev/null
   # An API server without its etcd lets whoever asks wait for a minute, the kubelet among them: it starts once more too.
-  if [ -e "$was/etcd.yaml" ] && ! cmp -s "$was/etcd.yaml" "$manifests/etcd.yaml"; then again=kube-apiserver; fi
-  waited=
+  anew=$again waited=
+  if [ -e "$was/etcd.yaml" ] && ! cmp -s "$was/etcd.yaml" "$manifests/etcd.yaml"; then anew=kube-apiserver; fi
   for program in $programs; do
     if [ ! -e "$manifests/$program.yaml" ]; then continue; fi
-    if [ "$program" != "$again" ] && cmp -s "$was/$program.yaml" "$manifests/$program.yaml"; then continue; fi
+    if [ "$program" != "$anew" ] && cmp -s "$was/$program.yaml" "$manifests/$program.yaml"; then continue; fi
     waited="$waited $program"
     while read -r id; do ends "$id"; done <"$was/$program"
   done
@@ -166,6 +166,7 @@ put_back() {
   rm "$kept/whole"
   rm -rf "$kept"
 }
+
 keep() {
   # What was before a change that was cut off is what is to be kept.
   if [ -e "$kept/whole" ]; then return 0; fi

@@ -395,14 +395,7 @@ pub(crate) fn target(cluster: &str, kind: &str, name: String, spec: Value) -> Ta
 }
 
 pub(crate) fn network_spec() -> NetworkSpec {
-    NetworkSpec {
-        driver: "bridge".to_owned(),
-        subnet: None,
-        given: None,
-        ipv6_subnet: None,
-        ipv6_given: None,
-        internal: false,
-    }
+    NetworkSpec::bridge()
 }
 
 pub(crate) fn volume_spec() -> VolumeSpec {
