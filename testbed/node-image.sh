@@ -6,7 +6,7 @@
 #                                       KSAIL_TEST_KIND for the tests
 #   testbed/node-image.sh remove        takes the images off the engine; what is built stays
 #
-# The load balancer of several control planes is Debian's own HAProxy in an image of ours.
+# The load balancers of several control planes are those of testbed/balancers.sh.
 # The image holds what kind's own does as far as a cluster needs it: systemd, containerd, the kubelet, kubeadm, kubectl, and
 # the images of the control plane, of kube-proxy and of CoreDNS. Its network plugin, its entrypoint and its manifests are our
 # own (testbed/node). A second image, for upgrades, is the same source under the number of the next patch version. All of it lives in $KSAIL_TESTBED (~/.cache/ksail-testbed by default), kept by versions and by the digest
@@ -26,8 +26,6 @@ readonly reference="kindest/node:v$kubernetes_version"
 # The next patch version, which need not be published: its programs are those of this one that say another number of the same length.
 readonly next_version="1.36.4"
 readonly next_reference="kindest/node:v$next_version"
-# What the tests let take the place of the image of HAProxy, which cannot be had here.
-readonly balancer="ksail-testbed/haproxy:2"
 # How often what downloads is tried, and how long containerd may take to answer, in seconds.
 readonly tries=3 start_seconds=30
 readonly packages="systemd,systemd-sysv,dbus,iptables,nftables,conntrack,socat,ethtool,kmod,iproute2,ebtables,mount,util-linux,procps,jq,runc,containernetworking-plugins,ca-certificates,iputils-ping"
@@ -314,32 +312,6 @@ load() {
   our_docker tag "$honest" "$as"
 }
 
-# HAProxy with what it needs: its libraries, and a shell.
-load_balancer() {
-  our_docker image inspect "$balancer" >/dev/null 2>&1 && return 0
-  if ! command -v haproxy >/dev/null; then
-    say "installing haproxy"
-    retry apt_install haproxy
-  fi
-  local content library program
-  content=$(mktemp -d "$folder/content.XXXXXX")
-  chmod 0755 "$content"
-  mkdir -p "$content/usr/bin" "$content/etc"
-  mkdir -m 1777 "$content/tmp"
-  ln -s usr/bin "$content/bin"
-  cp -L "$(command -v haproxy)" "$content/usr/bin/haproxy"
-  cp -L "$(command -v dash)" "$content/usr/bin/sh"
-  for program in haproxy sh; do
-    while read -r library; do
-      mkdir -p "$content/$(dirname "$library")"
-      cp -Ln "$library" "$content/$library"
-    done < <(ldd "$content/usr/bin/$program" | grep -o '/[^ ]*\.so[^ ]*')
-  done
-  tar -C "$content" --numeric-owner --owner=0 --group=0 -c . |
-    our_docker import -c 'ENV PATH=/usr/bin' -c 'CMD ["haproxy"]' - "$balancer" >/dev/null
-  rm -rf "$content"
-}
-
 locked() {
   mkdir -p "$folder"
   exec 9>"$folder/lock"
@@ -357,13 +329,14 @@ up() {
   fi
   load "" "$reference"
   load -next "$next_reference"
-  load_balancer
+  "$here/balancers.sh" up
   flock -u 9
   say "node image $reference, kind $kind_version"
 }
 
 remove() {
-  our_docker image rm "$balancer" "$reference" "$next_reference" "ksail-testbed/node:$(digest)" "ksail-testbed/node:$(digest)-next" >/dev/null 2>&1 || true
+  "$here/balancers.sh" remove
+  our_docker image rm "$reference" "$next_reference" "ksail-testbed/node:$(digest)" "ksail-testbed/node:$(digest)-next" >/dev/null 2>&1 || true
 }
 
 case "${1:-}" in
@@ -372,7 +345,7 @@ remove) remove ;;
 env)
   printf 'export KSAIL_TEST_NODE_IMAGE=%s\n' "$reference"
   printf 'export KSAIL_TEST_NEXT_NODE_IMAGE=%s\n' "$next_reference"
-  printf 'export KSAIL_TEST_BALANCER_IMAGE=%s\n' "$balancer"
+  "$here/balancers.sh" env
   printf 'export KSAIL_TEST_KIND=%s\n' "$programs/kind-$kind_version"
   ;;
 *)

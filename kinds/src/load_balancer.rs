@@ -25,7 +25,7 @@ pub struct LoadBalancerSpec {
     /// Whether it speaks IPv6 too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ipv6: bool,
-    /// By machine, the address of its API server (`10.170.3.2:6443`).
+    /// By machine, the address of its API server (`10.170.3.2:6443`), or its name where the engine gives it an address.
     pub backends: BTreeMap<String, String>,
     /// Whether it shall run. Stopped by hand is drift.
     pub running: bool,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ksail_compiler::{as_made_by_kind, context_of_kind};
 use ksail_kinds::{
-    AddonSpec, BootstrapSpec, ClusterSpec, KubeconfigSpec, MachineSpec, NODE, NetworkSpec, Spec as _, VolumeSpec,
+    AddonSpec, BootstrapSpec, ClusterSpec, KubeconfigSpec, LoadBalancerSpec, MachineSpec, NODE, NetworkSpec, Spec as _,
+    VolumeSpec,
 };
 use ksail_model::{
     Address, Declaration, DeclaredGraph, Import, Observation, Origin, Ownership, ProviderConfig, RecordKey, Value,
@@ -49,10 +50,14 @@ pub(crate) async fn adopt(
         let parts = parts(graph, snapshot, cluster, settings, import).await?;
         graph.imports.extend(parts);
     }
-    if import.is_none() && !is_on_a_shared_network(snapshot, cluster) {
-        return Ok(());
+    if import.is_none() {
+        if !is_on_a_shared_network(snapshot, cluster) {
+            return Ok(());
+        }
+        let balancer = main(cluster, LoadBalancerSpec::KIND);
+        same_door(graph.declarations.contains_key(&balancer), is_recorded(snapshot, &balancer))?;
     }
-    as_made_by_kind(graph, cluster).map_err(|problem| Error::Diagnostics(vec![problem]))?;
+    as_made_by_kind(graph, cluster);
     // The user's context of it, where it is the one that is declared.
     let kubeconfig = main(cluster, KubeconfigSpec::KIND);
     let name = context_of_kind(cluster);
@@ -61,6 +66,22 @@ pub(crate) async fn adopt(
         graph.imports.push(part(kubeconfig, &name));
     }
     Ok(())
+}
+
+/// Refuses another number of control planes where machines would have to reach the API by another name than the one that kind told them.
+fn same_door(is_declared: bool, is_there: bool) -> Result<(), Error> {
+    let (message, hint) = match (is_declared, is_there) {
+        (true, false) => (
+            "a cluster that kind made with one control plane cannot have more: its nodes reach the API by the name of that one",
+            "let `controlPlanes` be 1, or make the cluster anew by ksail: destroy it, and apply",
+        ),
+        (false, true) => (
+            "a cluster that kind made with several control planes keeps two at least: its nodes reach the API by the name of the load balancer before them",
+            "let `controlPlanes` be 2 or more",
+        ),
+        _ => return Ok(()),
+    };
+    Err(Error::new(codes::BAD_MOVE, message.to_owned(), hint))
 }
 
 fn main(cluster: &str, kind: &str) -> Address {
@@ -120,7 +141,14 @@ async fn parts(
     let found = judged(found, &declared, &snapshot.lineage).map_err(|(why, hint)| cannot(why, hint))?;
     let mut parts = Vec::new();
     let mut networks = BTreeSet::new();
-    for node in &found {
+    let balancer = main(cluster, LoadBalancerSpec::KIND);
+    let (nodes, balancers): (Vec<_>, Vec<_>) = found.iter().partition(|found| found.is_node());
+    same_door(graph.declarations.contains_key(&balancer), !balancers.is_empty())?;
+    for found in balancers {
+        networks.insert(found.network.as_deref().unwrap_or_default());
+        parts.push(part(balancer.clone(), &found.name));
+    }
+    for node in nodes {
         let Some(machine) = declared.get(node.name.as_str()) else { continue };
         let (network, volume) =
             (node.network.as_deref().unwrap_or_default(), node.volume.as_deref().unwrap_or_default());
@@ -172,22 +200,20 @@ fn judged(
     if theirs.is_empty() {
         return Err(("the engine has no cluster of that name that somebody else made".to_owned(), list));
     }
-    let control_planes = theirs.iter().filter(|node| node.is_control_plane()).count();
-    if control_planes > 1 || theirs.iter().any(|node| !node.is_node()) {
-        let why = "it has several control planes behind a load balancer of kind, which is not built yet".to_owned();
-        return Err((why, "make it anew by ksail, and move what runs on it".to_owned()));
-    }
+    let nodes = || theirs.iter().filter(|node| node.is_node());
     let undeclared: Vec<&str> =
-        theirs.iter().map(|node| node.name.as_str()).filter(|name| !declared.contains_key(name)).collect();
+        nodes().map(|node| node.name.as_str()).filter(|name| !declared.contains_key(name)).collect();
     if !undeclared.is_empty() {
-        let workers = theirs.iter().filter(|node| !node.is_control_plane()).count();
+        let control_planes = nodes().filter(|node| node.is_control_plane()).count();
+        let workers = nodes().count() - control_planes;
         let why = format!("it has nodes that the file does not declare: {}", undeclared.join(", "));
-        return Err((why, format!("declare all of them (`workers: {workers}`), and remove some afterwards")));
+        let counts = format!("`controlPlanes: {control_planes}`, `workers: {workers}`");
+        return Err((why, format!("declare all of them ({counts}), and remove some afterwards")));
     }
     if let Some(node) = theirs.iter().find(|node| !node.is_running()) {
         return Err((format!("{} does not run ({})", node.name, node.state), format!("`docker start {}`", node.name)));
     }
-    if let Some(node) = theirs.iter().find(|node| !node.volume.as_deref().is_some_and(VolumeSpec::is_anonymous)) {
+    if let Some(node) = nodes().find(|node| !node.volume.as_deref().is_some_and(VolumeSpec::is_anonymous)) {
         let why = format!("what {} keeps (/var) is not on a volume as kind makes it", node.name);
         return Err((why, list));
     }
@@ -282,6 +308,13 @@ mod tests {
     }
 
     #[test]
+    fn the_name_by_which_nodes_reach_the_api_stays() {
+        assert!(same_door(true, true).is_ok() && same_door(false, false).is_ok());
+        assert!(same_door(true, false).unwrap_err().to_string().contains("cannot have more"));
+        assert!(same_door(false, true).unwrap_err().to_string().contains("keeps two at least"));
+    }
+
+    #[test]
     fn a_cluster_is_imported_as_a_whole_or_not_at_all() {
         let first = || node("dev-control-plane", "control-plane");
         assert_eq!(refusal(vec![first()]), "1 found");
@@ -293,7 +326,10 @@ mod tests {
         let worker = node("dev-worker", "worker");
         assert_eq!(refusal(vec![first(), worker]), "it has nodes that the file does not declare: dev-worker");
         let second = node("dev-control-plane2", "control-plane");
-        assert!(refusal(vec![first(), second]).contains("several control planes"));
+        let balancer = NodeContainer { volume: None, ..node("dev-external-load-balancer", "external-load-balancer") };
+        let all = vec![first(), second, balancer.clone()];
+        assert_eq!(refusal(all), "it has nodes that the file does not declare: dev-control-plane2");
+        assert_eq!(refusal(vec![first(), balancer]), "2 found", "what leads to nodes keeps nothing");
         let stopped = NodeContainer { state: "exited".to_owned(), ..first() };
         assert_eq!(refusal(vec![stopped]), "dev-control-plane does not run (exited)");
         let named = NodeContainer { volume: Some("mine".to_owned()), ..first() };

@@ -425,6 +425,7 @@ impl Builder<'_> {
             metadata.push(("labels", Value::map(labels)));
         }
         let id = provider_id(self.cluster, name);
+        origins.set(Path::key("spec").child_key("providerID"), derived("the kubelet is told so"));
         let mut of_node = vec![("providerID", Value::from(id))];
         if let Some((taints, origin)) = self.taints_of(node) {
             origins.set(Path::key("spec").child_key("taints"), origin);

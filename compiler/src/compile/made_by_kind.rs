@@ -1,19 +1,19 @@
 //! A cluster that kind itself made and that was imported: what is declared of it is as kind has it, where ours differs on purpose.
 //!
-//! Its network is kind's own, which other clusters share, and gives addresses by itself. Machines reach the API by the name of the only
-//! control plane. No field of the file says this: it follows from whose the machines are.
+//! Its network is kind's own, which other clusters share, and gives addresses by itself, so that machines know each other by name. They
+//! reach the API by the name of the only control plane, or of the load balancer before several. No field of the file says this: it
+//! follows from whose the machines are.
 
 use std::sync::Arc;
 
 use ksail_kinds::{
     AddonSpec, BootstrapSpec, EtcdMemberSpec, KubeconfigSpec, LoadBalancerSpec, MachineSpec, NetworkSpec, Spec as _,
 };
-use ksail_model::{Address, Declaration, DeclaredGraph, Diagnostic, Identity, Origin, Ownership, Path, Value};
+use ksail_model::{Address, Declaration, DeclaredGraph, Identity, Origin, Ownership, Path, Value};
 use serde_json::Value as Json;
 
 use super::kubeadm::is_ours_alone;
 use super::resources::derived;
-use crate::codes;
 use crate::format::NodeRole;
 
 /// Arguments of programs that say where their machine is: kind's machines find out by themselves.
@@ -26,37 +26,28 @@ pub fn context_of_kind(cluster: &str) -> String {
 }
 
 /// Lets a compiled graph of a cluster on Docker declare what kind makes of the same file.
-///
-/// # Errors
-/// What is declared cannot be had of such a cluster.
-pub fn as_made_by_kind(graph: &mut DeclaredGraph, cluster: &str) -> Result<(), Diagnostic> {
-    let control_planes = graph.declarations.keys().filter(|address| {
-        address.kind() == MachineSpec::KIND && address.name().starts_with(NodeRole::ControlPlane.word())
-    });
+pub fn as_made_by_kind(graph: &mut DeclaredGraph, cluster: &str) {
     let has_balancer = graph.declarations.keys().any(|address| address.kind() == LoadBalancerSpec::KIND);
-    if control_planes.count() > 1 || has_balancer {
-        let message = "several control planes of a cluster that kind made are not built yet".to_owned();
-        return Err(Diagnostic::error(codes::NOT_BUILT, message)
-            .hint("let `controlPlanes` be 1, or make the cluster anew by ksail: destroy it, and apply"));
+    if !has_balancer {
+        // What a member of several would leave before its machine does.
+        graph.declarations.retain(|address, _| address.kind() != EtcdMemberSpec::KIND);
     }
-    // What a member of several would leave before its machine does.
-    graph.declarations.retain(|address, _| address.kind() != EtcdMemberSpec::KIND);
-    let endpoints = Endpoints {
-        ours: format!("{cluster}-external-load-balancer:{}", MachineSpec::API_PORT),
-        theirs: format!("{cluster}-{}:{}", NodeRole::ControlPlane.word(), MachineSpec::API_PORT),
-    };
+    let ours = format!("{cluster}-external-load-balancer:{}", MachineSpec::API_PORT);
+    let only = format!("{cluster}-{}:{}", NodeRole::ControlPlane.word(), MachineSpec::API_PORT);
+    let endpoints = Endpoints { theirs: if has_balancer { ours.clone() } else { only }, ours };
     for (address, declaration) in &mut graph.declarations {
         let change: fn(&mut Declaration, &Endpoints) = match address.kind() {
             NetworkSpec::KIND => network,
             MachineSpec::KIND => machine,
             BootstrapSpec::KIND => bootstrap,
             AddonSpec::KIND => addon,
+            EtcdMemberSpec::KIND => etcd_member,
+            LoadBalancerSpec::KIND => load_balancer,
             _ => continue,
         };
         change(Arc::make_mut(declaration), &endpoints);
     }
     kubeconfig(graph, cluster);
-    Ok(())
 }
 
 /// Where machines reach the API, as we have it and as kind has it.
@@ -86,6 +77,26 @@ fn network(declaration: &mut Declaration, _: &Endpoints) {
 
 fn machine(declaration: &mut Declaration, _: &Endpoints) {
     leave_out(declaration, &["address", "ipv6_address", "aliases"]);
+}
+
+/// Where a member of etcd is found is known once its machine has an address: before that by its name alone.
+fn etcd_member(declaration: &mut Declaration, _: &Endpoints) {
+    let path = Path::key("peer");
+    declaration.spec.set(&path, Value::from(EtcdMemberSpec::peer_at(&declaration.identity.name)));
+    declaration.origins.set(path, as_kind_has_it());
+}
+
+/// The API servers are found by the names of their machines, and listen by the first of their families.
+fn load_balancer(declaration: &mut Declaration, _: &Endpoints) {
+    let path = Path::key("backends");
+    let Some(Value::Map(backends)) = declaration.spec.get(&path).cloned() else { return };
+    let is_ipv6 = backends.iter().any(|(_, address)| address.as_str().is_some_and(|address| address.starts_with('[')));
+    let by_name = backends.iter().map(|(name, _)| (name, Value::from(format!("{name}:{}", MachineSpec::API_PORT))));
+    declaration.spec.set(&path, Value::map(by_name));
+    declaration.origins.set(path, as_kind_has_it());
+    if !is_ipv6 {
+        leave_out(declaration, &["ipv6"]);
+    }
 }
 
 fn addon(declaration: &mut Declaration, endpoints: &Endpoints) {

@@ -326,15 +326,15 @@ fn mirrors_and_the_registry_answer_pulls_of_every_machine() {
 #[test]
 fn what_kind_made_is_declared_as_kind_has_it() {
     let mut compiled = compiled("    workers: 1\n", &World::default());
-    as_made_by_kind(&mut compiled.graph, "dev").unwrap();
+    as_made_by_kind(&mut compiled.graph, "dev");
     let again = compiled.graph.clone();
-    as_made_by_kind(&mut compiled.graph, "dev").unwrap();
+    as_made_by_kind(&mut compiled.graph, "dev");
     assert_eq!(compiled.graph, again);
     let network = get(&compiled, "dev/network/main");
     assert_eq!(network.ownership, Ownership::Read, "other clusters are on it");
     assert_eq!(network.spec.field("subnet"), None);
     let mut v6 = self::compiled("", &with_kind("networking: {ipFamily: ipv6}\n"));
-    as_made_by_kind(&mut v6.graph, "dev").unwrap();
+    as_made_by_kind(&mut v6.graph, "dev");
     assert!(!get(&v6, "dev/network/main").spec.to_string().contains("ipv6"));
     let machine = &get(&v6, "dev/machine/control-plane-0").spec;
     assert_eq!((machine.field("ipv6_address"), machine.field("ipv6")), (None, Some(&Value::from(true))));
@@ -354,7 +354,31 @@ fn what_kind_made_is_declared_as_kind_has_it() {
     assert_eq!(kubeconfig.identity.name, "kind-dev");
     assert_eq!(kubeconfig.spec.field("context").and_then(Value::as_str), Some("kind-dev"));
 
-    let mut several = self::compiled("    controlPlanes: 3\n", &World::default());
-    let why = as_made_by_kind(&mut several.graph, "dev").unwrap_err().to_string();
-    assert!(why.contains("several control planes of a cluster that kind made"), "{why}");
+    assert!(compiled.graph.declarations.keys().all(|address| address.kind() != "load-balancer"));
+}
+
+#[test]
+fn several_control_planes_of_kind_are_known_by_name() {
+    let mut several = self::compiled("    controlPlanes: 2\n", &World::default());
+    as_made_by_kind(&mut several.graph, "dev");
+    let again = several.graph.clone();
+    as_made_by_kind(&mut several.graph, "dev");
+    assert_eq!(several.graph, again);
+    let balancer = &get(&several, "dev/load-balancer/main").spec;
+    let backends = balancer.field("backends").unwrap().to_plain_json();
+    let by_name = serde_json::json!({"dev-control-plane": "dev-control-plane:6443", "dev-control-plane2": "dev-control-plane2:6443"});
+    assert_eq!(backends, by_name);
+    let told = get(&several, "dev/bootstrap/control-plane-1").spec.to_plain_json().to_string();
+    assert!(told.contains("dev-external-load-balancer:6443") && !told.contains("advertiseAddress"), "{told}");
+    let member = &get(&several, "dev/etcd-member/control-plane-1").spec;
+    assert_eq!(member.field("peer").and_then(Value::as_str), Some("https://dev-control-plane2:2380"));
+
+    // Envoy of kind listens by IPv6 where there is nothing else; servers are looked up by the family that they listen by.
+    for (families, ipv6) in [("ipv6", true), ("dual", false)] {
+        let mut several =
+            self::compiled("    controlPlanes: 2\n", &with_kind(&format!("networking: {{ipFamily: {families}}}\n")));
+        as_made_by_kind(&mut several.graph, "dev");
+        let balancer = &get(&several, "dev/load-balancer/main").spec;
+        assert_eq!(balancer.field("ipv6").and_then(Value::as_bool).unwrap_or_default(), ipv6, "{families}");
+    }
 }

@@ -324,9 +324,14 @@ async fn write_verified(
     Ok(())
 }
 
-/// Reads along with a fetch; `None` if its file was moved to its place, or removed, at this very moment.
-async fn follow(fetch: &Arc<Fetch>) -> Option<Fetched> {
-    let file = tokio::fs::File::open(&fetch.file).await.ok()?;
+/// Reads along with a fetch; `None` of one that has ended: what it brought is in the storage by then, or was given up.
+async fn follow(fetch: &Fetch) -> Option<Fetched> {
+    let Ok(file) = tokio::fs::File::open(&fetch.file).await else {
+        // Its file is gone from there a moment before the storage knows of it.
+        let mut progress = fetch.progress.clone();
+        let _ = progress.wait_for(|progress| !matches!(progress, Progress::Written(_))).await;
+        return None;
+    };
     let body = Body::from_stream(following(file, fetch.progress.clone()));
     Some(Fetched::Following { length: fetch.length, body })
 }
@@ -366,4 +371,22 @@ fn following(file: tokio::fs::File, progress: watch::Receiver<Progress>) -> impl
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_while_a_blob_is_moved_to_its_place_waits_until_it_is_there() {
+        let (sender, progress) = watch::channel(Progress::Written(3));
+        let fetch = Fetch { file: PathBuf::from("/nowhere/at/all"), length: Some(3), progress };
+        let mut followed = Box::pin(follow(&fetch));
+        for _ in 0..20 {
+            assert!(futures::poll!(&mut followed).is_pending(), "nothing is known yet");
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        sender.send_replace(Progress::Done);
+        assert!(followed.await.is_none());
+    }
 }

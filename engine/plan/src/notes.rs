@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ksail_model::{Path, RecordKey};
+use ksail_model::{Origin, Path, RecordKey};
 
 use crate::Inputs;
 use crate::plan::{Action, PlanNode};
@@ -32,7 +32,8 @@ fn reconciled(nodes: &BTreeMap<RecordKey, PlanNode>) -> Vec<String> {
     told.collect()
 }
 
-/// Fields that are declared and that others set. What is refused for it says so itself.
+/// Fields that somebody declared and that others set: what follows from other declarations nobody could leave out. What is refused for it
+/// says so itself.
 fn contested(nodes: &BTreeMap<RecordKey, PlanNode>) -> Vec<String> {
     let mut told = Vec::new();
     for node in nodes.values().filter(|node| !matches!(node.action, Action::Blocked { .. })) {
@@ -40,6 +41,7 @@ fn contested(nodes: &BTreeMap<RecordKey, PlanNode>) -> Vec<String> {
         for others in node.others.iter().filter(|others| !others.reconciles) {
             let declared = |path: &&Path| {
                 declaration.spec.get(path).is_some()
+                    && !matches!(declaration.origins.of(path), Some(Origin::Derived { .. }))
                     && !declaration.lifecycle.ignore.iter().any(|ignored| ignored.covers(path))
             };
             if let Some(path) = others.fields.iter().find(declared) {

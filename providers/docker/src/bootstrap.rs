@@ -139,9 +139,21 @@ fn token(config: &[Value]) -> Option<String> {
     token.as_str().map(str::to_owned)
 }
 
-/// Where the API server of a machine of the control plane answers, as its configuration says.
-fn advertised(config: &[Value]) -> Option<&str> {
-    join_of(config)?.field("controlPlane")?.field("localAPIEndpoint")?.field("advertiseAddress")?.as_str()
+/// What the configuration says of a machine that joins the control plane.
+fn control_plane_of(config: &[Value]) -> Option<&Value> {
+    join_of(config)?.field("controlPlane")
+}
+
+/// Where the API server and etcd of a machine of the control plane answer: where its configuration says, or at the address that the
+/// engine gave it.
+async fn advertised(call: &Call, machine: &str, of_control_plane: &Value) -> Result<String, CallError> {
+    let said = of_control_plane.field("localAPIEndpoint").and_then(|endpoint| endpoint.field("advertiseAddress"));
+    if let Some(said) = said.and_then(Value::as_str) {
+        return Ok(said.to_owned());
+    }
+    let observed = container::inspect(call, machine).await?;
+    let given = observed.and_then(|observed| observed.address(observed.networks().first()?));
+    given.ok_or_else(|| call.refused(&what_of(machine), "its machine has no address on the network").hint("plan again"))
 }
 
 /// Lets machines join by the token: the one that the cluster began with is good for a day.
@@ -290,9 +302,11 @@ pub(crate) async fn create(
                 admit(call, &through, &what, &token).await?;
             }
             forget_node(call, machine, &what, &through).await?;
-            if let Some(address) = advertised(&wanted.config) {
+            if control_plane_of(&wanted.config).is_some() {
+                let config = told(call, machine, wanted.config.clone()).await?;
+                let address = advertised(call, machine, control_plane_of(&config).unwrap_or(&Value::Null)).await?;
                 joins_control_plane = true;
-                prepare_control_plane(call, machine, &what, &through, address).await?;
+                prepare_control_plane(call, machine, &what, &through, &address).await?;
             }
         }
         write_config(call, machine, &what, &wanted).await?;

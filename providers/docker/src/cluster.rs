@@ -8,8 +8,9 @@ use ksail_model::{Mark, Observation, Readiness, Seen, UnknownReason, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, Target, UpdateRequest};
 
 use crate::call::Call;
-use crate::control_plane::{self, Member, kept_of, members, needed, ready};
+use crate::control_plane::{self, kept_of, members, needed, ready};
 use crate::exec::{Output, look, run};
+use crate::load_balancer;
 use crate::machine_plan::{CLUSTER, ROLE};
 use crate::made_by_kind;
 use crate::network::cause_of;
@@ -77,7 +78,7 @@ pub(crate) async fn observe(
         Ok(kept) => {
             let Some(written) = kept_of(&kept, KEPT) else {
                 return match made_by_kind::is_imported(&target.identity) {
-                    true => unmarked(call, &members, target, &what).await,
+                    true => unmarked(call, containers, target, &what).await,
                     false => Ok(Observation::Absent),
                 };
             };
@@ -121,13 +122,18 @@ pub(crate) async fn observe(
 }
 
 /// What is seen of a cluster that nobody of ours keeps yet.
-async fn unmarked(call: &Call, members: &[Member], target: &Target, what: &str) -> Result<Observation, CallError> {
+async fn unmarked(
+    call: &Call,
+    containers: &[ContainerSummary],
+    target: &Target,
+    what: &str,
+) -> Result<Observation, CallError> {
     let name = &target.identity.name;
-    let Ok(machine) = ready(call, members, what).await? else { return Ok(Observation::Absent) };
-    let container = crate::container::inspect(call, &machine).await?;
-    let of_machine = container.map(|observed| observed.machine_fields(std::collections::BTreeMap::new()));
-    let Some(fields) = made_by_kind::cluster_fields(call, &machine, what, &of_machine.unwrap_or_default()).await?
-    else {
+    let Ok(machine) = ready(call, &members(containers, name), what).await? else { return Ok(Observation::Absent) };
+    let door = load_balancer::of_cluster(containers, name).unwrap_or_else(|| machine.clone());
+    let door = crate::container::inspect(call, &door).await?;
+    let published = door.and_then(|observed| observed.published_api());
+    let Some(fields) = made_by_kind::cluster_fields(call, &machine, what, published).await? else {
         return Ok(Observation::Absent);
     };
     let id = uid(call, &machine, what).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use bollard::models::ContainerSummary;
 use ksail_kinds::{LoadBalancerSpec, Port, Protocol, Restart};
 use ksail_model::{Readiness, Value};
 use ksail_provider::{CallError, CallErrorKind};
@@ -23,6 +24,16 @@ const CONFIG: &str = "HAPROXY_CONFIG";
 /// Starts it with that configuration. The socket is there once it listens.
 const START: &str = r#"rm -f /tmp/haproxy.sock; printf '%s' "$HAPROXY_CONFIG" >/tmp/haproxy.cfg && exec haproxy -W -db -f /tmp/haproxy.cfg"#;
 const LISTENS: &str = "test -S /tmp/haproxy.sock";
+
+/// How servers are found whose machines have no address of their own choosing: by name, again and again.
+const BY_NAME: &str = "resolvers engine
+  parse-resolv-conf
+  hold valid 2s
+  hold obsolete 10s
+  resolve_retries 3
+  timeout resolve 1s
+  timeout retry 1s
+";
 
 /// What HAProxy is told: connections go, untouched, to servers that say they are ready.
 fn config(backends: &BTreeMap<String, String>, ipv6: bool) -> String {
@@ -51,10 +62,24 @@ backend control-planes
 ",
         LoadBalancerSpec::PORT
     );
+    let mut asks = false;
     for (name, address) in backends {
-        let _ = writeln!(text, "  server {name} {address}");
+        let _ = if is_by_name(address) {
+            asks = true;
+            let family = if ipv6 { "ipv6" } else { "ipv4" };
+            writeln!(text, "  server {name} {address} resolvers engine resolve-prefer {family} init-addr none")
+        } else {
+            writeln!(text, "  server {name} {address}")
+        };
+    }
+    if asks {
+        text.push_str(BY_NAME);
     }
     text
+}
+
+fn is_by_name(address: &str) -> bool {
+    address.parse::<core::net::SocketAddr>().is_err()
 }
 
 /// The container of a load balancer.
@@ -95,12 +120,27 @@ pub(crate) async fn readiness(call: &Call, observed: &Observed) -> Result<Readin
     })
 }
 
+/// The container that stands before the API servers of a cluster, whoever made it.
+pub(crate) fn of_cluster(containers: &[ContainerSummary], cluster: &str) -> Option<String> {
+    let is_its = |container: &&ContainerSummary| {
+        let label = |name: &str| container.labels.as_ref()?.get(name).map(String::as_str);
+        label(CLUSTER) == Some(cluster) && label(ROLE) == Some(BALANCER)
+    };
+    let found = containers.iter().find(is_its)?;
+    Some(found.names.as_ref()?.first()?.trim_start_matches('/').to_owned())
+}
+
 impl Observed {
+    /// Where the API is reached on the engine's machine, of a container that publishes it.
+    pub(crate) fn published_api(&self) -> Option<Port> {
+        self.published().into_iter().find(|port| port.container == LoadBalancerSpec::PORT)
+    }
+
     /// The fields of a load balancer.
     pub(crate) fn load_balancer_fields(&self) -> Value {
         let label = |name: &str| self.labels().and_then(|labels| labels.get(name)).cloned();
         let backends = label(BACKENDS).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-        let port = self.published().into_iter().find(|port| port.container == LoadBalancerSpec::PORT);
+        let port = self.published_api();
         let mut fields = vec![
             ("image", self.image()),
             ("cluster", Value::from(label(CLUSTER))),
@@ -131,5 +171,16 @@ mod tests {
             text.ends_with("  server dev-control-plane 10.170.3.2:6443\n  server dev-control-plane2 10.170.3.3:6443\n")
         );
         assert!(config(&backends, true).contains("bind :::6443 v4v6\n"), "machines may ask by either family");
+    }
+
+    #[test]
+    fn servers_without_an_address_of_their_own_are_looked_up() {
+        let backends = BTreeMap::from([("dev-control-plane".to_owned(), "dev-control-plane:6443".to_owned())]);
+        let text = config(&backends, false);
+        let server =
+            "  server dev-control-plane dev-control-plane:6443 resolvers engine resolve-prefer ipv4 init-addr none\n";
+        assert!(text.ends_with(&format!("{server}{BY_NAME}")), "{text}");
+        let fixed = BTreeMap::from([("a".to_owned(), "[fd00::2]:6443".to_owned())]);
+        assert!(config(&fixed, true).ends_with("  server a [fd00::2]:6443\n"));
     }
 }

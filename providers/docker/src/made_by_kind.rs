@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use ksail_kinds::{
-    AddonSpec, BootstrapAction, BootstrapSpec, ContainerdPatches, MachineRole, MachineSpec, Spec as _, VolumeSpec,
-    full_reference,
+    AddonSpec, BootstrapAction, BootstrapSpec, ClusterSpec, ContainerdPatches, MachineRole, MachineSpec, Port,
+    Spec as _, VolumeSpec, full_reference,
 };
 use ksail_model::{Identity, Path, Preview, Readiness, Seen, Value};
 use ksail_provider::{CallError, PreviewRequest, Target};
@@ -61,6 +61,11 @@ pub(crate) async fn machine_fields(
     if let Value::Map(map) = &mut fields {
         // They are those of who made it, are never changed, and may hold a password.
         map.remove("proxy");
+        // Behind a load balancer each control plane is published too, where nobody looks for it.
+        if declared.field("port").is_none() {
+            map.remove("port");
+            map.remove("api_address");
+        }
     }
     in_declared_order(&mut fields, declared);
     let is_declared = |target: &str| {
@@ -208,11 +213,13 @@ pub(crate) async fn bootstrap(call: &Call, machine: &str, target: &Target) -> Re
         .find(|container| container.names.iter().flatten().any(|name| name.trim_start_matches('/') == machine));
     let role = role.and_then(|container| container.labels.as_ref()?.get(crate::machine_plan::ROLE).cloned());
     let is_control_plane = role.as_deref() == Some(MachineRole::ControlPlane.word());
+    // kind begins a cluster on its first control plane, which is the one without a number.
+    let begins = is_control_plane && machine.ends_with(MachineRole::ControlPlane.word());
     let text = |field: &str| declared.and_then(|spec| spec.field(field)).and_then(Value::as_str).map(str::to_owned);
     let spec = BootstrapSpec {
-        action: if is_control_plane { BootstrapAction::Init } else { BootstrapAction::Join },
+        action: if begins { BootstrapAction::Init } else { BootstrapAction::Join },
         config,
-        through: text("through").filter(|_| !is_control_plane),
+        through: text("through").filter(|_| !begins),
         files: BTreeMap::new(),
         taints: Vec::new(),
         takes_workloads: is_control_plane && takes_workloads(call, machine, &what, declared).await?,
@@ -295,7 +302,7 @@ pub(crate) async fn cluster_fields(
     call: &Call,
     machine: &str,
     what: &str,
-    of_machine: &Value,
+    published: Option<Port>,
 ) -> Result<Option<Value>, CallError> {
     let Some(output) = look(call, machine, what, &command(&["version", "--output=json", PATIENCE])).await? else {
         return Ok(None);
@@ -305,8 +312,9 @@ pub(crate) async fn cluster_fields(
     }
     let told: Json = serde_json::from_str(&output.stdout).map_err(|error| call.refused(what, &error.to_string()))?;
     let mut fields = vec![("version", Value::from(told["serverVersion"]["gitVersion"].as_str().unwrap_or_default()))];
-    for (field, of) in [("port", "port"), ("address", "api_address")] {
-        fields.extend(of_machine.field(of).map(|value| (field, value.clone())));
+    if let Some(port) = published {
+        fields.push(("port", Value::from(port.host)));
+        fields.extend((port.address != ClusterSpec::LOOPBACK).then(|| ("address", Value::from(port.address))));
     }
     Ok(Some(Value::map(fields)))
 }

@@ -1,6 +1,6 @@
 //! What others have of a thing: told by the plan and its explanations, and never a difference.
 
-use ksail_model::{Others, Path};
+use ksail_model::{Declaration, Origin, Others, Path};
 use serde_json::json;
 
 use crate::support::{Bench, declared, key};
@@ -37,7 +37,14 @@ fn a_field_that_is_declared_and_set_by_another_is_noted_unless_it_is_let_be() {
     bench.see(&key("thing/b"), |seen| seen.others = vec![others("a scaler", &["color"], false)]);
     let wanted = "size of dev/thing/a is declared here and set by a scaler: leave it out of the declaration";
     assert_eq!(bench.plan().notes, [wanted]);
-    let declaration = bench.declared.declarations.values_mut().next().unwrap();
-    std::sync::Arc::make_mut(declaration).lifecycle.ignore.push(Path::key("size"));
+    fn declaration(bench: &mut Bench) -> &mut Declaration {
+        std::sync::Arc::make_mut(bench.declared.declarations.values_mut().next().unwrap())
+    }
+    let origins = declaration(&mut bench).origins.clone();
+    declaration(&mut bench).origins.set(Path::key("size"), Origin::Derived { why: "it is the size of another".into() });
+    assert!(bench.plan().notes.is_empty(), "nobody wrote it");
+    declaration(&mut bench).origins = origins;
+    assert_eq!(bench.plan().notes.len(), 1);
+    declaration(&mut bench).lifecycle.ignore.push(Path::key("size"));
     assert!(bench.plan().notes.is_empty());
 }

@@ -12,11 +12,13 @@ use super::{kind_program, node_version};
 use crate::docker::name;
 use crate::support::engine::Engine;
 use crate::support::project::Project;
-use crate::support::{docker_socket, free_port};
+use crate::support::{did_not_run, docker_socket, free_port};
 
 /// What differs on purpose, and why. A path's `*` stands for any text.
 const ON_PURPOSE: &[(&str, &str)] = &[
     ("container/*/Config/Labels/dev.ksail.*", "the mark by which it is known whose a machine is"),
+    ("balancer/Labels/dev.ksail.*", "the same, of a load balancer"),
+    ("container/*/6443/tcp/{\"HostIp\":\"::1\",*", "behind a load balancer no control plane is published itself"),
     ("container/*/Config/Image", "images are named in full"),
     (
         "container/*/Config/Env/KIND_EXPERIMENTAL_CONTAINERD_SNAPSHOTTER",
@@ -59,7 +61,8 @@ const SHAPES: [(&str, &str, &[Family]); 3] = [
     ("IPv6 alone", IPV6, &[Family::V6]),
 ];
 
-const IPV6: &str = "networking:\n  ipFamily: ipv6\n";
+/// With two control planes, so that load balancers and what joins them is compared too.
+const IPV6: &str = "networking:\n  ipFamily: ipv6\nnodes:\n- role: control-plane\n- role: control-plane\n";
 
 const RICH: &str = r#"
 networking:
@@ -173,10 +176,20 @@ impl Both {
         }
         std::fs::create_dir(project.path().join("read")).expect("a folder");
         project.write("kind.yaml", &file.replace("<folder>", &project.path().display().to_string()));
+        let balancer = match std::env::var("KSAIL_TEST_BALANCER_IMAGE").ok().filter(|image| !image.is_empty()) {
+            Some(image) => {
+                format!("  images:\n    - from: docker.io/library/haproxy:3.2-alpine\n      to: docker.io/{image}\n")
+            }
+            None if shape == IPV6 => {
+                did_not_run("KSAIL_TEST_BALANCER_IMAGE names no image of HAProxy (testbed/node-image.sh up)");
+                return None;
+            }
+            None => String::new(),
+        };
         project.write(
             "ksail.yaml",
             &format!(
-                "apiVersion: ksail.io/v1alpha1\nkind: Cluster\nmetadata:\n  name: {cluster}\nspec:\n  cluster:\n    \
+                "apiVersion: ksail.io/v1alpha1\nkind: Cluster\nmetadata:\n  name: {cluster}\nspec:\n{balancer}  cluster:\n    \
                  provider: Docker\n    distribution: Vanilla\n    kubernetesVersion: {version}\n"
             ),
         );
@@ -193,20 +206,78 @@ impl Both {
         String::from_utf8_lossy(&run.stdout).into_owned()
     }
 
-    /// A cluster of IPv6 that kind made is adopted, gets a worker that speaks it too, and goes.
+    /// A cluster of IPv6 with two control planes that kind made is adopted: what stands before them is the only container that is made
+    /// anew. It gets another control plane and a worker, which speak IPv6 too, loses one again, and goes.
     fn is_taken_over(&self) {
-        self.project.run(&["import", "cluster/main", &self.cluster, "--auto-approve"]).code(0);
-        self.project.is_settled();
+        let nodes = |numbers: &[&str]| -> Vec<String> {
+            numbers.iter().map(|number| format!("{}-control-plane{number}", self.cluster)).collect()
+        };
+        let lasting =
+            || nodes(&["", "2"]).iter().map(|node| self.engine.inspect(node)["State"].clone()).collect::<Vec<_>>();
         let file = self.project.read("ksail.yaml");
-        self.project.write("ksail.yaml", &format!("{file}    workers: 1\n"));
+        let with = |control_planes: usize, workers: usize| {
+            let counts = format!("{file}    controlPlanes: {control_planes}\n    workers: {workers}\n");
+            self.project.write("ksail.yaml", &counts);
+        };
+        with(1, 0);
+        let import = ["import", "cluster/main", &self.cluster, "--auto-approve"];
+        self.project.run(&import[..3]).code(1).says("`controlPlanes: 2`, `workers: 0`");
+        with(2, 0);
+        let before = lasting();
+        self.project.run(&import).code(0).says("load-balancer/main must be replaced");
+        self.project.is_settled();
+        assert_eq!(lasting(), before, "no machine was touched");
+        self.answers();
+
+        with(1, 0);
+        self.project.run(&["plan"]).code(1).says("keeps two at least");
+        with(3, 1);
         self.project.apply();
-        let path = "jsonpath={.status.addresses[?(@.type==\"InternalIP\")].address}";
-        let worker = format!("{}-worker", self.cluster);
-        let ask = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "get", "node", &worker, "-o", path];
-        let (code, said) = self.engine.exec(&format!("{}-control-plane", self.cluster), &ask);
-        assert!(code == 0 && said.contains(':') && !said.contains('.'), "{said}");
+        self.project.is_settled();
+        let path = "jsonpath={.items[*].status.addresses[?(@.type==\"InternalIP\")].address}";
+        let said = self.kubectl(&["get", "nodes", "-o", path]);
+        assert!(said.split_whitespace().count() == 4 && said.contains(':') && !said.contains('.'), "{said}");
+        assert_eq!(self.members(), nodes(&["", "2", "3"]));
+        with(2, 0);
+        self.project.apply();
+        self.project.is_settled();
+        assert_eq!(self.members(), nodes(&["", "2"]));
+        assert_eq!(lasting(), before);
+        self.answers();
         self.project.run(&["destroy", "--auto-approve"]).code(0);
         self.project.write("ksail.yaml", &file);
+    }
+
+    #[track_caller]
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        let command = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"];
+        let (code, said) =
+            self.engine.exec(&format!("{}-control-plane", self.cluster), &[&command, arguments].concat());
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+        said
+    }
+
+    /// By way of what stands before the control planes, to which this access leads.
+    #[track_caller]
+    fn answers(&self) {
+        let said = self.kubectl(&["get", "--raw=/readyz"]);
+        assert_eq!(said.trim(), "ok");
+    }
+
+    /// The machines that are members of etcd, by what it says itself.
+    fn members(&self) -> Vec<String> {
+        let pod = format!("etcd-{}-control-plane", self.cluster);
+        let pki = "/etc/kubernetes/pki/etcd";
+        let shell = format!(
+            "etcdctl --endpoints=https://localhost:2379 --cacert={pki}/ca.crt --cert={pki}/healthcheck-client.crt --key={pki}/healthcheck-client.key member list"
+        );
+        let mut command = vec!["exec", "-n", "kube-system", &pod, "--"];
+        command.extend(shell.split(' '));
+        let said = self.kubectl(&command);
+        let name = |line: &str| line.split(", ").nth(2).map(str::to_owned);
+        let mut names: Vec<String> = said.lines().filter_map(name).collect();
+        names.sort();
+        names
     }
 
     /// Another family is refused before anything is changed.

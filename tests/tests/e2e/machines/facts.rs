@@ -38,6 +38,11 @@ pub(super) fn of(engine: &Engine, cluster: &str) -> Facts {
     let mut facts = Facts::new();
     let mut names = nodes(engine, cluster);
     names.sort();
+    let balancer = format!("{cluster}-external-load-balancer");
+    if names.contains(&balancer) {
+        names.retain(|name| *name != balancer);
+        put(&mut facts, "balancer", &of_balancer(&engine.inspect(&balancer)));
+    }
     let mut addresses = Vec::new();
     for name in &names {
         let container = engine.inspect(name);
@@ -71,9 +76,17 @@ pub(super) fn of(engine: &Engine, cluster: &str) -> Facts {
     let named = facts.into_iter().map(|(path, value)| {
         let name = |text: &str| addresses.iter().fold(text.to_owned(), |text, (at, name)| replaced(&text, at, name));
         let value = value.as_str().map_or_else(|| value.clone(), |text| name(text).into());
-        (name(&path), value)
+        (members_in_order(&name(&path)), value)
     });
     named.collect()
+}
+
+/// A path with the members that etcd begins with in order: it lists them by their ids, which are of chance.
+fn members_in_order(path: &str) -> String {
+    const MEMBERS: &str = "--initial-cluster=";
+    let Some((before, members)) = path.split_once(MEMBERS) else { return path.to_owned() };
+    let members: BTreeSet<&str> = members.split(',').collect();
+    format!("{before}{MEMBERS}{}", members.into_iter().collect::<Vec<_>>().join(","))
 }
 
 /// Nodes by kind's label.
@@ -102,6 +115,13 @@ fn of_container(container: &Value) -> Value {
         "Config": container["Config"], "HostConfig": container["HostConfig"], "Mounts": mounts,
         "Path": container["Path"], "Args": container["Args"], "Ports": container["NetworkSettings"]["Ports"],
         "Networks": networks.keys().collect::<Vec<_>>(), "Aliases": aliases,
+    })
+}
+
+/// What others see of what leads to several control planes: what it runs is each program's own matter.
+fn of_balancer(container: &Value) -> Value {
+    json!({
+        "Labels": container["Config"]["Labels"], "Ports": container["NetworkSettings"]["Ports"],
     })
 }
 
