@@ -45,7 +45,7 @@ mod tests {
         let verdict = |ipv6| {
             let own =
                 OwnFacts { inotify_instances: None, inotify_watches: None, ipv6, first_port: None, disk_free: None };
-            let check = check(&HostFacts { own: Some(own), ..super::super::tests::facts(512, 0) });
+            let check = check(&HostFacts { own: Some(own), ..super::super::host::tests::facts(512, 0) });
             assert_eq!(check.remedy.is_some(), check.verdict == Verdict::Bad, "{check:?}");
             check.verdict
         };

@@ -1,14 +1,14 @@
 //! Bootstraps: kubeadm's run on a machine, which makes it a node.
 
-use ksail_kinds::{BootstrapAction, BootstrapSpec, EtcdMemberSpec, Spec as _};
+use ksail_kinds::{BootstrapAction, BootstrapSpec, Spec as _};
 use ksail_model::{Observation, Preview, Readiness, Seen, Value};
 use ksail_provider::{CallError, CreateRequest, DeleteRequest, Deleted, PreviewRequest, Target, UpdateRequest};
 
 use crate::call::Call;
 use crate::container;
-use crate::control_plane::{self, cluster_of, kubectl, members, needed_of};
-use crate::etcd;
-use crate::exec::{Parcel, look, run, upload};
+use crate::control_plane::{cluster_of, kubectl};
+use crate::exec::{Parcel, run, upload};
+use crate::joining;
 use crate::kubeadm_changes::Changes;
 use crate::kubeadm_documents::fields;
 use crate::machine;
@@ -29,7 +29,7 @@ pub(crate) const CONFIG: &str = "kind/kubeadm.conf";
 /// How often it is asked, ten times a second at most, whether a kubelet has registered its node.
 const REGISTER_TRIES: u32 = 600;
 /// How many lines of what was said a failure tells.
-const TOLD: usize = 12;
+pub(crate) const TOLD: usize = 12;
 
 /// What all runs begin with: containerd answers, and what a run before has left is gone.
 const PRELUDE: &str = r#"set -eu
@@ -45,29 +45,11 @@ if [ "$FRESH" != 1 ]; then
   mkdir -p /etc/kubernetes/manifests
 fi
 "#;
-/// What machines of one control plane share: the authorities, the key of service accounts, and the administrator's access, which would be
-/// another one on each of them.
-const SHARED: [&str; 9] = [
-    "admin.conf",
-    "pki/ca.crt",
-    "pki/ca.key",
-    "pki/etcd/ca.crt",
-    "pki/etcd/ca.key",
-    "pki/front-proxy-ca.crt",
-    "pki/front-proxy-ca.key",
-    "pki/sa.key",
-    "pki/sa.pub",
-];
-/// Puts it where kubeadm expects it, once what a run before has left is gone.
-const TAKE_KEYS: &str = "cp -a /var/lib/ksail/keys/. /etc/kubernetes/\n\
-     rm -rf /var/lib/ksail/keys\n";
-/// Whether a machine is of a cluster already (0), or not yet (100).
-const IS_BEGUN: &str = "[ -e /etc/kubernetes/admin.conf ] || exit 100";
 /// By this taint a control plane takes no workloads.
 pub(crate) const TAINT: &str = "node-role.kubernetes.io/control-plane";
 const NO_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
-fn what_of(machine: &str) -> String {
+pub(crate) fn what_of(machine: &str) -> String {
     format!("the node `{machine}`")
 }
 
@@ -118,116 +100,14 @@ fn program(machine: &str, spec: &BootstrapSpec, joins_control_plane: bool) -> St
     } else {
         format!("kubeadm join --config=/kind/kubeadm.conf\n{}", registered(machine))
     };
-    let before = if joins_control_plane { TAKE_KEYS } else { "" };
+    let before = if joins_control_plane { joining::TAKE_KEYS } else { "" };
     let after = if spec.takes_workloads { workloads(machine, true) } else { String::new() };
     format!("{PRELUDE}{before}{action}{after}")
 }
 
 /// The document of a kind in the configuration.
-fn document_of<'c>(config: &'c [Value], kind: &str) -> Option<&'c Value> {
+pub(crate) fn document_of<'c>(config: &'c [Value], kind: &str) -> Option<&'c Value> {
     config.iter().find(|document| document.field("kind").and_then(Value::as_str) == Some(kind))
-}
-
-/// What the configuration says of a machine that joins.
-fn join_of(config: &[Value]) -> Option<&Value> {
-    document_of(config, "JoinConfiguration")
-}
-
-/// The token with which the configuration lets a machine join.
-fn token(config: &[Value]) -> Option<String> {
-    let token = join_of(config)?.field("discovery")?.field("bootstrapToken")?.field("token")?;
-    token.as_str().map(str::to_owned)
-}
-
-/// What the configuration says of a machine that joins the control plane.
-fn control_plane_of(config: &[Value]) -> Option<&Value> {
-    join_of(config)?.field("controlPlane")
-}
-
-/// Where the API server and etcd of a machine of the control plane answer: where its configuration says, or at the address that the
-/// engine gave it.
-async fn advertised(call: &Call, machine: &str, of_control_plane: &Value) -> Result<String, CallError> {
-    let said = of_control_plane.field("localAPIEndpoint").and_then(|endpoint| endpoint.field("advertiseAddress"));
-    if let Some(said) = said.and_then(Value::as_str) {
-        return Ok(said.to_owned());
-    }
-    let observed = container::inspect(call, machine).await?;
-    let given = observed.and_then(|observed| observed.address(observed.networks().first()?));
-    given.ok_or_else(|| call.refused(&what_of(machine), "its machine has no address on the network").hint("plan again"))
-}
-
-/// Lets machines join by the token: the one that the cluster began with is good for a day.
-async fn admit(call: &Call, through: &str, what: &str, token: &str) -> Result<(), CallError> {
-    let doing = format!("let {what} join through `{through}`");
-    let id = token.split('.').next().unwrap_or_default();
-    let kubectl = kubectl();
-    let program = format!(
-        "{kubectl} -n kube-system get secret bootstrap-token-{id} >/dev/null 2>&1 || kubeadm token create \"$1\" >/dev/null"
-    );
-    let output = run(call, through, &doing, &["sh", "-c", &program, "sh", token], "").await?;
-    if output.is_success() { Ok(()) } else { Err(call.refused(&doing, &output.end(TOLD))) }
-}
-
-/// The machine through which one joins: the one that is named, or another that serves.
-async fn door(call: &Call, cluster: &str, machine: &str, what: &str, named: Option<&str>) -> Result<String, CallError> {
-    let mut others = members(&container::list(call).await?, cluster);
-    others.retain(|member| member.name != machine);
-    others.sort_by_key(|member| named != Some(member.name.as_str()));
-    needed_of(call, &others, &format!("let {what} join")).await
-}
-
-/// Whether other machines run the control plane that this one would begin: then it joins them, for a second cluster under the same
-/// name would be none that anybody wants.
-async fn is_begun(call: &Call, cluster: &str, machine: &str, what: &str) -> Result<bool, CallError> {
-    let doing = format!("begin the cluster of {what}");
-    let members = members(&container::list(call).await?, cluster);
-    for member in members.iter().filter(|member| member.name != machine) {
-        let known = match member.is_running {
-            true => look(call, &member.name, &doing, &["sh", "-c", IS_BEGUN]).await?,
-            false => None,
-        };
-        match known {
-            Some(output) if output.code == 100 => {}
-            Some(output) if output.is_success() => return Ok(true),
-            _ => {
-                let why = format!("`{}` does not run, and may be a machine of it already", member.name);
-                return Err(call.refused(&doing, &why).hint("plan again: what stands still is started first"));
-            }
-        }
-    }
-    Ok(false)
-}
-
-/// Gives a machine what all machines of a control plane share. What etcd still knows of a former machine of this name is forgotten, or
-/// its successor would be taken for it.
-async fn prepare_control_plane(
-    call: &Call,
-    machine: &str,
-    what: &str,
-    through: &str,
-    address: &str,
-) -> Result<(), CallError> {
-    let doing = format!("let {what} join the control plane through `{through}`");
-    let mut parcel = Parcel::new();
-    for name in SHARED {
-        let path = format!("/etc/kubernetes/{name}");
-        let output = look(call, through, &doing, &["cat", &path]).await?;
-        let output = output.ok_or_else(|| call.refused(&doing, "it is gone"))?;
-        if !output.is_success() {
-            return Err(call.refused(&doing, &output.end(1)));
-        }
-        let to = format!("{}/keys/{name}", steps::FOLDER.trim_start_matches('/'));
-        parcel.secret(&to, &output.stdout).map_err(|error| call.refused(&doing, &error.to_string()))?;
-    }
-    let packed = parcel.bytes().map_err(|error| call.refused(&doing, &error.to_string()))?;
-    upload(call, machine, &doing, "/", packed).await?;
-    etcd::remove(call, through, &doing, machine, &EtcdMemberSpec::peer_at(address)).await.map(drop)
-}
-
-/// Takes away the object of a node that was lost with all that its machine kept: kubeadm lets none join in its place.
-async fn forget_node(call: &Call, machine: &str, what: &str, through: &str) -> Result<(), CallError> {
-    let doing = format!("forget what {what} was before");
-    control_plane::apply(call, through, &doing, &["delete", "node", machine, "--ignore-not-found"], "").await
 }
 
 /// What is seen of the one of a target. What kind did before an import left nothing that says whose it is.
@@ -293,21 +173,11 @@ pub(crate) async fn create(
         let cluster = cluster_of(&container::list(call).await?, machine)
             .ok_or_else(|| call.refused(&what, "its machine has no container").hint("plan again"))?;
         let joins = match wanted.action {
-            BootstrapAction::Init => is_begun(call, &cluster, machine, &what).await?,
+            BootstrapAction::Init => joining::is_begun(call, &cluster, machine, &what).await?,
             BootstrapAction::Join => true,
         };
         if joins {
-            let through = door(call, &cluster, machine, &what, wanted.through.as_deref()).await?;
-            if let Some(token) = token(&wanted.config) {
-                admit(call, &through, &what, &token).await?;
-            }
-            forget_node(call, machine, &what, &through).await?;
-            if control_plane_of(&wanted.config).is_some() {
-                let config = told(call, machine, wanted.config.clone()).await?;
-                let address = advertised(call, machine, control_plane_of(&config).unwrap_or(&Value::Null)).await?;
-                joins_control_plane = true;
-                prepare_control_plane(call, machine, &what, &through, &address).await?;
-            }
+            joins_control_plane = joining::prepare(call, &cluster, machine, &what, &wanted).await?;
         }
         write_config(call, machine, &what, &wanted).await?;
     }
@@ -475,13 +345,6 @@ mod tests {
             taints: Vec::new(),
             takes_workloads: false,
         }
-    }
-
-    #[test]
-    fn the_token_is_the_one_of_the_configuration() {
-        let join = json!({"kind": "JoinConfiguration", "discovery": {"bootstrapToken": {"token": "abcdef.0"}}});
-        assert_eq!(token(&spec(join).config).as_deref(), Some("abcdef.0"));
-        assert_eq!(token(&spec(json!({"kind": "InitConfiguration"})).config), None);
     }
 
     #[test]

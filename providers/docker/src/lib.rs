@@ -27,6 +27,7 @@ mod image;
 mod image_import;
 mod image_load;
 mod ipv6;
+mod joining;
 mod kubeadm_changes;
 mod kubeadm_documents;
 mod labels;
