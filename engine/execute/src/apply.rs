@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ksail_model::{Address, Observation, RecordKey, UnknownReason};
 use ksail_plan::{
-    Action, LookItem, Mode, Observed, Plan, PlanNode, Resolution, SeenAt, StepDo, resolve_open_intents, seen_digest,
+    Action, LookItem, Mode, Observed, Plan, PlanNode, Resolution, SeenAt, StepDo, in_order, resolve_open_intents,
+    seen_digest,
 };
 use ksail_provider::CallContext;
 use ksail_records::{
@@ -371,11 +372,12 @@ impl Run {
             return BTreeMap::new();
         }
         self.request.sink.event(Event::Verifying { nodes: nodes.len() });
-        let mut items: BTreeMap<RecordKey, LookItem> = BTreeMap::new();
+        let mut items = Vec::with_capacity(nodes.len());
+        let mut hosts = BTreeSet::new();
         for node in &nodes {
-            self.add_item(node, &mut items);
+            self.add_item(node, &mut items, &mut hosts);
         }
-        let items: Vec<LookItem> = items.into_values().collect();
+        let items = in_order(items);
         let observed =
             self.looker.look(&items, &|host| self.journal.read(|snapshot| known_attributes(snapshot, host))).await;
         nodes
@@ -405,18 +407,22 @@ impl Run {
             })
     }
 
-    /// Adds a node to what is looked at, and its hosts, through which it is reached.
-    fn add_item(&self, node: &PlanNode, items: &mut BTreeMap<RecordKey, LookItem>) {
+    /// Adds a node to what is looked at, and its hosts, through which it is reached. A node may be added more than once; it is the same
+    /// each time.
+    fn add_item<'p>(&'p self, node: &'p PlanNode, items: &mut Vec<LookItem>, hosts: &mut BTreeSet<&'p RecordKey>) {
         let item = match (&node.record, &node.refreshed, &node.declaration) {
             (Some(record), _, _) => LookItem::of_record(node.key.clone(), record),
             (None, Some(record), _) => LookItem::of_record(node.key.clone(), record),
-            (None, None, Some(declaration)) => LookItem::of_declaration(declaration),
+            (None, None, Some(declaration)) => {
+                LookItem { key: node.key.clone(), ..LookItem::of_declaration(declaration) }
+            }
             (None, None, None) => return,
         };
-        let host = item.host.clone().and_then(|host| self.request.plan.nodes.get(&host));
-        items.insert(node.key.clone(), item);
-        if let Some(host) = host.filter(|host| !items.contains_key(&host.key)) {
-            self.add_item(host, items);
+        let host = item.declaration.host.clone().map(RecordKey::current);
+        let host = host.and_then(|host| self.request.plan.nodes.get(&host));
+        items.push(item);
+        if let Some(host) = host.filter(|host| hosts.insert(&host.key)) {
+            self.add_item(host, items, hosts);
         }
     }
 

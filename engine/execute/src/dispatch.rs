@@ -120,8 +120,10 @@ pub(crate) struct Dispatch {
     unmet: Vec<usize>,
     dependents: Vec<Vec<(usize, Condition)>>,
     priority: Vec<u64>,
-    sessions: HashMap<Option<SessionKey>, Slots>,
-    session_of: Vec<Option<SessionKey>>,
+    /// The slots of each session, of steps without a call too.
+    sessions: Vec<Slots>,
+    /// Which of them a step takes its slots from.
+    session_of: Vec<usize>,
     /// How many steps of a session may be announced before their turn.
     ahead: usize,
     progress: Progress,
@@ -150,7 +152,12 @@ impl Dispatch {
                 dependents[*needed as usize].push((index, *condition));
             }
         }
-        let session_of = (0..count).map(|index| session_of(&plan, index)).collect();
+        let mut numbers: HashMap<Option<SessionKey>, usize> = HashMap::new();
+        let mut number = |session| {
+            let next = numbers.len();
+            *numbers.entry(session).or_insert(next)
+        };
+        let session_of: Vec<usize> = (0..count).map(|index| number(session_of(&plan, index))).collect();
         let mut dispatch = Self {
             runner: Arc::new(StepRunner::new(request, operation, journal, sessions)),
             stages: vec![Stage::Pending; count],
@@ -160,7 +167,7 @@ impl Dispatch {
             unmet: plan.steps.iter().map(|step| step.needs.len()).collect(),
             priority: priorities(&plan, &dependents),
             dependents,
-            sessions: HashMap::new(),
+            sessions: numbers.iter().map(|_| Slots::default()).collect(),
             session_of,
             ahead: request.limits.announced_ahead,
             progress: Progress::default(),
@@ -223,7 +230,7 @@ impl Dispatch {
                 next = self.tasks.join_next() => next,
                 () = stop.cancelled(), if !heard => {
                     heard = true;
-                    let running: usize = self.sessions.values().map(|slots| slots.calls + slots.waits).sum();
+                    let running: usize = self.sessions.iter().map(|slots| slots.calls + slots.waits).sum();
                     let steps = if running == 1 { "step in flight is" } else { "steps in flight are" };
                     let message = format!("interrupted: {running} {steps} finished, nothing new is begun");
                     self.runner.event(Event::Note { message });
@@ -253,7 +260,7 @@ impl Dispatch {
     }
 
     fn slots(&mut self, index: usize) -> &mut Slots {
-        self.sessions.entry(self.session_of[index].clone()).or_default()
+        &mut self.sessions[self.session_of[index]]
     }
 
     fn ranked(&self, index: usize) -> Ranked {
@@ -271,7 +278,7 @@ impl Dispatch {
         let calls = self.runner.limits.calls_in_flight.max(1);
         let budget = calls + self.ahead;
         let mut chosen = Vec::new();
-        for slots in self.sessions.values_mut() {
+        for slots in &mut self.sessions {
             while slots.begun < budget {
                 let Some(&ranked) = slots.ready.peek() else { break };
                 let turns = u32::try_from(slots.begun / calls).unwrap_or(u32::MAX);
@@ -297,7 +304,7 @@ impl Dispatch {
 
     fn give_turns(&mut self) {
         let budget = self.runner.limits.calls_in_flight.max(1);
-        for slots in self.sessions.values_mut() {
+        for slots in &mut self.sessions {
             while let Some(index) = slots.turn(budget) {
                 // Nobody may be there any more, if everything stops.
                 if self.turns[index].take().is_some_and(|turn| turn.send(()).is_ok()) {
@@ -312,7 +319,7 @@ impl Dispatch {
     /// Whether all slots are taken, and as many calls as they hold can follow at once: none waits for the journal.
     fn is_saturated(&self) -> bool {
         let budget = self.runner.limits.calls_in_flight.max(1);
-        let mut busy = self.sessions.values().filter(|slots| slots.begun > 0).peekable();
+        let mut busy = self.sessions.iter().filter(|slots| slots.begun > 0).peekable();
         busy.peek().is_some() && busy.all(|slots| slots.calls >= budget && slots.asking.len() >= budget)
     }
 
@@ -379,7 +386,7 @@ impl Dispatch {
 
     fn start_waits(&mut self) {
         let budget = self.runner.limits.waits_in_flight.max(1);
-        for slots in self.sessions.values_mut() {
+        for slots in &mut self.sessions {
             while slots.waits < budget {
                 let Some(index) = slots.waiting.pop_front() else { break };
                 slots.waits += 1;

@@ -1,10 +1,9 @@
 //! What the history keeps of a plan, where a backend keeps plans.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ksail_model::{Digest, RecordKey};
-use ksail_plan::{Plan, PlanNode};
+use ksail_model::Digest;
+use ksail_plan::{Nodes, Plan, PlanNode};
 use ksail_records::KeptPlan;
 use tokio::task::JoinHandle;
 
@@ -35,8 +34,7 @@ fn kept(plan: &Plan) -> Option<KeptPlan> {
     if plan.nodes.values().all(is_kept) {
         return KeptPlan::of(plan).ok();
     }
-    let nodes: BTreeMap<RecordKey, PlanNode> =
-        plan.nodes.iter().filter(|(_, node)| is_kept(node)).map(|(key, node)| (key.clone(), node.clone())).collect();
+    let nodes: Nodes = plan.nodes.values().filter(|node| is_kept(node)).cloned().collect();
     KeptPlan::of(&Plan {
         format: plan.format,
         header: plan.header.clone(),

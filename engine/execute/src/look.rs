@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::join_all;
-use ksail_model::{Observation, ProviderConfig, RecordKey, Scope, UnknownReason, Value};
+use ksail_model::{Address, Observation, ProviderConfig, RecordKey, Scope, UnknownReason, Value};
 use ksail_plan::{LookItem, Observed, joined};
 use ksail_provider::{CallContext, CallError, CallErrorKind, Connector, Target};
 use ksail_records::Snapshot;
@@ -43,16 +43,24 @@ impl Looker {
         known: &(dyn Fn(&RecordKey) -> Option<Value> + Sync),
     ) -> BTreeMap<RecordKey, Observed> {
         let mut seen: BTreeMap<RecordKey, Observed> = BTreeMap::new();
-        let keys: BTreeSet<&RecordKey> = items.iter().map(|item| &item.key).collect();
+        let hosts: BTreeSet<&Address> = items.iter().filter_map(host).collect();
+        let is_host = |key: &&RecordKey| key.deposed.is_none() && hosts.contains(&key.address);
+        let among: BTreeSet<&Address> =
+            items.iter().map(|item| &item.key).filter(is_host).map(|key| &key.address).collect();
         let mut rest: Vec<&LookItem> = items.iter().collect();
         for _ in 0..DEEPEST_HOST {
             let (now, later): (Vec<_>, Vec<_>) = rest.into_iter().partition(|item| {
-                item.host.as_ref().is_none_or(|host| !keys.contains(host) || seen.contains_key(host))
+                host(item)
+                    .is_none_or(|host| !among.contains(host) || seen.contains_key(&RecordKey::current(host.clone())))
             });
-            let mut batches: BTreeMap<SessionKey, Vec<&LookItem>> = BTreeMap::new();
+            let mut batches: BTreeMap<(&str, Option<&Address>), Vec<&LookItem>> = BTreeMap::new();
             for item in now {
-                batches.entry((item.provider.clone(), item.host.clone())).or_default().push(item);
+                batches.entry((&item.declaration.provider, host(item))).or_default().push(item);
             }
+            let batches: Vec<(SessionKey, Vec<&LookItem>)> = batches
+                .into_iter()
+                .map(|((provider, host), items)| ((provider.to_owned(), host.cloned().map(RecordKey::current)), items))
+                .collect();
             let replies =
                 join_all(batches.iter().map(|(session, items)| self.batch(session, items, &seen, known))).await;
             // All at once: one by one, each would be searched for in the others.
@@ -157,15 +165,21 @@ fn unknown(error: &CallError) -> UnknownReason {
     }
 }
 
+/// What an item lives in.
+fn host(item: &LookItem) -> Option<&Address> {
+    item.declaration.host.as_ref()
+}
+
 /// The provider's view of an item.
 pub(crate) fn target(item: &LookItem) -> Target {
+    let declaration = item.declaration.as_ref();
     Target {
         address: item.key.address.clone(),
-        kind_version: item.kind_version,
-        identity: item.identity.clone(),
+        kind_version: declaration.kind_version,
+        identity: declaration.identity.clone(),
         id: item.id.clone(),
-        spec: Some(item.spec.clone()),
-        ownership: item.ownership,
+        spec: Some(declaration.spec.clone()),
+        ownership: declaration.ownership,
     }
 }
 

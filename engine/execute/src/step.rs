@@ -368,12 +368,12 @@ impl StepRunner {
         if node.seen == SeenAt::Deferred {
             if self.is_open(key) {
                 let again = (call == Call::Create).then_some(declaration.as_ref());
-                self.settle(index, key, provider.as_ref(), again).await?;
+                Box::pin(self.settle(index, key, provider.as_ref(), again)).await?;
                 if let Some(called) = self.settled_as_wanted(key, &declaration) {
                     return Ok((called, self.step_started(index)));
                 }
             } else {
-                self.look_again(index, node, record.as_deref(), provider.as_ref()).await?;
+                Box::pin(self.look_again(index, node, record.as_deref(), provider.as_ref())).await?;
             }
         }
         let generation = node.generation;
@@ -401,19 +401,20 @@ impl StepRunner {
             Call::Update => {
                 let current = record.map(|record| record.fields.clone()).unwrap_or_default();
                 let changed: Vec<Path> = node.changes.iter().map(|change| change.path.clone()).collect();
-                let request = UpdateRequest { target, mark, current, changed, secrets };
-                self.attempts(index, (provider.as_ref(), &request.target), |context| {
-                    let (provider, request) = (Arc::clone(&provider), request.clone());
+                let request = Arc::new(UpdateRequest { target, mark, current, changed, secrets });
+                // Only calls under way take the room of one, not all that are announced.
+                Box::pin(self.attempts(index, (provider.as_ref(), &request.target), |context| {
+                    let (provider, request) = (Arc::clone(&provider), Arc::clone(&request));
                     async move { provider.update(&context, &request).await }
-                })
+                }))
                 .await
             }
             _ => {
-                let request = CreateRequest { target, mark, secrets };
-                self.attempts(index, (provider.as_ref(), &request.target), |context| {
-                    let (provider, request) = (Arc::clone(&provider), request.clone());
+                let request = Arc::new(CreateRequest { target, mark, secrets });
+                Box::pin(self.attempts(index, (provider.as_ref(), &request.target), |context| {
+                    let (provider, request) = (Arc::clone(&provider), Arc::clone(&request));
                     async move { provider.create(&context, &request).await }
-                })
+                }))
                 .await
             }
         };
@@ -442,20 +443,20 @@ impl StepRunner {
         let provider = self.open(&session).await.map_err(|error| self.call_failure(index, error))?;
         if let Some(node) = self.node(key).filter(|node| node.seen == SeenAt::Deferred) {
             if self.is_open(key) {
-                self.settle(index, key, provider.as_ref(), None).await?;
+                Box::pin(self.settle(index, key, provider.as_ref(), None)).await?;
                 if !self.journal.read(|snapshot| snapshot.records.contains_key(key)) {
                     return Ok((Called::Ready, self.step_started(index)));
                 }
             } else {
-                self.look_again(index, node, Some(&record), provider.as_ref()).await?;
+                Box::pin(self.look_again(index, node, Some(&record), provider.as_ref())).await?;
             }
         }
-        let request = DeleteRequest {
+        let request = Arc::new(DeleteRequest {
             target: target_of(key, declaration, Some(&record)),
             mark: self.mark(key, record.generation),
             adopted: record.adopted,
             attributes: record.attributes.clone(),
-        };
+        });
         self.announce(Intent {
             key: key.clone(),
             call: Call::Delete,
@@ -467,12 +468,11 @@ impl StepRunner {
         .await?;
         self.turn_after(index, ahead, false).await?;
         let started = self.step_started(index);
-        let result = self
-            .attempts(index, (provider.as_ref(), &request.target), |context| {
-                let (provider, request) = (Arc::clone(&provider), request.clone());
-                async move { provider.delete(&context, &request).await }
-            })
-            .await;
+        let result = Box::pin(self.attempts(index, (provider.as_ref(), &request.target), |context| {
+            let (provider, request) = (Arc::clone(&provider), Arc::clone(&request));
+            async move { provider.delete(&context, &request).await }
+        }))
+        .await;
         self.news.tell(News::CallOver(index));
         match result {
             Ok(_) => {

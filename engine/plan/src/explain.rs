@@ -123,7 +123,7 @@ fn forced(plan: &Plan, key: &RecordKey) -> Vec<(RecordKey, Action)> {
     let mut found: Vec<RecordKey> = vec![key.clone()];
     let mut at = 0;
     while at < found.len() {
-        for (other, node) in &plan.nodes {
+        for (other, node) in plan.nodes.iter() {
             let because = match &node.reason {
                 Reason::HostReplaced { host } | Reason::HostDeleted { host } => Some(host),
                 Reason::DependencyReplaced { dependency } | Reason::DependencyChanged { dependency } => {
@@ -149,7 +149,7 @@ fn standing_on(plan: &Plan, key: &RecordKey) -> Vec<RecordKey> {
     let mut found: Vec<RecordKey> = vec![key.clone()];
     let mut at = 0;
     while at < found.len() {
-        for (other, node) in &plan.nodes {
+        for (other, node) in plan.nodes.iter() {
             let Some(declaration) =
                 node.declaration.as_ref().or(node.record.as_ref().map(|record| &record.declaration))
             else {

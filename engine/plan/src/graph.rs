@@ -1,10 +1,10 @@
 //! The graph of what needs what: order, cycles, and soft edges that yield.
 
-use std::collections::BTreeMap;
-
 use ksail_model::{Address, Edge, RecordKey, Strength};
 use petgraph::algo::{has_path_connecting, tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
+
+use crate::numbers::ByKey;
 
 /// A link of a cycle: the resource, and the edge by which it needs the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub struct CycleLink {
 /// The order in which resources are judged: each after all that it needs.
 #[derive(Debug)]
 pub(crate) struct Order {
-    /// Keys, dependencies first.
-    pub(crate) keys: Vec<RecordKey>,
+    /// The numbers of resources, dependencies first.
+    pub(crate) numbers: Vec<usize>,
     /// Soft edges that yielded.
     pub(crate) yielded: Vec<(RecordKey, Edge)>,
 }
@@ -37,13 +37,17 @@ pub(crate) struct Needs<'a> {
 }
 
 /// Orders the resources. A cycle of hard edges is an error, shown as a path.
-pub(crate) fn order(nodes: &BTreeMap<RecordKey, Needs<'_>>) -> Result<Order, Vec<CycleLink>> {
-    let mut graph: DiGraph<&RecordKey, Option<&Edge>> = DiGraph::with_capacity(nodes.len(), nodes.len() * 2);
-    let index: BTreeMap<&RecordKey, NodeIndex> = nodes.keys().map(|key| (key, graph.add_node(key))).collect();
-    let at = |address: &Address| index.get(&RecordKey::current(address.clone())).copied();
+pub(crate) fn order(nodes: &ByKey<'_, Needs<'_>>) -> Result<Order, Vec<CycleLink>> {
+    let numbers = nodes.numbers();
+    let mut graph: DiGraph<&RecordKey, Option<&Edge>> = DiGraph::with_capacity(numbers.len(), numbers.len() * 2);
+    for key in numbers.keys() {
+        graph.add_node(key);
+    }
+    // A vertex has the number of its resource.
+    let at = |address: &Address| numbers.at(address).map(NodeIndex::new);
     let mut soft = Vec::new();
-    for (key, needs) in nodes {
-        let from = index[key];
+    for number in 0..numbers.len() {
+        let (Some(needs), from) = (nodes.at(number), NodeIndex::new(number)) else { continue };
         if let Some(to) = needs.host.and_then(at) {
             graph.add_edge(from, to, None);
         }
@@ -60,12 +64,12 @@ pub(crate) fn order(nodes: &BTreeMap<RecordKey, Needs<'_>>) -> Result<Order, Vec
         return Err(cycle);
     }
     let yielded = add_soft(&mut graph, soft);
-    let mut keys: Vec<RecordKey> = match toposort(&graph, None) {
-        Ok(sorted) => sorted.into_iter().map(|node| graph[node].clone()).collect(),
+    let mut numbers: Vec<usize> = match toposort(&graph, None) {
+        Ok(sorted) => sorted.into_iter().map(NodeIndex::index).collect(),
         Err(_) => return Err(find_cycle(&graph).unwrap_or_default()),
     };
-    keys.reverse();
-    Ok(Order { keys, yielded })
+    numbers.reverse();
+    Ok(Order { numbers, yielded })
 }
 
 type Soft<'a> = (NodeIndex, NodeIndex, &'a Edge, bool);
@@ -134,9 +138,10 @@ mod tests {
     use proptest::{prop_assert, proptest};
 
     use super::*;
+    use crate::numbers::Numbers;
 
     fn key(number: usize) -> RecordKey {
-        RecordKey::current(Address::new("c", "k", &[&format!("n{number}")]))
+        RecordKey::current(Address::new("c", "k", &[&format!("n{number:02}")]))
     }
 
     fn edge(to: usize, strength: Strength) -> Edge {
@@ -150,12 +155,9 @@ mod tests {
     }
 
     fn ordered(edges: &[Vec<Edge>]) -> Result<Order, Vec<CycleLink>> {
-        let nodes = edges
-            .iter()
-            .enumerate()
-            .map(|(number, edges)| (key(number), Needs { edges, host: None, recorded_only: false }))
-            .collect();
-        order(&nodes)
+        let numbers = Numbers::new((0..edges.len()).map(key).collect());
+        let needs = edges.iter().map(|edges| Needs { edges, host: None, recorded_only: false });
+        order(&ByKey::of_all(&numbers, needs))
     }
 
     #[test]
@@ -163,7 +165,7 @@ mod tests {
         let hard = |to| vec![edge(to, Strength::Hard)];
         let cycle = ordered(&[hard(1), hard(2), hard(1)]).unwrap_err();
         let text: Vec<_> = cycle.iter().map(|link| format!("{} → {} ({})", link.from, link.to, link.origin)).collect();
-        assert_eq!(text, ["c/k/n1 → c/k/n2 (flag edge to 2)", "c/k/n2 → c/k/n1 (flag edge to 1)"]);
+        assert_eq!(text, ["c/k/n01 → c/k/n02 (flag edge to 2)", "c/k/n02 → c/k/n01 (flag edge to 1)"]);
         assert_eq!(ordered(&[hard(0)]).unwrap_err().len(), 1);
     }
 
@@ -171,10 +173,10 @@ mod tests {
     fn soft_edges_yield_in_a_cycle_only() {
         let order = ordered(&[vec![edge(1, Strength::Soft)], vec![edge(0, Strength::Hard)]]).unwrap();
         assert_eq!(order.yielded.len(), 1);
-        assert_eq!(order.keys, [key(0), key(1)]);
+        assert_eq!(order.numbers, [0, 1]);
         let order = ordered(&[vec![edge(1, Strength::Soft)], vec![]]).unwrap();
         assert!(order.yielded.is_empty());
-        assert_eq!(order.keys, [key(1), key(0)]);
+        assert_eq!(order.numbers, [1, 0]);
     }
 
     fn acyclic() -> impl Strategy<Value = Vec<Vec<Edge>>> {
@@ -203,7 +205,7 @@ mod tests {
         fn everything_comes_after_what_it_needs(edges in acyclic()) {
             let order = ordered(&edges).unwrap();
             prop_assert!(order.yielded.is_empty());
-            let at = |wanted: &RecordKey| order.keys.iter().position(|key| key == wanted).unwrap();
+            let at = |wanted: &RecordKey| order.numbers.iter().position(|number| key(*number) == *wanted).unwrap();
             for (number, edges) in edges.iter().enumerate() {
                 for edge in edges {
                     prop_assert!(at(&RecordKey::current(edge.to.clone())) < at(&key(number)));

@@ -10,7 +10,9 @@ mod graph;
 mod ignored;
 mod inputs;
 mod look;
+mod nodes;
 mod notes;
+mod numbers;
 mod plan;
 mod planner;
 mod recorded;
@@ -23,7 +25,8 @@ pub use diff::{Difference, diff};
 pub use explain::{ChangeCause, Explanation, explain};
 pub use graph::CycleLink;
 pub use inputs::{Inputs, Observed, Options, PlanError};
-pub use look::{LookItem, look_list};
+pub use look::{LookItem, in_order, look_list};
+pub use nodes::Nodes;
 pub use plan::{
     Action, Blocked, Cause, Counts, Drift, DriftResponse, FieldChange, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode,
     PlanStep, Reason, Resolution, SeenAt, StepDo,

@@ -1,8 +1,9 @@
 //! What has to be looked at for a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use ksail_model::{Address, Declaration, DeclaredGraph, Identity, Ownership, Record, RecordKey, Value};
+use ksail_model::{Address, Declaration, DeclaredGraph, Identity, Record, RecordKey};
 use ksail_records::Snapshot;
 
 /// One resource to look at.
@@ -10,45 +11,38 @@ use ksail_records::Snapshot;
 pub struct LookItem {
     /// Which.
     pub key: RecordKey,
-    /// The provider's name.
-    pub provider: String,
-    /// What it lives in.
-    pub host: Option<RecordKey>,
-    /// What finds it.
-    pub identity: Identity,
+    /// What was applied, or else what is declared: where it is, what finds it, and in which shape it is asked for.
+    pub declaration: Arc<Declaration>,
     /// The id that the outside gave it, if it is known.
     pub id: Option<String>,
-    /// The version of the spec's shape.
-    pub kind_version: u32,
-    /// The spec that was applied, or else the one that is declared.
-    pub spec: Value,
-    /// Whose it is.
-    pub ownership: Ownership,
 }
 
 impl LookItem {
-    fn of(key: RecordKey, declaration: &Declaration, id: Option<String>) -> Self {
-        Self {
-            key,
-            provider: declaration.provider.clone(),
-            host: declaration.host.clone().map(RecordKey::current),
-            identity: declaration.identity.clone(),
-            id,
-            kind_version: declaration.kind_version,
-            spec: declaration.spec.clone(),
-            ownership: declaration.ownership,
-        }
-    }
-
     /// The item of a record.
     pub fn of_record(key: RecordKey, record: &Record) -> Self {
-        Self::of(key, &record.declaration, record.id.clone())
+        Self { key, declaration: Arc::clone(&record.declaration), id: record.id.clone() }
     }
 
     /// The item of a declaration.
-    pub fn of_declaration(declaration: &Declaration) -> Self {
-        Self::of(RecordKey::current(declaration.address.clone()), declaration, None)
+    pub fn of_declaration(declaration: &Arc<Declaration>) -> Self {
+        let key = RecordKey::current(declaration.address.clone());
+        Self { key, declaration: Arc::clone(declaration), id: None }
     }
+
+    /// The item of what shall be imported: it is looked for by the id that was given.
+    fn of_import(declaration: &Declaration, id: &str) -> Self {
+        let identity = Identity { name: id.to_owned(), id: Some(id.to_owned()) };
+        let declaration = Declaration { identity, ..declaration.clone() };
+        Self { id: Some(id.to_owned()), ..Self::of_declaration(&Arc::new(declaration)) }
+    }
+}
+
+/// Puts items in the order of their keys, each once; of several the first one counts.
+pub fn in_order(mut items: Vec<LookItem>) -> Vec<LookItem> {
+    // Stable, and quick where most are in order already.
+    items.sort_by(|a, b| a.key.cmp(&b.key));
+    items.dedup_by(|next, kept| next.key == kept.key);
+    items
 }
 
 /// Where each recorded resource that moves ends, step after step.
@@ -78,23 +72,31 @@ pub(crate) fn was_made(declared: &DeclaredGraph, from: &Address, to_is_taken: bo
 /// as it was recorded.
 pub fn look_list(declared: &DeclaredGraph, snapshot: &Snapshot) -> Vec<LookItem> {
     let moves = move_targets(declared, snapshot);
-    let recorded = snapshot.records.iter().map(|(key, record)| {
+    let mut items = Vec::with_capacity(declared.declarations.len().max(snapshot.records.len()));
+    for (key, record) in &snapshot.records {
         let to = moves.get(&key.address).filter(|_| key.deposed.is_none());
         let key = to.map_or_else(|| key.clone(), |to| RecordKey::current(to.clone()));
-        (key.clone(), LookItem::of_record(key, record))
-    });
-    // Of pairs that are sorted already, as these mostly are, a map is made without a search for each.
-    let mut items: BTreeMap<RecordKey, LookItem> = recorded.collect();
+        items.push(LookItem::of_record(key, record));
+    }
+    let recorded = in_order(items);
+    // Both are in order, so that one walk beside the other tells what is recorded.
+    let mut items = Vec::with_capacity(declared.declarations.len().max(recorded.len()));
+    let mut recorded = recorded.into_iter().peekable();
     for declaration in declared.declarations.values() {
-        let key = RecordKey::current(declaration.address.clone());
-        items.entry(key).or_insert_with(|| {
-            let mut item = LookItem::of_declaration(declaration);
-            if let Some(import) = declared.imports.iter().find(|import| import.to == declaration.address) {
-                item.identity = Identity { name: import.id.clone(), id: Some(import.id.clone()) };
-                item.id = Some(import.id.clone());
-            }
-            item
+        let is_before = |item: &LookItem| (&item.key.address, item.key.deposed) < (&declaration.address, None);
+        while let Some(item) = recorded.next_if(is_before) {
+            items.push(item);
+        }
+        if recorded.peek().is_some_and(|item| item.key.address == declaration.address && item.key.deposed.is_none()) {
+            items.extend(recorded.next());
+            continue;
+        }
+        let import = declared.imports.iter().find(|import| import.to == declaration.address);
+        items.push(match import {
+            Some(import) => LookItem::of_import(declaration, &import.id),
+            None => LookItem::of_declaration(declaration),
         });
     }
-    items.into_values().collect()
+    items.extend(recorded);
+    items
 }

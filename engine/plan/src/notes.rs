@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use ksail_model::{Origin, Path, RecordKey};
 
 use crate::Inputs;
-use crate::plan::{Action, PlanNode};
+use crate::nodes::Nodes;
+use crate::plan::Action;
 
 /// How many resources a note names.
 const MOST_NAMED: usize = 3;
 
 /// What two write in turn: others that bring resources of ours back to a declaration of their own.
-fn reconciled(nodes: &BTreeMap<RecordKey, PlanNode>) -> Vec<String> {
+fn reconciled(nodes: &Nodes) -> Vec<String> {
     let mut by_owner: BTreeMap<&str, Vec<&RecordKey>> = BTreeMap::new();
     for node in nodes.values().filter(|node| node.action != Action::Delete) {
         for others in node.others.iter().filter(|others| others.reconciles) {
@@ -34,7 +35,7 @@ fn reconciled(nodes: &BTreeMap<RecordKey, PlanNode>) -> Vec<String> {
 
 /// Fields that somebody declared and that others set: what follows from other declarations nobody could leave out. What is refused for it
 /// says so itself.
-fn contested(nodes: &BTreeMap<RecordKey, PlanNode>) -> Vec<String> {
+fn contested(nodes: &Nodes) -> Vec<String> {
     let mut told = Vec::new();
     for node in nodes.values().filter(|node| !matches!(node.action, Action::Blocked { .. })) {
         let Some(declaration) = &node.declaration else { continue };
@@ -55,7 +56,7 @@ fn contested(nodes: &BTreeMap<RecordKey, PlanNode>) -> Vec<String> {
     told
 }
 
-pub(crate) fn notes(inputs: &Inputs<'_>, nodes: &BTreeMap<RecordKey, PlanNode>, left_out: usize) -> Vec<String> {
+pub(crate) fn notes(inputs: &Inputs<'_>, nodes: &Nodes, left_out: usize) -> Vec<String> {
     let mut notes = Vec::new();
     match (&inputs.header.at_work, &inputs.snapshot.operation) {
         (Some(at_work), _) => notes.push(format!("{at_work}: what this plan shows may be out of date soon")),

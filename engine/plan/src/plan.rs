@@ -9,6 +9,8 @@ use ksail_model::{
 use ksail_records::Outcome;
 use serde::{Deserialize, Serialize};
 
+use crate::nodes::Nodes;
+
 /// The version of the plan file.
 pub const PLAN_FORMAT: u32 = 1;
 
@@ -389,8 +391,7 @@ pub struct Plan {
     /// Of all of the plan but the time that it was made at.
     pub digest: Digest,
     /// The resources.
-    #[serde(with = "nodes_as_list")]
-    pub nodes: BTreeMap<RecordKey, PlanNode>,
+    pub nodes: Nodes,
     /// The steps, each after all that it needs.
     pub steps: Vec<PlanStep>,
     /// What drifted.
@@ -499,29 +500,5 @@ impl Plan {
     /// Whether no node is blocked.
     pub fn is_complete(&self) -> bool {
         !self.nodes.values().any(|node| matches!(node.action, Action::Blocked { .. }))
-    }
-}
-
-/// Nodes are a list in JSON: keys stand in the nodes.
-mod nodes_as_list {
-    use std::collections::BTreeMap;
-
-    use ksail_model::RecordKey;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use super::PlanNode;
-
-    pub(super) fn serialize<S: Serializer>(
-        nodes: &BTreeMap<RecordKey, PlanNode>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(nodes.values())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<RecordKey, PlanNode>, D::Error> {
-        let nodes = Vec::<PlanNode>::deserialize(deserializer)?;
-        Ok(nodes.into_iter().map(|node| (node.key.clone(), node)).collect())
     }
 }

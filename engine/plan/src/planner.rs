@@ -9,10 +9,13 @@ use ksail_model::{
     UnknownReason, Value,
 };
 use ksail_records::concluded;
+use serde::{Serialize, Serializer};
 
 use crate::classify::{HostState, Judged, Situation, judge};
 use crate::graph::{Needs, order};
+use crate::nodes::Nodes;
 use crate::notes::notes;
+use crate::numbers::{ByKey, Numbers};
 use crate::plan::{Action, Blocked, Drift, DriftResponse, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode, Reason};
 use crate::select::{excluded, left_out};
 use crate::steps::steps;
@@ -22,12 +25,11 @@ use crate::{Inputs, Observed, PlanError, Resolution, resolve_open_intents};
 pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     let resolutions = resolve_open_intents(inputs.snapshot, inputs.observations, inputs.schemas, inputs.header.made_ms);
     let (records, moved) = records(inputs, &resolutions)?;
-    check_declared(inputs)?;
-
-    let keys: BTreeSet<RecordKey> =
-        inputs.declared.declarations.keys().cloned().map(RecordKey::current).chain(records.keys().cloned()).collect();
-    let needs: BTreeMap<RecordKey, Needs<'_>> =
-        keys.iter().map(|key| (key.clone(), needs_of(key, inputs, &records))).collect();
+    let declared = inputs.declared.declarations.keys().cloned().map(RecordKey::current);
+    let numbers = Numbers::new(declared.chain(records.keys().cloned()).collect());
+    let known = ByKey::of_all(&numbers, numbers.keys().iter().map(|key| Known::of(key, inputs, &records)));
+    check_declared(inputs, &known)?;
+    let needs = ByKey::of_all(&numbers, known.iter().map(|(_, known)| known.needs()));
     let destroys = inputs.header.mode == Mode::Destroy;
     let mut left_out = left_out(&needs, &records, inputs.options, destroys)?;
     let order = order(&needs).map_err(PlanError::Cycle)?;
@@ -42,17 +44,20 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
             remembered: remembered_generations(&records),
             freed: freed_names(inputs, &records, &left_out),
             resolved: resolved.clone(),
-            nodes: BTreeMap::new(),
+            known: &known,
+            nodes: ByKey::new(&numbers),
             drift: Vec::new(),
         };
-        for key in &order.keys {
+        for &number in &order.numbers {
+            let key = &numbers.keys()[number];
             if left_out.contains(key) {
                 planner.leave_out(key);
             } else {
-                planner.judge(key)?;
+                planner.judge(number)?;
             }
         }
-        let Planner { mut nodes, drift, .. } = planner;
+        let Planner { nodes, drift, .. } = planner;
+        let mut nodes = Nodes::of_sorted(nodes.into_values());
         let torn = torn_from(&nodes, &needs, &left_out);
         let excluded = if torn.is_empty() { BTreeSet::new() } else { excluded(&needs, inputs.options, destroys) };
         let (kept, pulled): (Vec<_>, Vec<_>) = torn.into_iter().partition(|(_, holder)| excluded.contains(holder));
@@ -71,10 +76,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     if inputs.header.new_state && inputs.header.mode == Mode::Apply {
         begin_nothing_beside_another_state(inputs, &mut nodes);
     }
-    // What was put in one by one fills the nodes of a tree by half to two thirds; what is made of sorted pairs fills them.
-    let mut nodes: BTreeMap<RecordKey, PlanNode> = nodes.into_iter().collect();
     close_over_blocked(&mut nodes);
-    settle_replacement_order(&order.keys, &mut nodes);
+    settle_replacement_order(order.numbers.iter().map(|number| &numbers.keys()[*number]), &mut nodes);
     refuse_protected(&nodes)?;
     drift.sort_by(|a, b| a.key.cmp(&b.key));
     for drift in drift.iter_mut().filter(|drift| drift.response == DriftResponse::Reverted) {
@@ -83,7 +86,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         }
     }
 
-    let steps = steps(&mut nodes, &order.yielded, inputs.schemas)?;
+    let steps = steps(&mut nodes, &numbers, &order.yielded, inputs.schemas)?;
     let notes = notes(inputs, &nodes, left_out.len());
     let mut plan = Plan {
         format: PLAN_FORMAT,
@@ -107,12 +110,13 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
 pub(crate) type Records = BTreeMap<RecordKey, Arc<Record>>;
 
 /// The records as they are once open intents are resolved and moves are made.
-fn records(
-    inputs: &Inputs<'_>,
+fn records<'a>(
+    inputs: &Inputs<'a>,
     resolutions: &[Resolution],
-) -> Result<(Records, BTreeMap<Address, Address>), PlanError> {
+) -> Result<(Cow<'a, Records>, BTreeMap<Address, Address>), PlanError> {
     let snapshot = inputs.snapshot;
-    let mut records = snapshot.records.clone();
+    // Mostly they are as they were recorded, and there may be many.
+    let mut records = Cow::Borrowed(&snapshot.records);
     for resolution in resolutions {
         let key = &resolution.outcome.key;
         let Some(open) = snapshot.open.get(key) else { continue };
@@ -120,8 +124,8 @@ fn records(
         let generation =
             host.and_then(|host| snapshot.records.get(&RecordKey::current(host))).map(|host| host.generation);
         match concluded(open, &resolution.outcome, &resolution.operation, generation) {
-            Some(record) => records.insert(key.clone(), record),
-            None => records.remove(key),
+            Some(record) => records.to_mut().insert(key.clone(), record),
+            None => records.to_mut().remove(key),
         };
     }
     let mut moved = BTreeMap::new();
@@ -145,9 +149,10 @@ fn records(
         }
         let mut record = Arc::clone(record);
         Arc::make_mut(&mut Arc::make_mut(&mut record).declaration).address = step.to.clone();
+        let records = records.to_mut();
         records.remove(&from);
         records.insert(to, record);
-        redirect(&mut records, &step.from, &step.to);
+        redirect(records, &step.from, &step.to);
         let origin = moved.remove(&step.from).unwrap_or_else(|| step.from.clone());
         moved.insert(step.to.clone(), origin);
     }
@@ -169,15 +174,16 @@ fn redirect(records: &mut Records, from: &Address, to: &Address) {
     }
 }
 
-fn check_declared(inputs: &Inputs<'_>) -> Result<(), PlanError> {
+fn check_declared(inputs: &Inputs<'_>, known: &ByKey<'_, Known<'_>>) -> Result<(), PlanError> {
     let declarations = &inputs.declared.declarations;
+    let is_declared = |address: &Address| known.current(address).is_some_and(|known| known.declared.is_some());
     for declaration in declarations.values() {
         let address = &declaration.address;
         if inputs.schemas.schema(address.kind()).is_none() {
             return Err(PlanError::UnknownKind { address: address.clone() });
         }
         let needed = declaration.edges.iter().map(|edge| &edge.to).chain(&declaration.host);
-        if let Some(to) = needed.clone().find(|to| !declarations.contains_key(*to)) {
+        if let Some(to) = needed.clone().find(|to| !is_declared(to)) {
             return Err(PlanError::DanglingEdge { from: address.clone(), to: to.clone() });
         }
     }
@@ -187,17 +193,30 @@ fn check_declared(inputs: &Inputs<'_>) -> Result<(), PlanError> {
     }
 }
 
-fn needs_of<'a>(key: &RecordKey, inputs: &Inputs<'a>, records: &'a Records) -> Needs<'a> {
-    let declared = key.deposed.is_none().then(|| inputs.declared.declarations.get(&key.address)).flatten();
-    let recorded = records.get(key).map(|record| &record.declaration);
-    let (declaration, recorded_only) = match (declared, recorded) {
-        (Some(declaration), _) => (Some(declaration), false),
-        (None, recorded) => (recorded, true),
-    };
-    Needs {
-        edges: declaration.map(|declaration| declaration.edges.as_slice()).unwrap_or_default(),
-        host: declaration.and_then(|declaration| declaration.host.as_ref()),
-        recorded_only,
+/// What is known of one resource before it is judged.
+struct Known<'a> {
+    /// What is wanted; nothing of what is deposed.
+    declared: Option<&'a Arc<Declaration>>,
+    record: Option<&'a Arc<Record>>,
+    observed: Option<&'a Observed>,
+}
+
+impl<'a> Known<'a> {
+    fn of(key: &RecordKey, inputs: &Inputs<'a>, records: &'a Records) -> Self {
+        Self {
+            declared: key.deposed.is_none().then(|| inputs.declared.declarations.get(&key.address)).flatten(),
+            record: records.get(key),
+            observed: inputs.observations.get(key),
+        }
+    }
+
+    fn needs(&self) -> Needs<'a> {
+        let declaration = self.declared.or(self.record.map(|record| &record.declaration));
+        Needs {
+            edges: declaration.map(|declaration| declaration.edges.as_slice()).unwrap_or_default(),
+            host: declaration.and_then(|declaration| declaration.host.as_ref()),
+            recorded_only: self.declared.is_none(),
+        }
     }
 }
 
@@ -211,13 +230,14 @@ struct Planner<'a, 'b> {
     freed: BTreeMap<Name, RecordKey>,
     /// Whose open calls could be told.
     resolved: BTreeSet<&'b RecordKey>,
-    nodes: BTreeMap<RecordKey, PlanNode>,
+    known: &'b ByKey<'b, Known<'b>>,
+    nodes: ByKey<'b, PlanNode>,
     drift: Vec<Drift>,
 }
 
 impl Planner<'_, '_> {
     fn declared(&self, key: &RecordKey) -> Option<&Arc<Declaration>> {
-        if key.deposed.is_some() { None } else { self.inputs.declared.declarations.get(&key.address) }
+        self.known.get(key).and_then(|known| known.declared)
     }
 
     fn schema(&self, address: &Address) -> Result<&KindSchema, PlanError> {
@@ -239,13 +259,13 @@ impl Planner<'_, '_> {
             let schema = self.inputs.schemas.schema(key.address.kind());
             node.loses = schema.and_then(|schema| schema.holds_data).map(str::to_owned);
         }
-        self.nodes.insert(key.clone(), node);
+        self.nodes.insert(key, node);
     }
 
-    fn judge(&mut self, key: &RecordKey) -> Result<(), PlanError> {
+    fn judge(&mut self, number: usize) -> Result<(), PlanError> {
+        let Some(&Known { declared, record, observed }) = self.known.at(number) else { return Ok(()) };
+        let key = &self.known.numbers().keys()[number];
         let schema = self.schema(&key.address)?;
-        let record = self.records.get(key);
-        let declared = self.declared(key);
         let host_address =
             record.map(|record| &record.declaration).or(declared).and_then(|declaration| declaration.host.as_ref());
         // Where it is, not where it will be: that is what was looked at.
@@ -279,7 +299,7 @@ impl Planner<'_, '_> {
             // A host leaves the state when it is deleted: what it held, and a kill left in the state, went with it.
             observed: match lost_host {
                 Some(_) => Cow::Owned(Observed { observation: Observation::Absent, scope: None }),
-                None => self.observed(key, host_node),
+                None => self.observed(key, observed, host_node),
             },
             host: host_node,
             preview: self.inputs.previews.get(key),
@@ -291,7 +311,8 @@ impl Planner<'_, '_> {
             replace_requested: self.inputs.options.replace.iter().any(|selector| selector.matches(&key.address)),
             replaced_dependency: declared.and_then(|declaration| self.replaced_dependency(&declaration.edges)),
             name_freed_by: declared.filter(|_| record.is_none()).and_then(|declared| self.name_freed_by(key, declared)),
-            last_generation: self.last_generation(&key.address),
+            // A record knows its own.
+            last_generation: if record.is_none() { self.last_generation(&key.address) } else { None },
             interrupted: self.inputs.snapshot.open.get(key).map(|open| open.operation.as_str()),
             moved_from: self.moved.get(&key.address).filter(|_| key.deposed.is_none()).cloned(),
             record_is_known: true,
@@ -303,21 +324,23 @@ impl Planner<'_, '_> {
             block(&mut node, on);
         }
         self.drift.extend(drift);
-        self.nodes.insert(key.clone(), node);
+        self.nodes.insert(key, node);
         Ok(())
     }
 
     /// Whether what was looked for is not what is declared: a killed call was to make or delete it in another place or by another
     /// name, and turned out to have left nothing there.
     fn was_looked_for_elsewhere(&self, key: &RecordKey) -> bool {
-        let looked_for = self.inputs.snapshot.records.get(key).filter(|_| !self.records.contains_key(key));
-        looked_for.is_some_and(|record| {
+        if self.known.get(key).is_some_and(|known| known.record.is_some()) {
+            return false;
+        }
+        self.inputs.snapshot.records.get(key).is_some_and(|record| {
             self.declared(key).is_some_and(|declared| name_of(key, declared) != name_of(key, &record.declaration))
         })
     }
 
     fn is_in_plan(&self, key: &RecordKey) -> bool {
-        self.records.contains_key(key) || self.declared(key).is_some()
+        self.known.get(key).is_some_and(|known| known.record.is_some() || known.declared.is_some())
     }
 
     /// The resource of another address that bears this name and gives it up in this plan: deleted, or made anew by another name.
@@ -339,21 +362,27 @@ impl Planner<'_, '_> {
     }
 
     fn host_state(&self, host: &PlanNode, record: Option<&Record>) -> HostState {
-        let ready = match self.inputs.observations.get(&host.key).map(|observed| &observed.observation) {
-            Some(Observation::Present(seen)) => seen.readiness.is_ready(),
-            // Its own host does not serve yet.
-            Some(Observation::Unknown(UnknownReason::HostNotServing { .. })) => false,
-            // Not looked at: what it holds was not looked at either, or by itself.
-            _ => true,
-        };
+        let ready =
+            match self.known.get(&host.key).and_then(|known| known.observed).map(|observed| &observed.observation) {
+                Some(Observation::Present(seen)) => seen.readiness.is_ready(),
+                // Its own host does not serve yet.
+                Some(Observation::Unknown(UnknownReason::HostNotServing { .. })) => false,
+                // Not looked at: what it holds was not looked at either, or by itself.
+                _ => true,
+            };
         HostState::of(host, ready, record)
     }
 
-    fn observed(&self, key: &RecordKey, host: Option<(&PlanNode, HostState)>) -> Cow<'_, Observed> {
+    fn observed<'s>(
+        &'s self,
+        key: &RecordKey,
+        observed: Option<&'s Observed>,
+        host: Option<(&PlanNode, HostState)>,
+    ) -> Cow<'s, Observed> {
         let unknown = |reason| Cow::Owned(Observed { observation: Observation::Unknown(reason), scope: None });
         if let Some(open) = self.inputs.snapshot.open.get(key).filter(|_| !self.resolved.contains(key)) {
             // Why it cannot be told counts before the call that is open.
-            return match self.inputs.observations.get(key) {
+            return match observed {
                 Some(observed)
                     if matches!(&observed.observation, Observation::Unknown(reason) if !matches!(reason, UnknownReason::NotRefreshed | UnknownReason::HostNotServing { .. }))
                         || (observed.scope.is_some()
@@ -380,7 +409,7 @@ impl Planner<'_, '_> {
             Some((host, HostState::NotServing)) => {
                 unknown(UnknownReason::HostNotServing { host: host.key.address.clone() })
             }
-            _ => match self.inputs.observations.get(key) {
+            _ => match observed {
                 Some(_) if self.was_looked_for_elsewhere(key) => unknown(UnknownReason::NotRefreshed),
                 Some(observed) => Cow::Borrowed(observed),
                 None => unknown(UnknownReason::NotRefreshed),
@@ -434,15 +463,16 @@ impl Planner<'_, '_> {
 
     fn blocked_need(&self, declaration: &Declaration) -> Option<RecordKey> {
         let hard = declaration.edges.iter().filter(|edge| edge.strength == ksail_model::Strength::Hard);
-        hard.map(|edge| RecordKey::current(edge.to.clone()))
-            .chain(declaration.host.clone().map(RecordKey::current))
-            .find(|key| self.nodes.get(key).is_some_and(|node| matches!(node.action, Action::Blocked { .. })))
+        hard.map(|edge| &edge.to)
+            .chain(&declaration.host)
+            .find(|on| self.nodes.current(on).is_some_and(|node| matches!(node.action, Action::Blocked { .. })))
+            .map(|on| RecordKey::current(on.clone()))
     }
 }
 
 /// A first plan that meets things of this cluster with another lineage's mark makes nothing at all: whatever it made would
 /// begin a second state, and then the first one would not count as lost any more.
-fn begin_nothing_beside_another_state(inputs: &Inputs<'_>, nodes: &mut BTreeMap<RecordKey, PlanNode>) {
+fn begin_nothing_beside_another_state(inputs: &Inputs<'_>, nodes: &mut Nodes) {
     let is_of_this_cluster = |key: &RecordKey| {
         let seen = inputs.observations.get(key).and_then(|observed| observed.observation.seen());
         seen.and_then(|seen| seen.mark.as_ref()).is_some_and(|mark| mark.address.cluster() == key.address.cluster())
@@ -463,12 +493,12 @@ fn begin_nothing_beside_another_state(inputs: &Inputs<'_>, nodes: &mut BTreeMap<
 
 /// What is left out although something that it cannot outlive is made anew: the one, and what stands on it.
 fn torn_from(
-    nodes: &BTreeMap<RecordKey, PlanNode>,
-    needs: &BTreeMap<RecordKey, Needs<'_>>,
+    nodes: &Nodes,
+    needs: &ByKey<'_, Needs<'_>>,
     left_out: &BTreeSet<RecordKey>,
 ) -> Vec<(RecordKey, RecordKey)> {
     let mut torn = Vec::new();
-    for holder in left_out.iter().filter(|holder| nodes.get(*holder).is_some_and(|node| !node.action.is_change())) {
+    for holder in left_out.iter().filter(|holder| nodes.get(holder).is_some_and(|node| !node.action.is_change())) {
         for edge in needs.get(holder).map(|needs| needs.edges).unwrap_or_default() {
             let key = RecordKey::current(edge.to.clone());
             let is_made_anew =
@@ -490,7 +520,7 @@ fn cannot_be_left_out(holder: &RecordKey) -> Blocked {
 
 /// What is to be deleted waits for the deletion of all that needs it; where that is blocked, so is this. And what is to
 /// change stands on what is not blocked. Each of the two may bring about the other, until nothing more is to be blocked.
-fn close_over_blocked(nodes: &mut BTreeMap<RecordKey, PlanNode>) {
+fn close_over_blocked(nodes: &mut Nodes) {
     let is_blocked = |node: &PlanNode| matches!(node.action, Action::Blocked { .. });
     let mut todo: Vec<RecordKey> =
         nodes.values().filter(|node| is_blocked(node)).map(|node| node.key.clone()).collect();
@@ -577,7 +607,7 @@ fn freed_names(inputs: &Inputs<'_>, records: &Records, left_out: &BTreeSet<Recor
 }
 
 /// By resource, what may not change while it is blocked.
-fn standing_on(nodes: &BTreeMap<RecordKey, PlanNode>) -> BTreeMap<RecordKey, Vec<RecordKey>> {
+fn standing_on(nodes: &Nodes) -> BTreeMap<RecordKey, Vec<RecordKey>> {
     let mut standing: BTreeMap<RecordKey, Vec<RecordKey>> = BTreeMap::new();
     let borne: BTreeMap<Name, &RecordKey> = nodes
         .values()
@@ -608,7 +638,7 @@ fn standing_on(nodes: &BTreeMap<RecordKey, PlanNode>) -> BTreeMap<RecordKey, Vec
 
 /// A resource cannot be made before the old one is deleted if it needs something that is deleted before it is made anew,
 /// or takes a name that is not free before: its own, or that of another that goes.
-fn settle_replacement_order(order: &[RecordKey], nodes: &mut BTreeMap<RecordKey, PlanNode>) {
+fn settle_replacement_order<'a>(order: impl Iterator<Item = &'a RecordKey>, nodes: &mut Nodes) {
     if !nodes.values().any(|node| node.action == Action::Replace { create_first: true }) {
         return;
     }
@@ -657,14 +687,14 @@ pub(crate) fn host_of(node: &PlanNode) -> Option<RecordKey> {
 }
 
 /// Whether the plan ends a resource outside, by itself or with its host.
-fn ends(nodes: &BTreeMap<RecordKey, PlanNode>, key: &RecordKey) -> bool {
+fn ends(nodes: &Nodes, key: &RecordKey) -> bool {
     nodes.get(key).is_some_and(|node| {
         matches!(node.action, Action::Delete | Action::Replace { .. })
             && (!node.with_host || host_of(node).is_some_and(|host| ends(nodes, &host)))
     })
 }
 
-fn refuse_protected(nodes: &BTreeMap<RecordKey, PlanNode>) -> Result<(), PlanError> {
+fn refuse_protected(nodes: &Nodes) -> Result<(), PlanError> {
     let lost: Vec<(RecordKey, String)> = nodes
         .values()
         .filter(|node| {
@@ -690,9 +720,17 @@ fn providers(inputs: &Inputs<'_>) -> BTreeMap<String, ksail_model::ProviderConfi
     providers
 }
 
+/// Declarations as the list of their digests, each made when its turn comes.
+struct EachDigest<'a>(&'a BTreeMap<Address, Arc<Declaration>>);
+
+impl Serialize for EachDigest<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.values().map(|declaration| declaration.digest()))
+    }
+}
+
 fn content_digest(inputs: &Inputs<'_>) -> Digest {
-    let declarations: Vec<Digest> =
-        inputs.declared.declarations.values().map(|declaration| declaration.digest()).collect();
+    let declarations = EachDigest(&inputs.declared.declarations);
     let removed: Vec<_> = inputs.declared.removed.iter().map(|removal| (&removal.from, removal.destroy)).collect();
     let moved: Vec<_> = inputs.declared.moved.iter().map(|step| (&step.from, &step.to)).collect();
     let imports: Vec<_> = inputs.declared.imports.iter().map(|import| (&import.to, &import.id)).collect();
@@ -719,7 +757,6 @@ pub fn digest_of(plan: &Plan) -> Digest {
         outputs_before,
         notes,
     } = plan;
-    let nodes: Vec<&PlanNode> = nodes.values().collect();
     Digest::of(&(
         (format, &header, content_digest, nodes, steps, drift),
         (resolutions, yielded, providers, outputs, outputs_before, notes),

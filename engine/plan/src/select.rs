@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use ksail_model::{Address, RecordKey, Selector};
 
 use crate::graph::Needs;
+use crate::numbers::ByKey;
 use crate::planner::Records;
 use crate::{Options, PlanError};
 
 /// The keys that the plan leaves out. With `destroys`, a target brings what needs it, not what it needs, and what is kept
 /// keeps what it needs.
 pub(crate) fn left_out(
-    nodes: &BTreeMap<RecordKey, Needs<'_>>,
+    nodes: &ByKey<'_, Needs<'_>>,
     records: &Records,
     options: &Options,
     destroys: bool,
@@ -30,7 +31,7 @@ pub(crate) fn left_out(
             let (deleted, made) = targets.into_iter().partition(is_deleted);
             upward(nodes, made).into_iter().chain(downward(nodes, deleted)).collect()
         };
-        out.extend(nodes.keys().filter(|key| !wanted.contains(*key)).cloned());
+        out.extend(nodes.numbers().keys().iter().filter(|key| !wanted.contains(*key)).cloned());
     }
     out.extend(excluded(nodes, options, destroys));
     keep_needed(nodes, records, &mut out);
@@ -38,17 +39,13 @@ pub(crate) fn left_out(
 }
 
 /// What `--exclude` leaves out.
-pub(crate) fn excluded(
-    nodes: &BTreeMap<RecordKey, Needs<'_>>,
-    options: &Options,
-    destroys: bool,
-) -> BTreeSet<RecordKey> {
+pub(crate) fn excluded(nodes: &ByKey<'_, Needs<'_>>, options: &Options, destroys: bool) -> BTreeSet<RecordKey> {
     let excluded = selected(nodes, &options.excludes);
     if destroys { excluded } else { downward(nodes, excluded) }
 }
 
 /// What is left out stays as it is, so what its record needs is not deleted under it.
-fn keep_needed(nodes: &BTreeMap<RecordKey, Needs<'_>>, records: &Records, out: &mut BTreeSet<RecordKey>) {
+fn keep_needed(nodes: &ByKey<'_, Needs<'_>>, records: &Records, out: &mut BTreeSet<RecordKey>) {
     let mut todo: Vec<RecordKey> = out.iter().cloned().collect();
     while let Some(key) = todo.pop() {
         let Some(record) = records.get(&key) else { continue };
@@ -63,15 +60,19 @@ fn keep_needed(nodes: &BTreeMap<RecordKey, Needs<'_>>, records: &Records, out: &
     }
 }
 
-fn check(flag: &'static str, selectors: &[Selector], nodes: &BTreeMap<RecordKey, Needs<'_>>) -> Result<(), PlanError> {
-    match selectors.iter().find(|selector| !nodes.keys().any(|key| selector.matches(&key.address))) {
+fn check(flag: &'static str, selectors: &[Selector], nodes: &ByKey<'_, Needs<'_>>) -> Result<(), PlanError> {
+    match selectors.iter().find(|selector| !nodes.numbers().keys().iter().any(|key| selector.matches(&key.address))) {
         Some(selector) => Err(PlanError::SelectsNothing { flag, selector: selector.to_string() }),
         None => Ok(()),
     }
 }
 
-fn selected(nodes: &BTreeMap<RecordKey, Needs<'_>>, selectors: &[Selector]) -> BTreeSet<RecordKey> {
-    nodes.keys().filter(|key| selectors.iter().any(|selector| selector.matches(&key.address))).cloned().collect()
+fn selected(nodes: &ByKey<'_, Needs<'_>>, selectors: &[Selector]) -> BTreeSet<RecordKey> {
+    if selectors.is_empty() {
+        return BTreeSet::new();
+    }
+    let keys = nodes.numbers().keys().iter();
+    keys.filter(|key| selectors.iter().any(|selector| selector.matches(&key.address))).cloned().collect()
 }
 
 fn neighbours<'a>(needs: &'a Needs<'_>) -> impl Iterator<Item = &'a Address> {
@@ -79,7 +80,7 @@ fn neighbours<'a>(needs: &'a Needs<'_>) -> impl Iterator<Item = &'a Address> {
 }
 
 /// The selected and all that they need.
-fn upward(nodes: &BTreeMap<RecordKey, Needs<'_>>, selected: BTreeSet<RecordKey>) -> BTreeSet<RecordKey> {
+fn upward(nodes: &ByKey<'_, Needs<'_>>, selected: BTreeSet<RecordKey>) -> BTreeSet<RecordKey> {
     let mut todo: Vec<RecordKey> = selected.iter().cloned().collect();
     let mut found = selected;
     while let Some(key) = todo.pop() {
@@ -95,13 +96,13 @@ fn upward(nodes: &BTreeMap<RecordKey, Needs<'_>>, selected: BTreeSet<RecordKey>)
 }
 
 /// The selected and all that needs them.
-fn downward(nodes: &BTreeMap<RecordKey, Needs<'_>>, selected: BTreeSet<RecordKey>) -> BTreeSet<RecordKey> {
+fn downward(nodes: &ByKey<'_, Needs<'_>>, selected: BTreeSet<RecordKey>) -> BTreeSet<RecordKey> {
     // Mostly nothing is, and then nobody has to know what stands on what.
     if selected.is_empty() {
         return selected;
     }
     let mut dependents: BTreeMap<&Address, Vec<&RecordKey>> = BTreeMap::new();
-    for (key, needs) in nodes {
+    for (key, needs) in nodes.iter() {
         for address in neighbours(needs) {
             dependents.entry(address).or_default().push(key);
         }

@@ -9,19 +9,22 @@ use petgraph::algo::{has_path_connecting, tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::PlanError;
+use crate::nodes::Nodes;
+use crate::numbers::{ByKey, Numbers};
 use crate::plan::{Action, PlanNode, PlanStep, SeenAt, StepDo};
 use crate::planner::{Name, host_of, name_of, needed_by};
 
 /// Builds the steps, each after all that it needs. Where making the new one first would close a circle, that resource is
 /// deleted first instead.
 pub(crate) fn steps(
-    nodes: &mut BTreeMap<RecordKey, PlanNode>,
+    nodes: &mut Nodes,
+    numbers: &Numbers,
     yielded: &[(RecordKey, Edge)],
     schemas: &dyn Schemas,
 ) -> Result<Vec<PlanStep>, PlanError> {
     // Each round but the last turns at least one resource around.
     loop {
-        let builder = built(nodes, yielded, schemas);
+        let builder = built(nodes, numbers, yielded, schemas);
         let turned = builder.create_first_in_circles();
         if turned.is_empty() {
             return builder.finish();
@@ -35,18 +38,21 @@ pub(crate) fn steps(
 }
 
 fn built<'a>(
-    nodes: &'a BTreeMap<RecordKey, PlanNode>,
+    nodes: &'a Nodes,
+    numbers: &'a Numbers,
     yielded: &'a [(RecordKey, Edge)],
     schemas: &'a dyn Schemas,
 ) -> Builder<'a> {
+    // Most of what changes has one step.
+    let changing = nodes.values().filter(|node| node.action.is_change()).count();
     let mut builder = Builder {
         nodes,
         yielded,
         schemas,
-        graph: DiGraph::new(),
-        forward: BTreeMap::new(),
-        puts: BTreeMap::new(),
-        backward: BTreeMap::new(),
+        graph: DiGraph::with_capacity(changing, 0),
+        forward: ByKey::new(numbers),
+        puts: ByKey::new(numbers),
+        backward: ByKey::new(numbers),
         deposed: BTreeMap::new(),
     };
     builder.add_steps();
@@ -83,17 +89,17 @@ enum Firm {
 }
 
 struct Builder<'a> {
-    nodes: &'a BTreeMap<RecordKey, PlanNode>,
+    nodes: &'a Nodes,
     yielded: &'a [(RecordKey, Edge)],
     schemas: &'a dyn Schemas,
     /// From what is needed to what needs it.
     graph: DiGraph<Vertex, (Condition, Firm)>,
     /// The step that makes, changes or waits for a resource.
-    forward: BTreeMap<&'a RecordKey, NodeIndex>,
+    forward: ByKey<'a, NodeIndex>,
     /// The step that sets a record without a call, where that is all.
-    puts: BTreeMap<&'a RecordKey, NodeIndex>,
+    puts: ByKey<'a, NodeIndex>,
     /// The step that deletes a resource, by the key of its node.
-    backward: BTreeMap<&'a RecordKey, NodeIndex>,
+    backward: ByKey<'a, NodeIndex>,
     /// The steps that delete what is deposed at an address.
     deposed: BTreeMap<&'a Address, Vec<NodeIndex>>,
 }
@@ -115,8 +121,7 @@ impl<'a> Builder<'a> {
     }
 
     fn add_steps(&mut self) {
-        let nodes = self.nodes;
-        for (key, node) in nodes {
+        for (key, node) in self.nodes.iter() {
             let adopt = (node.import.is_some() && !matches!(node.action, Action::Blocked { .. }))
                 .then(|| self.add(key.clone(), StepDo::Put, node));
             match &node.action {
@@ -198,14 +203,14 @@ impl<'a> Builder<'a> {
 
     /// What is made or changed needs what it stands on.
     fn forward_needs(&mut self) {
-        for (key, node) in self.nodes {
+        for (key, node) in self.nodes.iter() {
             let (Some(&step), Some(declaration)) = (self.forward.get(key), &node.declaration) else { continue };
             for edge in &declaration.edges {
                 let yielded = self.yielded.iter().any(|(holder, soft)| holder == key && soft.to == edge.to);
                 if !edge.is_need() && !self.is_changed_in_turn(node) {
                     continue;
                 }
-                if !yielded && let Some(needed) = self.made(&RecordKey::current(edge.to.clone())) {
+                if !yielded && let Some(needed) = self.made_at(&edge.to) {
                     self.link(needed, step, edge.condition);
                 }
             }
@@ -228,6 +233,11 @@ impl<'a> Builder<'a> {
         self.forward.get(key).or_else(|| self.puts.get(key)).copied()
     }
 
+    /// The same of the current resource at an address.
+    fn made_at(&self, address: &Address) -> Option<NodeIndex> {
+        self.forward.current(address).or_else(|| self.puts.current(address)).copied()
+    }
+
     /// The step that ends a resource outside: its own deletion, or that of the host that takes it along.
     fn end(&self, key: &RecordKey) -> Option<NodeIndex> {
         let node = self.nodes.get(key)?;
@@ -239,7 +249,7 @@ impl<'a> Builder<'a> {
 
     /// What is deleted waits for all that stood on it to be deleted, or to be changed so that it no longer does.
     fn backward_needs(&mut self) {
-        for (key, node) in self.nodes {
+        for (key, node) in self.nodes.iter() {
             let Some(record) = &node.record else { continue };
             let own_delete = self.backward.get(key).copied();
             if node.with_host && node.action == Action::Delete {
@@ -307,15 +317,15 @@ impl<'a> Builder<'a> {
 
     /// The step that makes what was at an address anew, where nothing of the old one is to be ended.
     fn made_anew(&self, address: &Address) -> Option<NodeIndex> {
-        let (key, node) = self.nodes.get_key_value(&RecordKey::current(address.clone()))?;
+        let node = self.nodes.get(&RecordKey::current(address.clone()))?;
         let is_anew = node.record.is_some() && matches!(node.action, Action::Create | Action::Replace { .. });
-        self.forward.get(key).copied().filter(|_| is_anew)
+        self.forward.get(&node.key).copied().filter(|_| is_anew)
     }
 
     /// The step that changes what is at an address in place.
     fn updated(&self, address: &Address) -> Option<NodeIndex> {
-        let (key, node) = self.nodes.get_key_value(&RecordKey::current(address.clone()))?;
-        self.forward.get(key).copied().filter(|_| node.action == Action::Update)
+        let node = self.nodes.get(&RecordKey::current(address.clone()))?;
+        self.forward.get(&node.key).copied().filter(|_| node.action == Action::Update)
     }
 
     /// The steps that end what is or was at an address; with each, whether it is an old one beside a new one.
@@ -359,7 +369,8 @@ impl<'a> Builder<'a> {
         if key.deposed.is_none() {
             return;
         }
-        let Some((current, node)) = self.nodes.get_key_value(&RecordKey::current(key.address.clone())) else { return };
+        let Some(node) = self.nodes.get(&RecordKey::current(key.address.clone())) else { return };
+        let current = &node.key;
         let other_name = node
             .declaration
             .as_ref()
@@ -376,7 +387,7 @@ impl<'a> Builder<'a> {
     /// A name is free only when what bears it is gone, whatever its address was.
     fn same_identity(&mut self) {
         let mut bearers: BTreeMap<Name, NodeIndex> = BTreeMap::new();
-        for (key, node) in self.nodes {
+        for (key, node) in self.nodes.iter() {
             if let (Some(record), Some(&delete)) = (&node.record, self.backward.get(key)) {
                 bearers.insert(name_of(key, &record.declaration), delete);
             }
@@ -384,7 +395,7 @@ impl<'a> Builder<'a> {
         if bearers.is_empty() {
             return;
         }
-        for (key, node) in self.nodes {
+        for (key, node) in self.nodes.iter() {
             if let (Some(declaration), Some(&create)) = (&node.declaration, self.forward.get(key))
                 && matches!(node.action, Action::Create | Action::Replace { .. })
                 && let Some(&delete) = bearers.get(&name_of(key, declaration))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ksail_records::StateError;
 
 /// Room for the writes of one file before they go to the system.
-const BUFFER_BYTES: usize = 256 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// An error of a write, by what it means for the user.
 pub(crate) fn write_error(doing: &'static str, path: &Path, source: io::Error) -> StateError {

@@ -10,8 +10,8 @@ use ksail_model::{
     Strength, UnknownReason, Value,
 };
 use ksail_plan::{
-    Action, Blocked, Cause, Drift, DriftResponse, FieldChange, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode, PlanStep,
-    Reason, Resolution, SeenAt, StepDo,
+    Action, Blocked, Cause, Drift, DriftResponse, FieldChange, Mode, Nodes, PLAN_FORMAT, Plan, PlanHeader, PlanNode,
+    PlanStep, Reason, Resolution, SeenAt, StepDo,
 };
 use ksail_records::{Outcome, OutcomeKind};
 
@@ -146,7 +146,7 @@ pub(crate) fn empty_plan() -> Plan {
         },
         content_digest: Digest::of_bytes(b"content"),
         digest: Digest::of_bytes(b"plan"),
-        nodes: BTreeMap::new(),
+        nodes: Nodes::default(),
         steps: Vec::new(),
         drift: Vec::new(),
         resolutions: Vec::new(),
@@ -160,7 +160,7 @@ pub(crate) fn empty_plan() -> Plan {
 
 pub(crate) fn plan_of(nodes: impl IntoIterator<Item = PlanNode>) -> Plan {
     let mut plan = empty_plan();
-    plan.nodes = nodes.into_iter().map(|node| (node.key.clone(), node)).collect();
+    plan.nodes = nodes.into_iter().collect();
     plan
 }
 

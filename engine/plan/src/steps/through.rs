@@ -16,9 +16,12 @@ type Below = BTreeSet<(NodeIndex, Condition)>;
 impl Builder<'_> {
     /// Adds these orders to all others, to which they yield.
     pub(super) fn needs_through(&mut self) {
+        if !self.nodes.values().any(|node| node.action == Action::NoOp) {
+            return;
+        }
         let mut known: BTreeMap<RecordKey, Below> = BTreeMap::new();
         let mut found: BTreeSet<(NodeIndex, NodeIndex, Condition)> = BTreeSet::new();
-        for (key, node) in self.nodes {
+        for (key, node) in self.nodes.iter() {
             let Some(&step) = self.forward.get(key) else { continue };
             for (on, _) in stands_on(node) {
                 let on = RecordKey::current(on);

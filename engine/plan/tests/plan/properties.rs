@@ -173,7 +173,7 @@ proptest! {
         prop_assert_eq!(&digest_of(&back), &plan.digest);
         prop_assert_eq!(&back, &plan);
 
-        for (key, node) in &plan.nodes {
+        for (key, node) in plan.nodes.iter() {
             // What changes stands on nothing that is blocked.
             if let Some(declaration) = node.declaration.as_ref().filter(|_| node.action.is_change()) {
                 for edge in declaration.edges.iter().filter(|edge| edge.strength == ksail_model::Strength::Hard) {
