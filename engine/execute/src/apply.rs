@@ -14,6 +14,7 @@ use ksail_records::{
     Edit, Entry, OperationHeader, OperationKind, OperationResult, OutcomeKind, Snapshot, State, StateError, Writer,
 };
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use crate::dispatch::{Dispatch, Progress, Seal};
@@ -236,9 +237,15 @@ impl Run {
             differing,
             self.seal(&operation),
         );
-        let (begun, progress) = tokio::join!(begun, dispatch.run(more));
+        // Beside the steps that it starts and hears of: from outside the runtime, each of them would wake a thread.
+        let dispatched = AbortOnDropHandle::new(tokio::spawn(dispatch.run(more)));
+        let (begun, progress) = tokio::join!(begun, dispatched);
         begun?;
-        let progress = progress?;
+        let progress = match progress {
+            Ok(progress) => progress?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return Err(JournalError::Stopped.into()),
+        };
         self.finish(operation, resumed, progress, began_ms).await
     }
 
