@@ -1,16 +1,17 @@
 //! What was seen outside.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Address, Path, Value};
 
 /// Which outside it is: an engine's id, the UID of `kube-system`, a cloud account. An observation
-/// counts only in the scope that was recorded.
+/// counts only in the scope that was recorded. All that is in it names it, so it is shared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Scope(pub String);
+pub struct Scope(pub Arc<str>);
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -96,7 +96,13 @@ impl Session {
             return Err(Miss::Unusable(CallError::refused(format!("the engine at {transport} tells no id"))));
         };
         tracing::debug!(place = %transport, api = %spoken, engine = %id, "connected");
-        Ok(Self { docker, scope: Scope(id), place: transport.to_string(), local: transport.is_local(), is_podman })
+        Ok(Self {
+            docker,
+            scope: Scope(id.into()),
+            place: transport.to_string(),
+            local: transport.is_local(),
+            is_podman,
+        })
     }
 }
 

@@ -89,7 +89,7 @@ struct Call<'a> {
 impl ClusterProvider {
     /// Clusters of the engine behind a socket, whose id is the scope. Nothing is connected to before the first call.
     pub fn new(socket: PathBuf, engine: String) -> Self {
-        Self { socket, scope: Scope(engine) }
+        Self { socket, scope: Scope(engine.into()) }
     }
 
     fn call<'a>(&'a self, context: &'a CallContext) -> Call<'a> {

@@ -135,7 +135,7 @@ impl EmbeddedProvider {
     async fn applied(folder: &Path, wanted: Option<&EngineSpec>) -> Result<Applied, CallError> {
         let look = Self::look(folder).await?;
         let look = look.ok_or_else(|| CallError::indeterminate(format!("{} is gone", folder.display())))?;
-        Ok(Applied { scope: Scope(SCOPE.to_owned()), seen: Self::seen(folder, &look, wanted) })
+        Ok(Applied { scope: Scope(SCOPE.into()), seen: Self::seen(folder, &look, wanted) })
     }
 
     /// Brings the process to what is wanted; the folder is there.
@@ -322,7 +322,7 @@ impl Provider for EmbeddedProvider {
                     Err(error) => Observation::Unknown(UnknownReason::Denied { message: error.to_string() }),
                 });
             }
-            Ok(ObserveReply { scope: Scope(SCOPE.to_owned()), observations })
+            Ok(ObserveReply { scope: Scope(SCOPE.into()), observations })
         })
         .await
     }

@@ -391,7 +391,7 @@ fn now() -> i64 {
 }
 
 fn scope() -> Scope {
-    Scope(SCOPE.to_owned())
+    Scope(SCOPE.into())
 }
 
 /// What a text says.

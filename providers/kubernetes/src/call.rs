@@ -103,7 +103,7 @@ impl Call {
             let mut session = Session {
                 client,
                 place,
-                scope: Scope(String::new()),
+                scope: Scope("".into()),
                 discovery: RwLock::default(),
                 outdated: AtomicBool::new(false),
                 watches: Watches::default(),
@@ -124,7 +124,7 @@ impl Call {
                 })
             };
             let (scope, discovery) = futures::try_join!(scope, discover(&session))?;
-            session.scope = Scope(scope);
+            session.scope = Scope(scope.into());
             session.discovery = RwLock::new(Arc::new(discovery));
             Ok(Arc::new(session))
         };

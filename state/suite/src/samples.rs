@@ -74,7 +74,7 @@ pub fn create(name: &str) -> Entry {
         call: Call::Create,
         declaration: Some(declaration(name).into()),
         generation: 1,
-        scope: Some(Scope("engine-1".to_owned())),
+        scope: Some(Scope("engine-1".into())),
         deadline_ms: 60_000,
     }))
 }
@@ -87,7 +87,7 @@ pub fn created(name: &str) -> Entry {
             id: Some(format!("id-of-{name}")),
             fields: Value::map([("driver", "local"), ("label", name)]),
             attributes: Value::map([("mountpoint", format!("/volumes/{name}"))]),
-            scope: Scope("engine-1".to_owned()),
+            scope: Scope("engine-1".into()),
             readiness: Readiness::Ready,
         },
         took_ms: Some(12),

@@ -43,14 +43,14 @@ fn check(call: Call, see: See, kind: &str, deadline: u64, expected: &str) {
     };
     bench.declare(if call == Call::Delete { vec![] } else { vec![new.clone()] });
     bench.open(&text, call, new.clone(), deadline);
-    let scope = Some(Scope("engine".to_owned()));
+    let scope = Some(Scope("engine".into()));
     let (observation, scope) = match see {
         See::Absent => (Observation::Absent, scope),
         See::Old => (Observation::Present(Box::new(seen(&old, 1))), scope),
         See::New => (Observation::Present(Box::new(seen(&new, 1))), scope),
         See::Foreign => (Observation::Present(Box::new(Seen { mark: None, ..seen(&old, 1) })), scope),
         See::Unknown => (Observation::Unknown(UnknownReason::Unreachable { message: "no".to_owned() }), None),
-        See::Elsewhere => (Observation::Absent, Some(Scope("engine-2".to_owned()))),
+        See::Elsewhere => (Observation::Absent, Some(Scope("engine-2".into()))),
         See::Nothing => (Observation::Absent, None),
     };
     if matches!(see, See::Nothing) {
@@ -157,7 +157,7 @@ fn a_host_is_not_replaced_under_an_open_call() {
     std::sync::Arc::make_mut(bench.snapshot.records.get_mut(&key("once/in")).unwrap()).scope = None;
     bench
         .observations
-        .insert(key("once/in"), Observed { observation: Observation::Absent, scope: Some(Scope("id-h-1".to_owned())) });
+        .insert(key("once/in"), Observed { observation: Observation::Absent, scope: Some(Scope("id-h-1".into())) });
     bench.snapshot.open.get_mut(&key("once/in")).unwrap().intent.scope = None;
     bench.check(
         "host/h: blocked (dependency once/in)

@@ -105,7 +105,7 @@ fn a_plan_killed() {
 fn another_engine_behind_the_same_name() {
     let mut bench = Bench::applied([declared("thing/a", json!({})), declared("thing/b", json!({})).needs("thing/a")]);
     let observation = Observation::Absent;
-    bench.observations.insert(key("thing/a"), Observed { observation, scope: Some(Scope("engine-2".to_owned())) });
+    bench.observations.insert(key("thing/a"), Observed { observation, scope: Some(Scope("engine-2".into())) });
     bench.check("thing/a: blocked (unknown engine-2 engine other_scope)");
     bench.destroy();
     bench.check(

@@ -207,7 +207,7 @@ impl Bench {
         for item in ksail_plan::look_list(&self.declared, &self.snapshot) {
             observations
                 .entry(item.key)
-                .or_insert(Observed { observation: Observation::Absent, scope: Some(Scope("engine".to_owned())) });
+                .or_insert(Observed { observation: Observation::Absent, scope: Some(Scope("engine".into())) });
         }
         self.plan_seeing(&observations)
     }
@@ -308,7 +308,8 @@ impl Bench {
         let attributes = Value::map([("id", id.as_str()), ("endpoint", "10.0.0.1")]);
         let host = declaration.host.clone().map(RecordKey::current);
         let host = host.and_then(|host| self.snapshot.records.get(&host));
-        let scope = Scope(host.map_or_else(|| "engine".to_owned(), |host| host.id.clone().unwrap_or_default()));
+        let scope = host.map_or_else(|| "engine".to_owned(), |host| host.id.clone().unwrap_or_default());
+        let scope = Scope(scope.into());
         let record = Record {
             id: Some(id.clone()),
             fields: fields.clone(),
@@ -353,7 +354,7 @@ impl Bench {
 
     pub(crate) fn gone(&mut self, text: &str) -> &mut Self {
         self.observations
-            .insert(key(text), Observed { observation: Observation::Absent, scope: Some(Scope("engine".to_owned())) });
+            .insert(key(text), Observed { observation: Observation::Absent, scope: Some(Scope("engine".into())) });
         self
     }
 
@@ -384,7 +385,7 @@ impl Bench {
             (Some(record), _) => record.generation,
             (None, _) => 1,
         };
-        let scope = Some(Scope("engine".to_owned()));
+        let scope = Some(Scope("engine".into()));
         let now = match call {
             Call::Create => Record {
                 declaration: declaration.clone(),

@@ -50,7 +50,7 @@ fn only(fields: &Value, wanted: &Map) -> Value {
 }
 
 fn is_target(thing: &Thing, scope: &Scope, target: &Target) -> bool {
-    thing.scope == scope.0
+    *thing.scope == *scope.0
         && thing.kind == target.address.kind()
         && thing.name == target.identity.name
         && target.identity.id.as_ref().is_none_or(|id| *id == thing.id)
@@ -155,7 +155,7 @@ impl<'a> Making<'a> {
     fn new_thing(&self, world: &World, scope: &Scope, behaviour: &Behaviour) -> Thing {
         let id = world.things.new_id();
         let mut thing = Thing {
-            scope: scope.0.clone(),
+            scope: scope.0.to_string(),
             kind: self.target.address.kind().to_owned(),
             name: self.target.identity.name.clone(),
             attributes: Value::map([("id", Value::from(id.clone()))]),

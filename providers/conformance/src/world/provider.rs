@@ -96,11 +96,11 @@ impl SimulatedProvider {
 
     fn scope(&self) -> Result<Scope, CallError> {
         match &self.host {
-            Some(host) => Ok(Scope(host.id.clone())),
+            Some(host) => Ok(Scope(host.id.as_str().into())),
             None => self
                 .world
                 .scope()
-                .map(Scope)
+                .map(|scope| Scope(scope.into()))
                 .map_err(|error| CallError::unreachable(format!("the scope cannot be read: {error}"))),
         }
     }
@@ -334,7 +334,7 @@ impl Provider for SimulatedProvider {
                 };
                 thing.marks.iter().map(one).collect()
             };
-            Ok(things.iter().filter(|thing| thing.scope == scope.0).flat_map(owned).collect())
+            Ok(things.iter().filter(|thing| *thing.scope == *scope.0).flat_map(owned).collect())
         };
         self.look(Method::ListOwned, Vec::new(), context, look).await
     }

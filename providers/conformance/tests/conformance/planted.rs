@@ -155,7 +155,7 @@ impl Provider for Bad {
         match (&mut answer, self.flaw) {
             (Err(error), Flaw::AbsentOnTimeout) if error.kind == CallErrorKind::Indeterminate => {
                 let observations = targets.iter().map(|_| Observation::Absent).collect();
-                answer = Ok(ObserveReply { scope: Scope("scope-1".to_owned()), observations });
+                answer = Ok(ObserveReply { scope: Scope("scope-1".into()), observations });
             }
             (Ok(reply), Flaw::ShuffledBatch) => reply.observations.sort_by_key(|seen| seen.seen().is_none()),
             (Ok(reply), Flaw::LostFingerprint) => {

@@ -48,7 +48,7 @@ async fn another_scope_hides_what_was_there() {
     provider.create(&context(), &creation(&one)).await.unwrap();
     world.set_scope("second").unwrap();
     let reply = provider.observe(&context(), std::slice::from_ref(&one)).await.unwrap();
-    assert_eq!((reply.scope.0.as_str(), &reply.observations[0]), ("second", &Observation::Absent));
+    assert_eq!((&*reply.scope.0, &reply.observations[0]), ("second", &Observation::Absent));
     assert_eq!(world.things().unwrap().len(), 1);
     world.set_scope("first").unwrap();
     let reply = provider.observe(&context(), &[one]).await.unwrap();
@@ -123,7 +123,7 @@ async fn a_session_lives_and_dies_with_its_host() {
     assert_eq!(early.kind, CallErrorKind::Unreachable, "{early}");
     tokio::time::sleep(Duration::from_secs(1)).await;
     let inside = inner.create(&context(), &creation(&content)).await.unwrap();
-    assert_eq!(Some(inside.scope.0), made.seen.id);
+    assert_eq!(Some(inside.scope.0.to_string()), made.seen.id);
     assert_eq!(connector.sessions()[1].host, Some(engine.address.clone()));
     assert_eq!(outer.delete(&context(), &deletion(&engine)).await, Ok(Deleted::Gone));
     assert!(world.things().unwrap().is_empty(), "the contents outlived their host");

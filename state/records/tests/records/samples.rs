@@ -74,7 +74,7 @@ pub(crate) fn seal(id: &str) -> Entry {
 }
 
 pub(crate) fn intent(key: RecordKey, call: Call, declaration: Option<Declaration>, generation: u32) -> Entry {
-    let scope = Some(Scope("engine".to_owned()));
+    let scope = Some(Scope("engine".into()));
     Entry::Intent(Box::new(Intent {
         key,
         call,
@@ -106,7 +106,7 @@ pub(crate) fn applied_as(key: RecordKey, readiness: Readiness) -> Entry {
         id: Some("id".to_owned()),
         fields: Value::map([("seen", true)]),
         attributes: Value::map([("port", 5_000_u16)]),
-        scope: Scope("engine".to_owned()),
+        scope: Scope("engine".into()),
         readiness,
     };
     outcome(key, kind)

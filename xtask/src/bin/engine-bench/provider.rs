@@ -12,14 +12,11 @@ use ksail_provider::{
 };
 
 /// Keeps nothing: what has an id is there, as the request's spec says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Nothing {
     /// How long calls take, by name; what is left out returns at once.
-    pub(crate) times: Arc<HashMap<String, Duration>>,
-}
-
-fn scope() -> Scope {
-    Scope("nowhere".to_owned())
+    times: Arc<HashMap<String, Duration>>,
+    scope: Scope,
 }
 
 fn seen(target: &Target, mark: Option<Mark>) -> Seen {
@@ -36,6 +33,11 @@ fn seen(target: &Target, mark: Option<Mark>) -> Seen {
 }
 
 impl Nothing {
+    /// Calls take as long as they are said to, by name.
+    pub(crate) fn new(times: HashMap<String, Duration>) -> Self {
+        Self { times: Arc::new(times), scope: Scope("nowhere".into()) }
+    }
+
     async fn take_time(&self, target: &Target) {
         if let Some(time) = self.times.get(&target.identity.name) {
             tokio::time::sleep(*time).await;
@@ -44,7 +46,7 @@ impl Nothing {
 
     async fn applied(&self, target: &Target, mark: &Mark) -> Applied {
         self.take_time(target).await;
-        Applied { scope: scope(), seen: seen(target, Some(mark.clone())) }
+        Applied { scope: self.scope.clone(), seen: seen(target, Some(mark.clone())) }
     }
 }
 
@@ -63,7 +65,7 @@ impl Provider for Nothing {
                 Observation::Present(Box::new(seen(target, Some(mark))))
             }
         };
-        Ok(ObserveReply { scope: scope(), observations: targets.iter().map(observe).collect() })
+        Ok(ObserveReply { scope: self.scope.clone(), observations: targets.iter().map(observe).collect() })
     }
 
     async fn create(&self, _: &CallContext, request: &CreateRequest) -> Result<Applied, CallError> {
@@ -80,7 +82,7 @@ impl Provider for Nothing {
     }
 
     async fn wait(&self, _: &CallContext, request: &WaitRequest) -> Result<Applied, CallError> {
-        Ok(Applied { scope: scope(), seen: seen(&request.target, None) })
+        Ok(Applied { scope: self.scope.clone(), seen: seen(&request.target, None) })
     }
 
     async fn list_owned(&self, _: &CallContext) -> Result<Vec<Owned>, CallError> {

@@ -60,7 +60,7 @@ async fn go(arguments: &Run, started: Instant) -> Result<Report, Box<dyn Error>>
         let input = format!("changed-{}", SystemClock.now_ms());
         graph.nodes.get_mut(middle).ok_or_else(|| io::Error::other("the graph is empty"))?.input = input;
     }
-    let provider = Nothing { times: Arc::new(times(&graph, arguments.scale)) };
+    let provider = Nothing::new(times(&graph, arguments.scale));
     let (declared, mode) = match arguments.mode {
         Do::Destroy => (DeclaredGraph::default(), Mode::Destroy),
         _ => (compile(&graph, &arguments.graph.display().to_string()), Mode::Apply),
