@@ -25,6 +25,7 @@ struct Report {
     done: usize,
     dispatched_ms: f64,
     written_bytes: Option<u64>,
+    peak_bytes: Option<u64>,
 }
 
 impl Engine {
@@ -70,11 +71,12 @@ impl Engine {
         let report = self.work.join("report.json");
         let mut command = Command::new(&self.program);
         command.args(["run", mode, "--graph"]).arg(graph).arg("--state").arg(state).arg("--report").arg(&report);
-        let taken = child(command.args(more), &self.work)?;
+        let mut taken = child(command.args(more), &self.work)?;
         let told: Report = fs::read(&report)
             .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))
             .map_err(|source| Error::io("read", &report, source))?;
         check(stage, &told, &self.program)?;
+        taken.max_rss_bytes = told.peak_bytes.unwrap_or(taken.max_rss_bytes);
         let applies = !matches!(stage, Stage::Plan | Stage::Replan);
         Ok(Sample { taken, dispatched_ms: applies.then_some(told.dispatched_ms), written_bytes: told.written_bytes })
     }

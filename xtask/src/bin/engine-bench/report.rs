@@ -23,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) total_ms: f64,
     /// Bytes passed to write calls by this process, stdout left out; `None` where the system does not tell.
     pub(crate) written_bytes: Option<u64>,
+    /// The largest resident set of this process so far, in bytes; `None` where the system does not tell.
+    pub(crate) peak_bytes: Option<u64>,
 }
 
 impl Report {
@@ -36,6 +38,14 @@ impl Report {
 pub(crate) fn written_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/io").ok()?;
     text.lines().find_map(|line| line.strip_prefix("wchar: ")).and_then(|number| number.trim().parse().ok())
+}
+
+/// The largest resident set of this process so far. What the system tells a parent of a child that is over counts what the parent
+/// itself had when it started the child.
+pub(crate) fn peak_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Events as lines on stdout, as a run without a terminal shows them.

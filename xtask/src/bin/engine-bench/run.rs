@@ -23,7 +23,7 @@ use crate::compile::compile;
 use crate::distant::Distant;
 use crate::kind::OneKind;
 use crate::provider::Nothing;
-use crate::report::{Lines, Report, written_bytes};
+use crate::report::{Lines, Report, peak_bytes, written_bytes};
 use crate::{Do, Run};
 
 /// The lineage of every state that is made here.
@@ -82,6 +82,7 @@ async fn go(arguments: &Run, started: Instant) -> Result<Report, Box<dyn Error>>
     }
     let shown = lines.flush();
     report.written_bytes = written_bytes().map(|bytes| bytes.saturating_sub(shown));
+    report.peak_bytes = peak_bytes();
     report.total_ms = ms(started);
     Ok(report)
 }
