@@ -10,7 +10,7 @@ use ksail_provider::{CallContext, CallError, Connector, HostSession, Provider};
 use ksail_provider_docker::{DockerProvider, Endpoint};
 use ksail_provider_embedded::{ClusterProvider, EmbeddedProvider};
 use ksail_provider_kubeconfig::{KubeconfigProvider, MachineFiles, Places};
-use ksail_provider_kubernetes::{Connection, KubeconfigSource, KubernetesProvider};
+use ksail_provider_kubernetes::{Connection, Kept, KubeconfigSource, KubernetesProvider};
 
 use crate::logged::Logged;
 use crate::settings::Settings;
@@ -19,12 +19,13 @@ use crate::settings::Settings;
 pub struct Connectors {
     settings: Settings,
     state_folder: PathBuf,
+    clusters: Arc<Kept>,
 }
 
 impl Connectors {
-    /// Providers for a project whose state is in this folder.
-    pub const fn new(settings: Settings, state_folder: PathBuf) -> Self {
-        Self { settings, state_folder }
+    /// Providers for a project whose state is in this folder, with the clusters that are open already.
+    pub const fn new(settings: Settings, state_folder: PathBuf, clusters: Arc<Kept>) -> Self {
+        Self { settings, state_folder, clusters }
     }
 
     /// The cluster of a host: its kubeconfig is a file, or lies in its machines.
@@ -37,24 +38,21 @@ impl Connectors {
         let source = MachineAccess { engine, cluster, endpoint: told(host, "endpoint")? };
         Ok(KubernetesProvider::told(Arc::new(source)))
     }
+}
 
-    /// The kubeconfig that is named, or else those that kubectl would take.
-    fn kubernetes(&self, config: &ProviderConfig) -> KubernetesProvider {
-        let set = |name: &str| (self.settings.env)(name).filter(|value| !value.is_empty());
-        let kubeconfig = match (config.settings.get("kubeconfig"), set("KUBECONFIG")) {
-            (Some(named), _) => vec![self.settings.project.join(self.below_home(named))],
-            (None, Some(paths)) => std::env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty()).collect(),
-            (None, None) => vec![self.below_home("~/.kube/config")],
-        };
-        KubernetesProvider::new(Connection { kubeconfig, context: config.settings.get("context").cloned() })
-    }
-
-    fn below_home(&self, path: &str) -> PathBuf {
-        match (path.strip_prefix("~/"), self.settings.home()) {
-            (Some(rest), Some(home)) => home.join(rest),
-            _ => PathBuf::from(path),
-        }
-    }
+/// The cluster of the kubeconfig that is named, or else of those that kubectl would take.
+pub(crate) fn kubernetes(settings: &Settings, kubeconfig: Option<&str>, context: Option<&str>) -> KubernetesProvider {
+    let set = |name: &str| (settings.env)(name).filter(|value| !value.is_empty());
+    let below_home = |path: &str| match (path.strip_prefix("~/"), settings.home()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    };
+    let kubeconfig = match (kubeconfig, set("KUBECONFIG")) {
+        (Some(named), _) => vec![settings.project.join(below_home(named))],
+        (None, Some(paths)) => std::env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty()).collect(),
+        (None, None) => vec![below_home("~/.kube/config")],
+    };
+    KubernetesProvider::new(Connection { kubeconfig, context: context.map(str::to_owned) })
 }
 
 /// The engine that settings and environment name, or the one that a host serves; or what lives in a machine or a cluster of it.
@@ -140,10 +138,14 @@ impl Connector for Connectors {
                 let machines = EngineFiles { settings: self.settings.clone() };
                 Arc::new(KubeconfigProvider::new(places).machines(Arc::new(machines)))
             }
-            "kubernetes" => Arc::new(match host {
-                Some(cluster) => self.cluster(cluster)?,
-                None => self.kubernetes(config),
-            }),
+            "kubernetes" => {
+                let named = |setting: &str| config.settings.get(setting).map(String::as_str);
+                let provider = match host {
+                    Some(cluster) => self.cluster(cluster)?,
+                    None => kubernetes(&self.settings, named("kubeconfig"), named("context")),
+                };
+                Arc::new(provider.sharing(&self.clusters))
+            }
             other => {
                 let message = format!("provider {name} is of kind {other}, which this ksail does not know");
                 return Err(CallError::refused(message));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ksail_compiler::format::Provider as Built;
 use ksail_execute::Looker;
 use ksail_kinds::{BuiltinKinds, ClusterSpec, Spec as _};
 use ksail_model::{Declaration, DeclaredGraph, Diagnostic, Import, Origin, Preview, RecordKey, Schemas as _, Selector};
@@ -16,10 +17,12 @@ use ksail_provider::{
 use ksail_provider_kubernetes::preview_in_new;
 use ksail_records::Snapshot;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::bundle::keep_imports;
 use crate::choices::{Choices, choose, choose_anew, refuse_collisions, take_over};
 use crate::commit::commit_of;
+use crate::connector::kubernetes;
 use crate::doctor::unfit;
 use crate::error::Error;
 use crate::kind_cluster;
@@ -79,8 +82,23 @@ const OBSERVE_TIMEOUT: Duration = Duration::from_secs(30);
 impl Platform {
     /// Makes a plan.
     pub async fn plan(&self, options: &PlanOptions) -> Result<Planned, Error> {
+        let _ahead = self.connect_ahead(options);
         let stack = if options.destroy { self.stack_to_destroy()? } else { self.stack()? };
         self.plan_stack(stack, options, None).await
+    }
+
+    /// Begins to connect to the cluster that the file names, while all else is read and compiled. It ends with what comes back.
+    fn connect_ahead(&self, options: &PlanOptions) -> Option<AbortOnDropHandle<()>> {
+        let is_looked_at = options.refresh != Refresh::No && self.loaded.config.provider() == Built::Kubernetes;
+        // A file that is wrong is told of without anybody being asked.
+        if !is_looked_at || self.loaded.diagnostics.iter().any(Diagnostic::is_error) {
+            return None;
+        }
+        let connection = &self.loaded.config.spec.cluster.connection;
+        let (kubeconfig, named) = (connection.kubeconfig.as_deref(), connection.context.as_deref());
+        let provider = kubernetes(&self.settings, kubeconfig, named).sharing(&self.clusters);
+        let context = context("", options);
+        Some(AbortOnDropHandle::new(tokio::spawn(async move { provider.connect_ahead(&context).await })))
     }
 
     /// A destroy needs the state only: a file whose declarations no longer compile does not stand in its way.

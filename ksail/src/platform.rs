@@ -8,6 +8,7 @@ use ksail_compiler::{Loaded, Product, SourceFile, Sources, codes as compiler_cod
 use ksail_model::{Code, DeclaredGraph, Diagnostic, Origin, Path};
 use ksail_plan::Plan;
 use ksail_provider::Connector;
+use ksail_provider_kubernetes::Kept;
 use ksail_records::{Backend, LockOwner, Stored};
 
 use crate::bundle::no_images;
@@ -41,6 +42,8 @@ pub struct Platform {
     pub(crate) settings: Settings,
     pub(crate) loaded: Loaded,
     pub(crate) files: ConfigFiles,
+    /// Clusters that are open.
+    pub(crate) clusters: Arc<Kept>,
 }
 
 /// A configuration compiled, with its state and its providers.
@@ -68,7 +71,7 @@ impl Platform {
         let (sources, files) = read_sources(&settings)?;
         let loaded = load(&sources, &ProjectView(&settings));
         tracing::debug!(layers = %loaded.layering, found = loaded.diagnostics.len(), "configuration loaded");
-        Ok(Self { settings, loaded, files })
+        Ok(Self { settings, loaded, files, clusters: Arc::default() })
     }
 
     /// Opens the project for a plan that was made before. The configuration need not be there: the plan carries all that is
@@ -89,7 +92,7 @@ impl Platform {
         let base = SourceFile { name: plan.header.source.clone(), text };
         let sources = Sources { base, overlay: None, set: Vec::new(), environment: settings.environment.clone() };
         let loaded = load(&sources, &ProjectView(&settings));
-        Ok(Self { settings, loaded, files: ConfigFiles { base: named, overlay: None } })
+        Ok(Self { settings, loaded, files: ConfigFiles { base: named, overlay: None }, clusters: Arc::default() })
     }
 
     /// Judges the text of a file that is about to be written to the project's folder. Answers what was found, and the texts that
@@ -181,7 +184,7 @@ impl Platform {
         let folder = home.folder(stack);
         let backend = home.backend(&self.settings, stack)?;
         Ok(StackPlace {
-            connector: Arc::new(Connectors::new(self.settings.clone(), folder.clone())),
+            connector: Arc::new(Connectors::new(self.settings.clone(), folder.clone(), Arc::clone(&self.clusters))),
             secrets: Arc::new(SecretStore::new(self.settings.clone(), folder, backend.is_shared())),
             backend,
         })

@@ -15,8 +15,9 @@ use serde_json::Value as Json;
 use tokio::sync::RwLock;
 use tokio::time::Instant;
 
-use crate::connection::{Access, Session, chain};
+use crate::connection::{Access, Read, Session, chain};
 use crate::discovery::{self, Api, Discovery};
+use crate::kept::{Kept, Offer, Opened};
 use crate::name::ObjectName;
 use crate::refusal;
 use crate::watch::Watches;
@@ -95,38 +96,34 @@ fn never_sent(error: &kube::Error) -> bool {
 }
 
 impl Call {
-    /// Opens a session.
-    pub(crate) async fn open(connection: &Access, context: &CallContext) -> Result<Arc<Session>, CallError> {
+    /// Opens a session, or takes up one that is kept. `ahead`: for whoever comes next.
+    pub(crate) async fn open(
+        connection: &Access,
+        kept: Option<&Kept>,
+        ahead: bool,
+        context: &CallContext,
+    ) -> Result<Arc<Session>, CallError> {
         let deadline = deadline(context);
         let opening = async {
-            let (client, place, authority) = connection.client(context).await?;
-            let mut session = Session {
-                client,
-                place,
-                scope: Scope("".into()),
-                discovery: RwLock::default(),
-                outdated: AtomicBool::new(false),
-                watches: Watches::default(),
+            let read = connection.read(context).await?;
+            let Some(kept) = kept else { return connect(&read).await };
+            let place = kept.place(read.lead());
+            let mut open = place.lock().await;
+            match Opened::take_up(&mut open) {
+                Some(Offer::New(session)) => return Ok(session),
+                Some(Offer::Failed(error)) => return Err(error),
+                // Another cluster may have come to be where it leads. What fails here is told of when it fails again.
+                Some(Offer::Used(session)) if scope(&session).await.is_ok_and(|scope| scope == session.scope) => {
+                    return Ok(session);
+                }
+                Some(Offer::Used(_)) | None => {}
+            }
+            let session = connect(&read).await;
+            *open = match &session {
+                Ok(session) => Some(Opened::now(session, ahead)),
+                Err(error) => ahead.then(|| Opened::Failed(error.clone())),
             };
-            let scope = async {
-                let path = "/api/v1/namespaces/kube-system";
-                let found = match raw_read(&session, path, "application/json", "look at namespace kube-system").await {
-                    // With rights in some namespaces only, the cluster is known by the authority that its server proves itself by.
-                    Err(error) if error.kind == CallErrorKind::Refused => return known_by(authority.as_deref(), error),
-                    found => found?,
-                };
-                found.and_then(|found| found["metadata"]["uid"].as_str().map(str::to_owned)).ok_or_else(|| {
-                    CallError::unreachable(format!(
-                        "{} has no namespace kube-system, by whose UID it is known",
-                        session.place
-                    ))
-                    .hint("wait until the cluster is up")
-                })
-            };
-            let (scope, discovery) = futures::try_join!(scope, discover(&session))?;
-            session.scope = Scope(scope.into());
-            session.discovery = RwLock::new(Arc::new(discovery));
-            Ok(Arc::new(session))
+            session
         };
         match guard(context, deadline, opening).await {
             Ok(session) => session,
@@ -302,6 +299,41 @@ fn withheld(text: &str, secrets: &[String]) -> String {
 
 fn deadline(context: &CallContext) -> Instant {
     Instant::now() + context.timeout.saturating_sub(LAST_WORDS.min(context.timeout / 10))
+}
+
+/// Connects: what is served, and which cluster it is.
+async fn connect(read: &Read<'_>) -> Result<Arc<Session>, CallError> {
+    let (client, place, authority) = read.client().await?;
+    let mut session = Session {
+        client,
+        place,
+        authority,
+        scope: Scope("".into()),
+        discovery: RwLock::default(),
+        outdated: AtomicBool::new(false),
+        watches: Watches::default(),
+    };
+    let (scope, discovery) = futures::try_join!(scope(&session), discover(&session))?;
+    session.scope = scope;
+    session.discovery = RwLock::new(Arc::new(discovery));
+    Ok(Arc::new(session))
+}
+
+/// Which cluster a session leads to.
+async fn scope(session: &Session) -> Result<Scope, CallError> {
+    let path = "/api/v1/namespaces/kube-system";
+    let found = match raw_read(session, path, "application/json", "look at namespace kube-system").await {
+        // With rights in some namespaces only, the cluster is known by the authority that its server proves itself by.
+        Err(error) if error.kind == CallErrorKind::Refused => {
+            return known_by(session.authority.as_deref(), error).map(|known| Scope(known.into()));
+        }
+        found => found?,
+    };
+    let uid = found.and_then(|found| found["metadata"]["uid"].as_str().map(|uid| Scope(uid.into())));
+    uid.ok_or_else(|| {
+        CallError::unreachable(format!("{} has no namespace kube-system, by whose UID it is known", session.place))
+            .hint("wait until the cluster is up")
+    })
 }
 
 async fn discover(session: &Session) -> Result<Discovery, CallError> {

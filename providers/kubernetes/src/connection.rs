@@ -1,9 +1,10 @@
 //! Which cluster: kubeconfig files and a context, and the open connection to it.
 
 use std::fmt;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::RwLock;
 
 use crate::discovery::Discovery;
+use crate::kept::Lead;
 use crate::watch::Watches;
 
 /// How long the server may take to accept a connection.
@@ -48,25 +50,56 @@ impl fmt::Display for Access {
     }
 }
 
+/// What leads to a cluster, as it was read.
+pub(crate) enum Read<'a> {
+    /// Files, and the digest of what stands in them.
+    Files(&'a Connection, Lead),
+    /// A text, and where it comes from.
+    Text(Arc<str>, String),
+}
+
 impl Access {
-    /// The client, where it leads, and by which authority the server there is known.
-    pub(crate) async fn client(
-        &self,
-        context: &CallContext,
-    ) -> Result<(kube::Client, String, Option<String>), CallError> {
+    /// Reads what leads to the cluster.
+    pub(crate) async fn read(&self, context: &CallContext) -> Result<Read<'_>, CallError> {
+        Ok(match self {
+            Self::Files(connection) => Read::Files(connection, connection.lead()),
+            Self::Told(source) => Read::Text(source.kubeconfig(context).await?, source.place()),
+        })
+    }
+}
+
+impl Read<'_> {
+    /// Two that are the same lead to a cluster in the same way.
+    pub(crate) fn lead(&self) -> Lead {
         match self {
-            Self::Files(connection) => Ok(connection.client().await?),
-            Self::Told(source) => {
-                let text = source.kubeconfig(context).await?;
-                let place = source.place();
+            Self::Files(_, lead) => *lead,
+            Self::Text(text, place) => lead([place.as_bytes(), text.as_bytes()]),
+        }
+    }
+
+    /// The client, where it leads, and by which authority the server there is known.
+    pub(crate) async fn client(&self) -> Result<(kube::Client, String, Option<String>), CallError> {
+        match self {
+            Self::Files(connection, _) => Ok(connection.client().await?),
+            Self::Text(text, place) => {
                 // What it holds is no part of a message.
-                let read = Kubeconfig::from_yaml(&text)
+                let read = Kubeconfig::from_yaml(text)
                     .map_err(|_| CallError::unreachable(format!("the kubeconfig of {place} cannot be read")))?;
-                let client = client(read, &KubeConfigOptions::default(), &place).await;
+                let client = client(read, &KubeConfigOptions::default(), place).await;
                 client.map_err(|error| CallError::unreachable(format!("{place}: {}", chain(error.as_ref()))))
             }
         }
     }
+}
+
+/// The digest of what leads to a cluster.
+fn lead<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Lead {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part.len().to_le_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
 }
 
 /// Which cluster.
@@ -108,6 +141,8 @@ pub(crate) struct Session {
     pub(crate) client: kube::Client,
     /// Where it leads, for messages.
     pub(crate) place: String,
+    /// By which authority the server is known.
+    pub(crate) authority: Option<String>,
     /// The UID of `kube-system`, or what stands in for it.
     pub(crate) scope: Scope,
     pub(crate) discovery: RwLock<Arc<Discovery>>,
@@ -116,7 +151,22 @@ pub(crate) struct Session {
     pub(crate) watches: Watches,
 }
 
+impl Session {
+    /// Whether its kinds are to be read again.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
+    }
+}
+
 impl Connection {
+    /// The digest of what stands in the files now, and of the context. What cannot be read is told of by who opens a session.
+    fn lead(&self) -> Lead {
+        let texts: Vec<Vec<u8>> = self.kubeconfig.iter().map(|file| fs::read(file).unwrap_or_default()).collect();
+        let names = self.kubeconfig.iter().map(|file| file.as_os_str().as_encoded_bytes());
+        let context = self.context.iter().map(String::as_bytes);
+        lead(names.chain(texts.iter().map(Vec::as_slice)).chain(context))
+    }
+
     fn files(&self) -> String {
         self.kubeconfig.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(":")
     }

@@ -16,6 +16,7 @@ mod discovery;
 mod drain;
 mod explain;
 mod fields;
+mod kept;
 mod logs;
 mod mark;
 mod name;
@@ -34,6 +35,7 @@ mod watch;
 mod wire;
 
 pub use connection::{Connection, ConnectionError, KubeconfigSource};
+pub use kept::Kept;
 pub use name::ObjectName;
 pub use preview::preview_in_new;
 pub use provider::KubernetesProvider;

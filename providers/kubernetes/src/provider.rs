@@ -22,6 +22,7 @@ use crate::controllers::Controllers;
 use crate::discovery::Api;
 use crate::drain::{self, Leaves};
 use crate::explain::explain;
+use crate::kept::Kept;
 use crate::name::ObjectName;
 use crate::observe::{self, AT_ONCE, no_answer, seen, wanted_version};
 use crate::preview::{absent_namespaces, preview_one};
@@ -52,6 +53,7 @@ const OLD_VERDICT: Duration = Duration::from_secs(10);
 /// is left to clean up.
 pub struct KubernetesProvider {
     connection: Access,
+    kept: Option<Arc<Kept>>,
     session: Mutex<Option<Arc<Session>>>,
     /// By address, what a deletion that is under way waits for.
     waits: std::sync::Mutex<BTreeMap<Address, String>>,
@@ -85,12 +87,30 @@ pub(crate) enum Existing<'a> {
 impl KubernetesProvider {
     /// A provider for the cluster of a connection. Nothing is connected to before the first call.
     pub fn new(connection: Connection) -> Self {
-        Self { connection: Access::Files(connection), session: Mutex::new(None), waits: std::sync::Mutex::default() }
+        Self::of(Access::Files(connection))
     }
 
     /// A provider for the cluster whose kubeconfig is told, once when its session opens.
     pub fn told(source: Arc<dyn KubeconfigSource>) -> Self {
-        Self { connection: Access::Told(source), session: Mutex::new(None), waits: std::sync::Mutex::default() }
+        Self::of(Access::Told(source))
+    }
+
+    fn of(connection: Access) -> Self {
+        Self { connection, kept: None, session: Mutex::new(None), waits: std::sync::Mutex::default() }
+    }
+
+    /// Shares sessions with the other providers of a process.
+    #[must_use]
+    pub fn sharing(mut self, kept: &Arc<Kept>) -> Self {
+        self.kept = Some(Arc::clone(kept));
+        self
+    }
+
+    /// Opens a session ahead, for the next provider that shares it. What fails is told of when it is needed.
+    pub async fn connect_ahead(&self, context: &CallContext) {
+        if let Err(error) = Call::open(&self.connection, self.kept.as_deref(), true, context).await {
+            tracing::debug!(error = %error.message, "not connected ahead");
+        }
     }
 
     fn waits(&self) -> std::sync::MutexGuard<'_, BTreeMap<Address, String>> {
@@ -130,7 +150,7 @@ impl KubernetesProvider {
         let session = match open.as_ref() {
             Some(session) => Arc::clone(session),
             None => {
-                let session = Call::open(&self.connection, context).await?;
+                let session = Call::open(&self.connection, self.kept.as_deref(), false, context).await?;
                 *open = Some(Arc::clone(&session));
                 session
             }

@@ -5,6 +5,7 @@ mod conformance;
 mod corpus;
 mod faults;
 mod front;
+mod kept;
 mod nodes;
 mod objects;
 mod served;
