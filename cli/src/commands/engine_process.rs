@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         port: arguments.port,
         version: VERSION.to_owned(),
     };
-    super::block_on(async {
+    super::serve(async {
         let interrupts = crate::interrupt::listen();
         // The engine outlives the terminal that it was started from. A handler, even an idle one, keeps the signal
         // from ending it.

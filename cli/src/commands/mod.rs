@@ -23,6 +23,8 @@ mod unlock;
 mod validate;
 mod version;
 
+use std::num::NonZeroUsize;
+
 use clap::Subcommand;
 use ksail::{Error, Exit, Platform, codes};
 
@@ -111,10 +113,24 @@ fn failed(platform: &Platform) -> impl Fn(Error) -> Failure + '_ {
     |error| Failure::from(error).with_texts(platform.texts())
 }
 
-/// Runs a future to its end on a small runtime.
+/// How many threads drive tasks at most, beside the one that waits for the command.
+const MOST_WORKERS: usize = 2;
+
+/// Runs a command's future to its end on a small runtime.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    // A server on the same machine needs a core too; with one thread, tasks wake each other without waking a thread.
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    block_on_workers(cores.saturating_sub(1).clamp(1, MOST_WORKERS), future)
+}
+
+/// Runs to its end what serves others.
+fn serve<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    block_on_workers(MOST_WORKERS, future)
+}
+
+fn block_on_workers<T>(workers: usize, future: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|error| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().map_err(|error| {
             Error::new(codes::IO, format!("no runtime can be started: {error}"), "are there too many threads?")
         })?;
     let result = runtime.block_on(future);
