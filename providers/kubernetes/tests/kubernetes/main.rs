@@ -9,4 +9,5 @@ mod kept;
 mod nodes;
 mod objects;
 mod served;
+mod unknown_fields;
 mod waits;
