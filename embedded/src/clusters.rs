@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::durable;
 use crate::engine::Engine;
-use crate::upstream::causes;
 use crate::world::{KubernetesCluster, World};
+use ksail_registry_client::causes;
 
 /// The kubeconfig in a cluster's folder.
 const KUBECONFIG: &str = "kubeconfig";

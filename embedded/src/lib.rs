@@ -25,7 +25,6 @@ mod log;
 mod neighbours;
 mod reference;
 mod registry;
-mod upstream;
 mod world;
 
 pub use engine::{EngineError, EngineOptions, run};

@@ -38,9 +38,9 @@ impl Neighbours {
     }
 }
 
-impl Neighbourhood {
+impl ksail_registry_client::Neighbours for Neighbourhood {
     /// Where a port of the container of a name is, if there is such a one on a network of ours now.
-    pub(crate) fn find(&self, name: &str, port: u16) -> Option<SocketAddr> {
+    fn find(&self, name: &str, port: u16) -> Option<SocketAddr> {
         let all = self.all.0.read().unwrap_or_else(PoisonError::into_inner);
         let ours = all.get(&self.id)?;
         let leads_to = |other: &&Neighbour| {
@@ -52,6 +52,8 @@ impl Neighbourhood {
 
 #[cfg(test)]
 mod tests {
+    use ksail_registry_client::Neighbours as _;
+
     use super::*;
 
     #[test]

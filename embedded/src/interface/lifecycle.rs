@@ -24,10 +24,10 @@ use super::reply::{ApiError, Reply, empty, typed};
 use crate::durable;
 use crate::engine::Engine;
 use crate::registry::{Registry, RegistryOptions};
-use crate::upstream::{Credentials, causes};
 use crate::world::{
     BUILTIN_IMAGE, BoundPort, Container, MountKind, REGISTRY_PORT, REGISTRY_ROOT, Running, World, builtin_id, now,
 };
+use ksail_registry_client::{Credentials, causes};
 
 /// The exit code of a container that was killed.
 pub(super) const KILLED: i64 = 137;

@@ -20,8 +20,8 @@ use crate::durable::{self, blocking};
 use crate::engine::Engine;
 use crate::reference::{Reference, familiar};
 use crate::registry::{MAX_BLOB, MAX_MANIFEST, manifests};
-use crate::upstream::{Credentials, Upstream, UpstreamError, bounded_body, is_loopback};
 use crate::world::{Image, architecture};
+use ksail_registry_client::{Credentials, Upstream, UpstreamError, bounded_body, is_loopback};
 
 /// How many lines of progress may wait for the client.
 const PROGRESS_QUEUE: usize = 64;

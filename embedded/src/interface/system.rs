@@ -9,8 +9,8 @@ use super::query::read_json;
 use super::reply::{ApiError, Reply, ok, typed};
 use super::{API_VERSION, MIN_API_VERSION};
 use crate::engine::Engine;
-use crate::upstream::{Credentials, UpstreamError};
 use crate::world::{architecture, now};
+use ksail_registry_client::{Credentials, UpstreamError};
 
 /// The operating system that the engine states.
 const OPERATING_SYSTEM: &str = "ksail embedded engine (simulated)";

@@ -16,7 +16,7 @@ use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use crate::neighbours::Neighbourhood;
-use crate::upstream::{Credentials, Upstream, UpstreamError};
+use ksail_registry_client::{Credentials, Upstream, UpstreamError};
 use names::Resource;
 pub(crate) use names::{is_repository, is_tag};
 use pull_through::PullThrough;

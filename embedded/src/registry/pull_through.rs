@@ -21,7 +21,7 @@ use crate::registry::manifests;
 use crate::registry::manifests::Manifest;
 use crate::registry::reply::RegistryError;
 use crate::registry::storage::Storage;
-use crate::upstream::{Upstream, UpstreamError, bounded_body};
+use ksail_registry_client::{Upstream, UpstreamError, bounded_body};
 
 /// How much is read at once from a file that is still being fetched, in bytes.
 const FOLLOW_BUFFER: usize = 128 * 1024;

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
-use crate::neighbours::Neighbourhood;
-use crate::registry::manifests;
+use crate::error::UpstreamError;
+use crate::{ACCEPT as MANIFESTS, Neighbours};
 
 /// How long a connection to a registry may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,43 +33,18 @@ const MAX_TOKENS: usize = 1024;
 
 /// How a registry is logged in to. Its texts are never printed.
 #[derive(Clone)]
-pub(crate) enum Credentials {
+pub enum Credentials {
     /// A user and password.
-    Password { username: String, password: String },
+    Password {
+        /// The user.
+        username: String,
+        /// The password.
+        password: String,
+    },
     /// A token that is exchanged for others.
     Identity(String),
     /// A token that is sent as it is.
     Bearer(String),
-}
-
-/// Why a registry did not give what was asked.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UpstreamError {
-    #[error("the address `{address}` of a registry is not a URL of http or https")]
-    Address { address: String },
-    #[error("no TLS client can be made: {why}")]
-    Tls { why: String },
-    #[error("{host} cannot be reached: {why}")]
-    Unreachable { host: String, why: String },
-    #[error("{host} does not know {what}")]
-    NotFound { host: String, what: String },
-    #[error("{host} refuses access to {what}: {why}")]
-    Denied { host: String, what: String, why: String },
-    #[error("{host} answered {status} for {what}")]
-    Status { host: String, what: String, status: StatusCode, retry_after: Option<String> },
-    #[error("{host} answered for {what} what cannot be used: {why}")]
-    Invalid { host: String, what: String, why: String },
-}
-
-impl UpstreamError {
-    /// Whether the registry did not really answer, so that what is kept of it may stand in.
-    pub(crate) fn is_outage(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Tls { .. } => true,
-            Self::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
-            _ => false,
-        }
-    }
 }
 
 struct Token {
@@ -76,13 +53,13 @@ struct Token {
 }
 
 /// A registry elsewhere.
-pub(crate) struct Upstream {
+pub struct Upstream {
     http: reqwest::Client,
     base: Url,
     credentials: Option<Credentials>,
     tokens: Mutex<HashMap<String, Token>>,
     /// What is reached by name, and the client for it.
-    within: Option<(Neighbourhood, reqwest::Client)>,
+    within: Option<(Box<dyn Neighbours>, reqwest::Client)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -93,26 +70,45 @@ enum Challenge {
 
 impl Upstream {
     /// A client for the registry at a URL. Nothing is sent yet.
-    pub(crate) fn new(address: &str, credentials: Option<Credentials>) -> Result<Self, UpstreamError> {
+    ///
+    /// # Errors
+    /// The address is none, or no client can be made.
+    pub fn new(address: &str, credentials: Option<Credentials>) -> Result<Self, UpstreamError> {
+        Self::trusting(address, credentials, &[])
+    }
+
+    /// The same, for one whose certificate may be signed by these authorities too (texts in PEM). What is no certificate in
+    /// them is left out.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub fn trusting(
+        address: &str,
+        credentials: Option<Credentials>,
+        authorities: &[Vec<u8>],
+    ) -> Result<Self, UpstreamError> {
         let bad = || UpstreamError::Address { address: without_userinfo(address) };
         let base = Url::parse(address).map_err(|_| bad())?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(bad());
         }
-        let http = client(is_loopback(&base))?;
+        let http = client(is_loopback(&base), authorities)?;
         Ok(Self { http, base, credentials, tokens: Mutex::default(), within: None })
     }
 
     /// This client, within the networks of a container: names of its neighbours lead to them.
-    pub(crate) fn within(mut self, neighbourhood: Neighbourhood) -> Result<Self, UpstreamError> {
-        self.within = Some((neighbourhood, client(true)?));
+    ///
+    /// # Errors
+    /// No client can be made.
+    pub fn within(mut self, neighbours: impl Neighbours + 'static) -> Result<Self, UpstreamError> {
+        self.within = Some((Box::new(neighbours), client(true, &[])?));
         Ok(self)
     }
 
     /// A request for a URL, sent to a neighbour where the URL names one. Neighbours speak without encryption.
     fn request(&self, method: &Method, url: &Url) -> reqwest::RequestBuilder {
-        let neighbour = self.within.as_ref().filter(|_| url.scheme() == "http").and_then(|(neighbourhood, http)| {
-            let address = neighbourhood.find(url.host_str()?, url.port_or_known_default()?)?;
+        let neighbour = self.within.as_ref().filter(|_| url.scheme() == "http").and_then(|(neighbours, http)| {
+            let address = neighbours.find(url.host_str()?, url.port_or_known_default()?)?;
             let mut at = url.clone();
             at.set_ip_host(address.ip()).ok()?;
             at.set_port(Some(address.port())).ok()?;
@@ -126,13 +122,16 @@ impl Upstream {
     }
 
     /// The registry's host and port, as messages name it.
-    pub(crate) fn host(&self) -> String {
+    pub fn host(&self) -> String {
         let host = self.base.host_str().unwrap_or_default();
         self.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
     /// Asks whether anything answers as a registry.
-    pub(crate) async fn ping(&self) -> Result<(), UpstreamError> {
+    ///
+    /// # Errors
+    /// Nothing does.
+    pub async fn ping(&self) -> Result<(), UpstreamError> {
         let url = self.url("")?;
         match self.send_once(&Method::GET, &url, None).await {
             Ok(_) => Ok(()),
@@ -141,22 +140,26 @@ impl Upstream {
     }
 
     /// Asks for a manifest; `HEAD` where only its digest is wanted.
-    pub(crate) async fn manifest(
-        &self,
-        method: Method,
-        name: &str,
-        reference: &str,
-    ) -> Result<Response, UpstreamError> {
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or does not give it.
+    pub async fn manifest(&self, method: Method, name: &str, reference: &str) -> Result<Response, UpstreamError> {
         self.get(method, name, &format!("{name}/manifests/{reference}")).await
     }
 
     /// Asks for a blob.
-    pub(crate) async fn blob(&self, method: Method, name: &str, digest: &str) -> Result<Response, UpstreamError> {
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or does not give it.
+    pub async fn blob(&self, method: Method, name: &str, digest: &str) -> Result<Response, UpstreamError> {
         self.get(method, name, &format!("{name}/blobs/{digest}")).await
     }
 
     /// Asks for anything below `/v2/` that belongs to a repository.
-    pub(crate) async fn get(&self, method: Method, name: &str, path: &str) -> Result<Response, UpstreamError> {
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or does not give it.
+    pub async fn get(&self, method: Method, name: &str, path: &str) -> Result<Response, UpstreamError> {
         let url = self.url(path)?;
         let response = self.send(&method, &url, name).await?;
         self.check(response, path)
@@ -343,7 +346,7 @@ impl Upstream {
         url: &Url,
         authorization: Option<&str>,
     ) -> Result<Response, UpstreamError> {
-        let mut request = self.request(method, url).header(ACCEPT, manifests::ACCEPT.join(", "));
+        let mut request = self.request(method, url).header(ACCEPT, MANIFESTS.join(", "));
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
@@ -351,8 +354,11 @@ impl Upstream {
     }
 }
 
-/// Reads a whole reply that must not be longer than a bound.
-pub(crate) async fn bounded_body(mut response: Response, limit: usize) -> Result<Vec<u8>, String> {
+/// Reads a whole reply that must not be longer than a bound, in bytes.
+///
+/// # Errors
+/// It is longer, or breaks off.
+pub async fn bounded_body(mut response: Response, limit: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| causes(&error.without_url()))? {
         if body.len() + chunk.len() > limit {
@@ -376,7 +382,7 @@ fn unreachable_error(url: &Url, error: &reqwest::Error) -> UpstreamError {
 }
 
 /// An error with its causes in one line.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut at = error.source();
     while let Some(source) = at {
@@ -388,7 +394,7 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Whether a URL leads to this machine.
-pub(crate) fn is_loopback(url: &Url) -> bool {
+pub fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -402,13 +408,15 @@ fn without_userinfo(address: &str) -> String {
 
 /// A client of our own TLS set-up: ring, and the machine's roots, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR`
 /// name. This machine itself is never reached through a proxy.
-fn client(loopback: bool) -> Result<reqwest::Client, UpstreamError> {
+fn client(loopback: bool, authorities: &[Vec<u8>]) -> Result<reqwest::Client, UpstreamError> {
     static TLS: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
     let tls_error = |why: String| UpstreamError::Tls { why };
+    let made = |authorities| tls_config(authorities).map(Arc::new).map_err(|error| tls_error(error.to_string()));
     let tls = match TLS.get() {
+        _ if !authorities.is_empty() => made(authorities)?,
         Some(config) => Arc::clone(config),
         None => {
-            let config = Arc::new(tls_config().map_err(|error| tls_error(error.to_string()))?);
+            let config = made(&[])?;
             Arc::clone(TLS.get_or_init(|| config))
         }
     };
@@ -424,10 +432,13 @@ fn client(loopback: bool) -> Result<reqwest::Client, UpstreamError> {
     builder.build().map_err(|error| tls_error(causes(&error)))
 }
 
-fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
+fn tls_config(authorities: &[Vec<u8>]) -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for text in authorities {
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(text).filter_map(Result::ok));
+    }
     Ok(rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
