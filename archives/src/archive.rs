@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 
+use ksail_kinds::{canonical_reference, digest_of_reference};
+
 use crate::Error;
 use crate::layout;
 use crate::parts::{GZIP, Part};
@@ -13,16 +15,29 @@ use crate::tarball::Tarball;
 /// One image of an archive: of one platform.
 #[derive(Debug, Clone)]
 pub struct Image {
-    pub(crate) manifest: Part,
-    pub(crate) media_type: String,
+    /// The indexes that lead to its manifest, the upper ones first. Only an image that is named by the digest of one has any.
+    pub(crate) indexes: Vec<Document>,
+    pub(crate) manifest: Document,
     pub(crate) config: Part,
     pub(crate) layers: Vec<Part>,
 }
 
+/// A manifest or an index.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    pub(crate) part: Part,
+    pub(crate) media_type: String,
+}
+
 impl Image {
-    /// The digest of its manifest, which stands for all of it (`sha256:…`).
+    /// The digest that stands for all of it (`sha256:…`): of its manifest, or of what its name says.
     pub fn digest(&self) -> &str {
-        &self.manifest.digest
+        &self.root().part.digest
+    }
+
+    /// Whether it is named by the digest of an index, of which its platform alone is there.
+    pub fn has_index(&self) -> bool {
+        !self.indexes.is_empty()
     }
 
     /// The digest of its configuration: what engines without a store of containerd call its id.
@@ -30,8 +45,30 @@ impl Image {
         &self.config.digest
     }
 
+    /// What its name leads to.
+    pub(crate) fn root(&self) -> &Document {
+        self.indexes.first().unwrap_or(&self.manifest)
+    }
+
     pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
-        std::iter::once(&self.manifest).chain(std::iter::once(&self.config)).chain(&self.layers)
+        let documents = self.indexes.iter().chain(std::iter::once(&self.manifest)).map(|document| &document.part);
+        documents.chain(std::iter::once(&self.config)).chain(&self.layers)
+    }
+
+    /// The same, named: by the digest of an index or its own, or else known by its manifest alone. `None` says that it is not of
+    /// that digest.
+    pub(crate) fn named(mut self, name: &str) -> Option<Self> {
+        let Some(digest) = digest_of_reference(name) else {
+            self.indexes.clear();
+            return Some(self);
+        };
+        let documents = self.indexes.iter().chain(std::iter::once(&self.manifest));
+        let above = documents.take_while(|document| document.part.digest != digest).count();
+        if above > self.indexes.len() {
+            return None;
+        }
+        self.indexes.drain(..above);
+        Some(self)
     }
 }
 
@@ -70,17 +107,17 @@ impl Archive {
         Ok(Self { file: tarball.file, images })
     }
 
-    /// Its images, by their full references.
+    /// Its images, by their [canonical references](ksail_kinds::canonical_reference).
     pub const fn images(&self) -> &BTreeMap<String, Image> {
         &self.images
     }
 
-    /// The image of a full reference.
+    /// The image of a reference.
     ///
     /// # Errors
     /// It does not hold it.
     pub fn image(&self, reference: &str) -> Result<&Image, Error> {
-        self.images.get(reference).ok_or_else(|| Error::NotHeld(reference.to_owned()))
+        self.images.get(&canonical_reference(reference)).ok_or_else(|| Error::NotHeld(reference.to_owned()))
     }
 }
 

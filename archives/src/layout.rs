@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ksail_kinds::full_reference;
+use ksail_kinds::canonical_reference;
 
 use crate::Error;
-use crate::archive::Image;
+use crate::archive::{Document, Image};
 use crate::documents::{DOCKER_LIST, Descriptor, INDEX, Index, MANIFEST, Manifest, NAME, REF_NAME};
 use crate::parts::{Part, Place, path};
 use crate::tarball::Tarball;
@@ -28,6 +28,11 @@ pub(crate) fn read(
             continue;
         }
         let image = of_platform(tarball, descriptor, architecture, &name, 0)?;
+        let other = || {
+            let why = format!("it calls {} `{name}`, which it is not", descriptor.digest);
+            Error::Document { name: "index.json".to_owned(), why }
+        };
+        let image = image.named(&name).ok_or_else(other)?;
         images.insert(name, image);
     }
     Ok(())
@@ -37,7 +42,7 @@ fn name_of(descriptor: &Descriptor) -> Option<String> {
     let annotations = descriptor.annotations.as_ref()?;
     // A tag alone names no image.
     let standard = || annotations.get(REF_NAME).filter(|name| name.contains(['/', ':']));
-    annotations.get(NAME).or_else(standard).map(|name| full_reference(name))
+    annotations.get(NAME).or_else(standard).map(|name| canonical_reference(name))
 }
 
 /// The image that a descriptor leads to; the first one of which all is there, those of the architecture before others.
@@ -58,7 +63,11 @@ fn of_platform(
     let mut first = None;
     for one in found {
         match of_platform(tarball, one, architecture, name, depth + 1) {
-            Ok(image) => return Ok(image),
+            Ok(mut image) => {
+                let part = Part { digest: descriptor.digest.clone(), place };
+                image.indexes.insert(0, Document { part, media_type: descriptor.media_type.clone() });
+                return Ok(image);
+            }
             // Engines save the platforms that they have of an index that names more.
             Err(error) => drop(first.get_or_insert(error)),
         }
@@ -67,7 +76,7 @@ fn of_platform(
     Err(first.unwrap_or_else(nothing))
 }
 
-fn is_for(descriptor: &Descriptor, architecture: &str) -> bool {
+pub(crate) fn is_for(descriptor: &Descriptor, architecture: &str) -> bool {
     let own = match architecture {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -77,7 +86,7 @@ fn is_for(descriptor: &Descriptor, architecture: &str) -> bool {
 }
 
 /// What tells how an image was built is no image.
-fn is_attestation(descriptor: &Descriptor) -> bool {
+pub(crate) fn is_attestation(descriptor: &Descriptor) -> bool {
     descriptor.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
 }
 
@@ -90,8 +99,11 @@ fn of_manifest(tarball: &Tarball, descriptor: &Descriptor, place: Place, name: &
     });
     let media_type = [&descriptor.media_type, &manifest.media_type].into_iter().find(|text| !text.is_empty());
     Ok(Image {
-        manifest: Part { digest: descriptor.digest.clone(), place },
-        media_type: media_type.map_or(MANIFEST, String::as_str).to_owned(),
+        indexes: Vec::new(),
+        manifest: Document {
+            part: Part { digest: descriptor.digest.clone(), place },
+            media_type: media_type.map_or(MANIFEST, String::as_str).to_owned(),
+        },
         config: Part { digest: manifest.config.digest, place: config },
         layers: layers.collect::<Result<_, Error>>()?,
     })

@@ -4,11 +4,15 @@
 //! - [`write()`] puts images of archives into another one, which is an OCI layout and can be read by `docker load` too. Blobs
 //!   that images share stand in it once, and each is checked against its digest on the way.
 //!
-//! An image is known by the digest of its manifest, of one platform. `docker save` of older engines writes none: then it is made from the
+//! - [`Gathered`] says how an archive is put together of blobs that come from a registry.
+//!
+//! An image is known by the digest of its manifest, of one platform, or, where its name is a digest, by that: then the index that the
+//! digest names stays, so that the name still leads to the image. `docker save` of older engines writes none: then it is made from the
 //! image's configuration and layers, always the same.
 
 mod archive;
 mod documents;
+mod gathered;
 mod layout;
 mod parts;
 mod saved;
@@ -16,6 +20,7 @@ mod tarball;
 mod write;
 
 pub use archive::{Archive, Image};
+pub use gathered::{Blob, Gathered, LeadsTo, leads_to};
 pub use write::{Chosen, write};
 
 use std::io;

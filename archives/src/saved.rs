@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ksail_kinds::full_reference;
+use ksail_kinds::{digest_of_reference, full_reference};
 
 use crate::Error;
-use crate::archive::Image;
+use crate::archive::{Document, Image};
 use crate::documents::{CONFIG, Config, Descriptor, LAYER, MANIFEST, Manifest, Saved};
 use crate::parts::{GZIP, Part, Place, digest_of};
 use crate::tarball::Tarball;
@@ -19,7 +19,8 @@ const BLOBS: &str = "blobs/sha256/";
 pub(crate) fn read(tarball: &Tarball, place: &Place, images: &mut BTreeMap<String, Image>) -> Result<(), Error> {
     let saved: Vec<Saved> = tarball.document("manifest.json", place)?;
     for one in &saved {
-        let names = one.repo_tags.iter().flatten().map(|name| full_reference(name));
+        let tags = one.repo_tags.iter().flatten().filter(|name| digest_of_reference(name).is_none());
+        let names = tags.map(|name| full_reference(name));
         let names: Vec<String> = names.filter(|name| !images.contains_key(name)).collect();
         let Some(first) = names.first() else { continue };
         let image = made(tarball, one, first)?;
@@ -66,11 +67,14 @@ fn made(tarball: &Tarball, saved: &Saved, name: &str) -> Result<Image, Error> {
     let manifest = serde_json::to_vec(&manifest)
         .map_err(|error| Error::Document { name: saved.config.clone(), why: error.to_string() })?;
     Ok(Image {
-        manifest: Part {
-            digest: digest_of(manifest.as_slice()).map_err(Error::Read)?,
-            place: Place::Bytes(manifest.into()),
+        indexes: Vec::new(),
+        manifest: Document {
+            part: Part {
+                digest: digest_of(manifest.as_slice()).map_err(Error::Read)?,
+                place: Place::Bytes(manifest.into()),
+            },
+            media_type: MANIFEST.to_owned(),
         },
-        media_type: MANIFEST.to_owned(),
         config: Part { digest: config_digest, place },
         layers,
     })

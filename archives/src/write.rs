@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use ksail_kinds::{canonical_reference, digest_of_reference};
+
 use crate::Error;
 use crate::archive::{Archive, Image};
 use crate::documents::{Descriptor, INDEX, Index, NAME, REF_NAME, Saved};
@@ -10,15 +12,15 @@ use crate::parts::{Checked, Part};
 
 /// The permissions of what lies in an archive.
 const MODE: u32 = 0o644;
-const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
+pub(crate) const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 
 /// An image that is to be in an archive.
 pub struct Chosen<'a> {
     /// Where it is.
     pub archive: &'a Archive,
-    /// Its full reference there.
+    /// Its reference there.
     pub from: &'a str,
-    /// Its full reference in the archive that is written.
+    /// Its reference in the archive that is written. One with a digest must be what it is.
     pub name: &'a str,
 }
 
@@ -33,15 +35,19 @@ pub fn write<W: Write>(chosen: &[Chosen<'_>], out: W) -> Result<W, Error> {
     let mut parts: BTreeMap<&str, (&Archive, &Part)> = BTreeMap::new();
     for one in chosen {
         let image = one.archive.image(one.from)?;
-        index.manifests.push(named(image, one.name));
-        let entry = saved.entry(image.digest()).or_insert_with(|| Saved {
+        let name = canonical_reference(one.name);
+        if digest_of_reference(&name).is_some_and(|digest| digest != image.digest()) {
+            return Err(Error::NotHeld(name));
+        }
+        index.manifests.push(named(image, &name));
+        let entry = saved.entry(&image.manifest.part.digest).or_insert_with(|| Saved {
             config: image.config.path(),
             repo_tags: Some(Vec::new()),
             layers: Some(image.layers.iter().map(Part::path).collect()),
         });
         // A name with a digest is none that an engine could give.
-        if !one.name.contains('@') {
-            entry.repo_tags.get_or_insert_default().push(one.name.to_owned());
+        if digest_of_reference(&name).is_none() {
+            entry.repo_tags.get_or_insert_default().push(name);
         }
         parts.extend(image.parts().map(|part| (part.digest.as_str(), (one.archive, part))));
     }
@@ -60,10 +66,11 @@ pub fn write<W: Write>(chosen: &[Chosen<'_>], out: W) -> Result<W, Error> {
 
 fn named(image: &Image, name: &str) -> Descriptor {
     let annotations = [NAME, REF_NAME].map(|key| (key.to_owned(), name.to_owned()));
+    let root = image.root();
     Descriptor {
-        media_type: image.media_type.clone(),
-        digest: image.digest().to_owned(),
-        size: image.manifest.place.size(),
+        media_type: root.media_type.clone(),
+        digest: root.part.digest.clone(),
+        size: root.part.place.size(),
         annotations: Some(annotations.into()),
         platform: None,
     }
@@ -78,7 +85,7 @@ fn document<W: Write>(tar: &mut tar::Builder<W>, name: &str, bytes: &[u8]) -> Re
     tar.append_data(&mut header, name, bytes).map_err(Error::Write)
 }
 
-fn header(size: u64) -> tar::Header {
+pub(crate) fn header(size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Regular);
     header.set_mode(MODE);

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 
-use ksail_archives::{Archive, Chosen, Error, write};
+use ksail_archives::{Archive, Blob, Chosen, Error, Gathered, LeadsTo, leads_to, write};
 use sha2::{Digest as _, Sha256};
 
 const NAME: &str = "docker.io/library/web:1";
@@ -178,4 +178,113 @@ fn what_is_no_archive_of_images_says_so() {
     assert!(refused(packed(&[entry("manifest.json", lacks)])).contains("the configuration of `docker.io/library/a:1`"));
     assert!(refused(file_of(&[0x1f, 0x8b, 8])).contains("gunzip"));
     assert!(refused(file_of(&[7; 2048])).contains("cannot be read"));
+}
+
+/// An index of two platforms of which this one is there, with all blobs.
+struct Listed {
+    index: Vec<u8>,
+    manifest: Vec<u8>,
+    config: Vec<u8>,
+    layer: Vec<u8>,
+}
+
+fn listed() -> Listed {
+    let layer = b"a layer".to_vec();
+    let config = config(&[&layer]);
+    let of = |bytes: &[u8]| serde_json::json!({"mediaType": "x", "digest": digest(bytes), "size": bytes.len()});
+    let manifest = serde_json::json!({"schemaVersion": 2, "config": of(&config), "layers": [of(&layer)]}).to_string();
+    let mut there = of(manifest.as_bytes());
+    there["platform"] = serde_json::json!({"os": "linux", "architecture": "amd64"});
+    let mut away = of(b"another");
+    away["platform"] = serde_json::json!({"os": "linux", "architecture": "arm64"});
+    let mut told = of(b"how it was built");
+    told["platform"] = serde_json::json!({"os": "unknown", "architecture": "unknown"});
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": LIST, "manifests": [told, away, there]});
+    Listed { index: index.to_string().into_bytes(), manifest: manifest.into_bytes(), config, layer }
+}
+
+const LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// Gathers it as it would come from a registry.
+fn gathered(listed: &Listed, name: &str) -> Archive {
+    let mut archive = Gathered::default();
+    let mut bytes = Vec::new();
+    let mut put = |archive: &mut Gathered, content: &[u8]| {
+        let blob = Blob { digest: digest(content), size: content.len() as u64 };
+        let before = archive.begin(&blob);
+        if let Some(before) = &before {
+            bytes.extend_from_slice(before);
+            bytes.extend_from_slice(content);
+            bytes.extend(Gathered::end(&blob));
+        }
+        assert_eq!(archive.begin(&blob), None, "it is there now");
+        blob
+    };
+    let root = put(&mut archive, &listed.index);
+    archive.name(name, &root, &listed.index);
+    let manifest = put(&mut archive, &listed.manifest);
+    assert_eq!(leads_to(&listed.index, "x86_64").unwrap(), LeadsTo::Platform(manifest));
+    let blobs = vec![put(&mut archive, &listed.config), put(&mut archive, &listed.layer)];
+    assert_eq!(leads_to(&listed.manifest, "x86_64").unwrap(), LeadsTo::Blobs(blobs));
+    bytes.extend(archive.finish().unwrap());
+    read(file_of(&bytes))
+}
+
+#[test]
+fn an_image_that_is_named_by_the_digest_of_an_index_keeps_the_index() {
+    let listed = listed();
+    let name = format!("r.example/web:1@{}", digest(&listed.index));
+    let archive = gathered(&listed, &name);
+    let canonical = format!("r.example/web@{}", digest(&listed.index));
+    assert_eq!(archive.images().keys().collect::<Vec<_>>(), [&canonical]);
+    let image = archive.image(&name).unwrap();
+    assert_eq!((image.digest(), image.has_index()), (digest(&listed.index).as_str(), true));
+    // Written anew it is the same, under that name only, and what an engine reads of it has no name.
+    let other = format!("docker.io/mirrored/web@{}", digest(&listed.index));
+    let bytes = write(&[Chosen { archive: &archive, from: &name, name: &other }], Vec::new()).unwrap();
+    assert_eq!(names(&bytes).len(), 3 + 4);
+    let again = read(file_of(&bytes));
+    assert_eq!(again.image(&other).unwrap().digest(), digest(&listed.index));
+    assert_eq!(again.image(&other).unwrap().config_digest(), digest(&listed.config));
+    assert_eq!(again.images().len(), 1);
+    let wrong = format!("r.example/web@{}", digest(b"another"));
+    let refused = write(&[Chosen { archive: &archive, from: &name, name: &wrong }], Vec::new());
+    assert!(matches!(refused, Err(Error::NotHeld(name)) if name == wrong));
+}
+
+#[test]
+fn by_the_digest_of_its_manifest_it_needs_no_index() {
+    let listed = listed();
+    let archive = gathered(&listed, "r.example/web:1");
+    // By a tag it is known by its manifest, whatever leads there.
+    let image = archive.image("r.example/web:1").unwrap();
+    assert_eq!((image.digest(), image.has_index()), (digest(&listed.manifest).as_str(), false));
+    let name = format!("r.example/web@{}", digest(&listed.manifest));
+    let bytes = write(&[Chosen { archive: &archive, from: "r.example/web:1", name: &name }], Vec::new()).unwrap();
+    assert_eq!(read(file_of(&bytes)).image(&name).unwrap().digest(), digest(&listed.manifest));
+    assert_eq!(names(&bytes).len(), 3 + 3);
+}
+
+#[test]
+fn a_name_that_is_a_digest_must_be_that_of_the_image() {
+    let listed = listed();
+    let (named, wanted) = (digest(&listed.index), digest(b"another"));
+    let root = serde_json::json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": LIST, "digest": named, "size": listed.index.len(),
+        "annotations": {"io.containerd.image.name": format!("r.example/web@{wanted}")},
+    }]});
+    let blob = |bytes: &[u8]| entry(format!("blobs/sha256/{}", hex(bytes)), bytes);
+    let blobs = [&listed.index, &listed.manifest, &listed.config, &listed.layer].map(|bytes| blob(bytes));
+    let mut entries = vec![entry("index.json", root.to_string())];
+    entries.extend(blobs);
+    let error = Archive::read(packed(&entries), "x86_64").err().unwrap().to_string();
+    assert!(error.contains(&named) && error.contains(&wanted), "{error}");
+}
+
+#[test]
+fn an_index_without_this_platform_says_so() {
+    let listed = listed();
+    let error = leads_to(&listed.index, "s390x").unwrap_err().to_string();
+    assert!(error.contains("no image for linux on s390x"), "{error}");
+    assert!(leads_to(b"{}", "x86_64").is_err());
 }

@@ -99,6 +99,6 @@ pub struct BadExpression {
 /// What an archive of images holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveFacts {
-    /// Its images by their full references: the digests of their manifests, `sha256:…`.
+    /// Its images by their canonical references: their digests, `sha256:…`.
     pub images: BTreeMap<String, String>,
 }

@@ -15,7 +15,7 @@ use crate::Spec;
 pub struct ImageImportSpec {
     /// The archive, relative to the project's folder.
     pub path: String,
-    /// By their full references, the digests of the images' manifests (`sha256:…`).
+    /// By their canonical references, the digests of the images (`sha256:…`): of manifests, or what the references name.
     pub images: BTreeMap<String, String>,
     /// Whether it came with a bundle: then it stays declared by plans that are given none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

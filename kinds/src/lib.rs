@@ -29,7 +29,7 @@ pub use containerd::ContainerdPatches;
 pub use engine::EngineSpec;
 pub use image::{ImageSource, ImageSpec};
 pub use image_import::ImageImportSpec;
-pub use image_reference::full_reference;
+pub use image_reference::{canonical_reference, digest_of_reference, full_reference};
 pub use kubeconfig::KubeconfigSpec;
 pub use load_balancer::LoadBalancerSpec;
 pub use machine::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ksail_archives::{Archive, Chosen, write};
 use ksail_compiler::format::Provider as ProviderName;
 use ksail_compiler::{ImageFrom, NeededImage, declare_import, needed_images};
-use ksail_kinds::{ImageImportSpec, Spec as _};
+use ksail_kinds::{ImageImportSpec, Spec as _, digest_of_reference};
 use ksail_model::{DeclaredGraph, ProviderConfig};
 use ksail_provider::CallContext;
 use ksail_records::Snapshot;
@@ -33,7 +33,7 @@ pub struct Bundle {
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
-    /// The images in it, by their full references: the digests of their manifests.
+    /// The images in it, by their canonical references: their digests.
     pub images: BTreeMap<String, String>,
     /// Those that the engine lacked, and has now.
     pub pulled: Vec<String>,
@@ -44,7 +44,7 @@ type Taken = (Arc<Archive>, Vec<(String, String)>);
 
 impl Platform {
     /// Writes a bundle: an OCI layout in a tar, with every image that a plan of the project needs. What the engine lacks of them
-    /// it pulls first, and keeps.
+    /// it pulls first, and keeps. Images that are named by a digest come from their registries.
     ///
     /// # Errors
     /// The file does not compile, the provider has no engine, an image cannot be had, or the bundle cannot be written.
@@ -106,7 +106,9 @@ impl Platform {
             names.dedup();
             let saved = engine.save_images(&context, &names, &scratch(&self.settings)).await.map_err(refused)?;
             pulled = saved.pulled;
-            taken.push((saved.archive, of_engine));
+            let (pinned, tagged) = of_engine.into_iter().partition(|(from, _)| digest_of_reference(from).is_some());
+            let archives = [(saved.of_engine, tagged), (saved.of_registries, pinned)];
+            taken.extend(archives.into_iter().filter_map(|(archive, names)| Some((archive?, names))));
         }
         Ok((taken, pulled))
     }

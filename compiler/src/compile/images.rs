@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ksail_kinds::{
     BootstrapSpec, ImageImportSpec, ImageSource, ImageSpec, LoadBalancerSpec, MachineSpec, MirrorSpec, RegistrySpec,
-    Spec, full_reference,
+    Spec, canonical_reference,
 };
 use ksail_model::{
     Address, Condition, Declaration, DeclaredGraph, Diagnostic, Edge, ForceOn, Origin, Origins, Ownership, Path,
@@ -25,7 +25,7 @@ const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContain
 /// An archive that images are taken from.
 pub(super) struct Supply {
     path: String,
-    /// The digests of its images, by their full references.
+    /// The digests of its images, by their canonical references.
     images: BTreeMap<String, String>,
     origin: Origin,
     /// Whether it holds all that is needed, so that nothing is pulled.
@@ -92,7 +92,8 @@ impl Builder<'_> {
             return address;
         }
         let mut origins = Origins::all(origin.clone());
-        let found = self.supply.as_ref().map(|supply| (supply, supply.images.get(reference)));
+        let canonical = canonical_reference(reference);
+        let found = self.supply.as_ref().map(|supply| (supply, supply.images.get(&canonical)));
         // How an image came to be there is no reason to bring it again, but where the file itself says what it shall be.
         let (source, by_file) = match found {
             Some((supply, Some(digest))) => {
@@ -205,15 +206,15 @@ fn used_by_engine(graph: &DeclaredGraph, is_bundle: bool) -> BTreeSet<String> {
         &[MachineSpec::KIND]
     };
     let users = graph.declarations.values().filter(|one| kinds.contains(&one.address.kind()));
-    users.filter_map(|one| Some(one.spec.field("image")?.as_str()?.to_owned())).collect()
+    users.filter_map(|one| Some(canonical_reference(one.spec.field("image")?.as_str()?))).collect()
 }
 
-/// The images that pods of declared objects run, in full.
+/// The images that pods of declared objects run, as containerd looks for them.
 fn workload_images(graph: &DeclaredGraph) -> BTreeSet<String> {
     let mut images = BTreeSet::new();
     for object in graph.declarations.values().filter(|one| one.address.kind() == manifests::KIND) {
         walk(&object.spec, &mut |image| {
-            images.insert(full_reference(image));
+            images.insert(canonical_reference(image));
         });
     }
     images
@@ -249,7 +250,7 @@ fn walk(value: &Value, found: &mut dyn FnMut(&str)) {
 /// An image that a plan needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeededImage {
-    /// Its full reference, as it is asked for.
+    /// Its canonical reference, as it is asked for.
     pub reference: String,
     /// Where it is to be had.
     pub from: ImageFrom,
@@ -277,7 +278,7 @@ pub fn needed_images(loaded: &Loaded, graph: &DeclaredGraph) -> Vec<NeededImage>
                 ImageSource::Archive { path, .. } => ImageFrom::Archive(path),
                 _ => ImageFrom::Engine(image.reference.clone()),
             };
-            needed.insert(image.reference, from);
+            needed.insert(canonical_reference(&image.reference), from);
         } else if let Ok(import) = ImageImportSpec::from_value(spec)
             && declaration.address.kind() == ImageImportSpec::KIND
         {

@@ -18,6 +18,7 @@ use crate::compare::same_where_fixed;
 use crate::load_balancer;
 use crate::observed::Observed;
 use crate::ownership::{Found, may_change, may_complete, may_delete};
+use crate::pinned;
 use crate::plan::{ContainerPlan, plan, restart_policy};
 use crate::podman;
 use crate::probe::readiness;
@@ -157,10 +158,11 @@ async fn make(
 ) -> Result<String, CallError> {
     let name = &request.target.identity.name;
     let doing = format!("create {what}");
+    let body = pinned::on_engine(call, &doing, wanted.body(&request.mark, spec)).await?;
     for _ in 0..NAME_LOOKS {
         let options = Some(CreateContainerOptions { name: Some(name.clone()), ..Default::default() });
-        let body = wanted.body(&request.mark, spec);
-        let (status, message) = match call.change(&doing, call.session.docker.create_container(options, body)).await {
+        let made = call.session.docker.create_container(options, body.clone());
+        let (status, message) = match call.change(&doing, made).await {
             Ok(reply) => return Ok(reply.id),
             Err(Failed::Answered { status, message }) => (status, message),
             Err(Failed::Error(error)) => return Err(error),

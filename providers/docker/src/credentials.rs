@@ -6,11 +6,31 @@ use std::path::Path;
 
 use bollard::auth::DockerCredentials;
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
+use ksail_provider::CallError;
 
+use crate::call::Call;
 use crate::reference::DEFAULT_HOST;
 
 /// How `config.json` calls the default registry.
 const DEFAULT_KEY: &str = "https://index.docker.io/v1/";
+
+/// The credentials for a host, kept out of what the call says.
+pub(crate) async fn of(
+    call: &mut Call,
+    doing: &str,
+    host: &str,
+    config: Option<&Path>,
+) -> Result<Option<DockerCredentials>, CallError> {
+    let Some(folder) = config else { return Ok(None) };
+    let (folder, of_host) = (folder.to_owned(), host.to_owned());
+    let asked = tokio::task::spawn_blocking(move || for_host(&folder, &of_host));
+    let found = call.aside(doing, asked).await?.unwrap_or_else(|error| Err(error.to_string()));
+    let found = found.map_err(|why| CallError::refused(format!("{doing}: {why}")).hint("`docker login HOST`"))?;
+    if let Some(found) = &found {
+        call.hide([&found.password, &found.identitytoken].into_iter().flatten().map(String::as_str));
+    }
+    Ok(found)
+}
 
 /// The credentials for a host; `None` where there are none. Runs a helper program where the configuration names one, so it
 /// blocks. An error holds nothing of what a helper said on its standard output.

@@ -23,6 +23,7 @@ use crate::container::list as list_containers;
 use crate::credentials;
 use crate::network::cause_of;
 use crate::owner_tag::{OwnerTag, Source};
+use crate::pinned;
 use crate::podman;
 use crate::reference::Reference;
 
@@ -32,8 +33,10 @@ const UNTAG_PAUSE: Duration = Duration::from_millis(200);
 /// How often an image is brought in all that is taken away again at once, and the pause in between.
 const RACE_TRIES: usize = 4;
 const RACE_PAUSE: Duration = Duration::from_millis(200);
-/// How the engine says which image it has loaded.
-const LOADED: &str = "Loaded image: ";
+/// How the engine says which image it has loaded, by its name or by its id.
+const LOADED: [&str; 2] = ["Loaded image: ", "Loaded image ID: "];
+/// Where Docker looks for the authorities of registries.
+pub(crate) const CERTIFICATES: &str = "/etc/docker/certs.d";
 
 /// Where the files are that images need.
 pub(crate) struct Files<'a> {
@@ -49,7 +52,8 @@ pub(crate) async fn list(call: &Call) -> Result<Vec<ImageSummary>, CallError> {
 }
 
 fn find<'a>(images: &'a [ImageSummary], reference: &Reference) -> Option<&'a ImageSummary> {
-    images.iter().find(|image| reference.is_among(&image.repo_tags, &image.repo_digests))
+    let named = images.iter().find(|image| reference.is_among(&image.repo_tags, &image.repo_digests));
+    named.or_else(|| pinned::held(images, reference))
 }
 
 /// Every owner's tag on the engine, with its text and the id of its image.
@@ -96,7 +100,7 @@ fn describe(image: &ImageSummary, reference: &str, owner: Option<&OwnerTag>, dec
         fields: Value::map([("reference", Value::from(reference)), ("source", source)]),
         attributes: Value::map([
             ("id", Value::from(image.id.clone())),
-            ("digest", Value::from(digest.and_then(|one| one.digest))),
+            ("digest", Value::from(parsed.digest.clone().or_else(|| digest.and_then(|one| one.digest)))),
         ]),
         mark: owner.map(|owner| owner.mark.clone()),
         readiness: Readiness::Ready,
@@ -133,7 +137,7 @@ pub(crate) async fn ensure(
     let source = Source::from(&typed.source);
     let held: Vec<OwnerTag> = owners(&images)
         .map(|(owner, ..)| owner)
-        .filter(|owner| owner.reference == reference && owner.mark.lineage == mark.lineage)
+        .filter(|owner| owner.reference.is_same(&reference) && owner.mark.lineage == mark.lineage)
         .collect();
     let ours = held.iter().find(|owner| owner.mark.address == mark.address);
     let there = find(&images, &reference).is_some();
@@ -171,8 +175,11 @@ async fn bring_and_hold(
 ) -> Result<Seen, CallError> {
     let mut pauses = ConstantBuilder::default().with_delay(RACE_PAUSE).with_max_times(RACE_TRIES - 1).build();
     loop {
-        let has_come = current || bring(call, what, &owner.reference, source, files).await?;
-        if hold(call, what, owner).await?
+        let (has_come, ids) = match current {
+            true => (true, Vec::new()),
+            false => bring(call, what, &owner.reference, source, files).await?,
+        };
+        if hold(call, what, owner, &ids).await?
             && let Some(seen) = seen(&list(call).await?, target, &owner.mark.lineage)
         {
             return Ok(seen);
@@ -189,16 +196,17 @@ async fn bring_and_hold(
     }
 }
 
-/// Brings the image onto the engine, as its source has it. Answers whether the engine said that it is there.
+/// Brings the image onto the engine, as its source has it. Answers whether the engine said that it is there, and by which ids it may be
+/// known where the engine gives it no name.
 async fn bring(
     call: &mut Call,
     what: &str,
     reference: &Reference,
     source: &ImageSource,
     files: &Files<'_>,
-) -> Result<bool, CallError> {
+) -> Result<(bool, Vec<String>), CallError> {
     match source {
-        ImageSource::Present {} if find(&list(call).await?, reference).is_some() => Ok(true),
+        ImageSource::Present {} if find(&list(call).await?, reference).is_some() => Ok((true, Vec::new())),
         ImageSource::Present {} => {
             let error = call.refused(what, "it is not there, and shall neither be pulled nor loaded");
             Err(error.hint(match podman::built_here(reference).filter(|_| call.session.is_podman) {
@@ -206,16 +214,17 @@ async fn bring(
                 None => format!("`docker pull {reference}`, or declare it to be pulled"),
             }))
         }
-        ImageSource::Pull {} => pull(call, what, reference, files.config).await.map(|()| true),
+        ImageSource::Pull {} => pull(call, what, reference, files.config).await.map(|()| (true, Vec::new())),
         ImageSource::Archive { path, digest } => load(call, what, reference, &files.project.join(path), digest).await,
     }
 }
 
 /// Puts our tag onto the image and takes away those that it replaces. `false` says that the image is not there.
-async fn hold(call: &Call, what: &str, owner: &OwnerTag) -> Result<bool, CallError> {
+async fn hold(call: &Call, what: &str, owner: &OwnerTag, ids: &[String]) -> Result<bool, CallError> {
     let doing = format!("tag {what}");
     let images = list(call).await?;
-    let Some(image) = find(&images, &owner.reference) else { return Ok(false) };
+    let loaded = images.iter().find(|image| ids.contains(&image.id));
+    let Some(image) = loaded.or_else(|| find(&images, &owner.reference)) else { return Ok(false) };
     let Some((repo, tag)) = owner.write() else {
         return Err(call
             .refused(&doing, "address and reference are too long for a tag")
@@ -248,20 +257,8 @@ pub(crate) async fn pull(
     config: Option<&FilePath>,
 ) -> Result<(), CallError> {
     let doing = format!("pull {what}");
-    let credentials = match config {
-        None => None,
-        Some(folder) => {
-            let (folder, host) = (folder.to_owned(), reference.host.clone());
-            let asked = tokio::task::spawn_blocking(move || credentials::for_host(&folder, &host));
-            let found = call.aside(&doing, asked).await?.unwrap_or_else(|error| Err(error.to_string()));
-            found.map_err(|why| CallError::refused(format!("{doing}: {why}")).hint("`docker login HOST`"))?
-        }
-    };
+    let credentials = credentials::of(call, &doing, &reference.host, config).await?;
     let has_credentials = credentials.is_some();
-    if let Some(credentials) = &credentials {
-        let texts = [&credentials.password, &credentials.identitytoken];
-        call.hide(texts.into_iter().flatten().map(String::as_str));
-    }
     let options = CreateImageOptions {
         from_image: Some(reference.name()),
         tag: reference.digest.clone().or_else(|| reference.tag.clone()),
@@ -293,7 +290,7 @@ fn pull_hint(message: &str, reference: &Reference, has_credentials: bool, is_pod
     let login = if is_podman { "podman login" } else { "docker login" };
     let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     if says(&["x509", "certificate signed by unknown authority", "failed to verify certificate"]) {
-        let folder = if is_podman { podman::CERTIFICATES } else { "/etc/docker/certs.d" };
+        let folder = if is_podman { podman::CERTIFICATES } else { CERTIFICATES };
         Some(format!("the engine does not trust {host}: put its CA at {folder}/{host}/ca.crt there"))
     } else if says(&["HTTP response to HTTPS client"]) {
         Some(match is_podman {
@@ -325,11 +322,16 @@ async fn load(
     reference: &Reference,
     path: &FilePath,
     digest: &str,
-) -> Result<bool, CallError> {
+) -> Result<(bool, Vec<String>), CallError> {
     let doing = format!("load {what}");
     let archive = archive::open(call, &doing, path).await?;
     let name = reference.to_string();
     archive::check(&format!("{doing}: {}", path.display()), &archive, &name, digest)?;
+    // A name with a digest is none that every engine gives to what it loads.
+    let ids: Vec<String> = match archive.image(&name) {
+        Ok(image) if reference.digest.is_some() => vec![image.config_digest().to_owned(), image.digest().to_owned()],
+        _ => Vec::new(),
+    };
     let stream = archive::stream(archive, vec![name]);
     let options = ImportImageOptions { quiet: true, ..Default::default() };
     let mut progress = call.session.docker.import_image(options, bollard::body_try_stream(stream), None);
@@ -340,12 +342,19 @@ async fn load(
             if let Some(error) = step.error_detail.and_then(|detail| detail.message) {
                 return Err(bollard::errors::Error::DockerStreamError { error });
             }
-            let loaded = step.stream.as_deref().and_then(|text| text.trim().strip_prefix(LOADED));
-            has_come |= loaded.is_some_and(|name| Reference::parse(name) == *reference);
+            let said = step.stream.as_deref().map(str::trim).unwrap_or_default();
+            let loaded = LOADED.iter().find_map(|prefix| said.strip_prefix(prefix));
+            has_come |= loaded.is_some_and(|name| Reference::parse(name).is_same(reference) || is_one_of(name, &ids));
         }
         Ok(has_come)
     };
-    call.change(&doing, done).await.map_err(|failed| failed.into_error(call, &doing))
+    let has_come = call.change(&doing, done).await.map_err(|failed| failed.into_error(call, &doing))?;
+    Ok((has_come, ids))
+}
+
+/// Whether an id, with or without the name of its algorithm, is among these.
+fn is_one_of(id: &str, ids: &[String]) -> bool {
+    ids.iter().any(|one| one == id || one.strip_prefix("sha256:") == Some(id))
 }
 
 /// Removes one name of an image, and the image with its last. `false` says that it was gone.
@@ -379,7 +388,7 @@ pub(crate) async fn release(call: &Call, request: &DeleteRequest) -> Result<Dele
     let reference = Reference::parse(&request.target.identity.name);
     let images = list(call).await?;
     let (ours, others): (Vec<_>, Vec<_>) =
-        owners(&images).filter(|(owner, ..)| owner.reference == reference).partition(|(owner, ..)| {
+        owners(&images).filter(|(owner, ..)| owner.reference.is_same(&reference)).partition(|(owner, ..)| {
             owner.mark.lineage == request.mark.lineage && owner.mark.address == request.target.address
         });
     let there = find(&images, &reference);

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use ksail_archives::Archive;
-use ksail_kinds::full_reference;
+use ksail_kinds::{canonical_reference, digest_of_reference};
 use ksail_provider::CallError;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::archive;
 use crate::call::{Call, Failed};
 use crate::image;
+use crate::image_fetch::{fetch, unwritable};
 use crate::node_images::{self, import};
 use crate::nodes::{NodeContainer, nodes};
 use crate::reference::Reference;
@@ -24,11 +25,11 @@ const NODES_AT_ONCE: usize = 4;
 /// Where images come from.
 #[derive(Debug, Clone, Copy)]
 pub enum ImagesFrom<'a> {
-    /// The engine has them, under these names.
+    /// The engine has them, under these names; of those that are named by a digest the registry has the content.
     Engine {
         /// The names.
         names: &'a [String],
-        /// A folder for what the engine gives while it goes to the nodes. Nothing of it is left there.
+        /// A folder for what is on its way to the nodes. Nothing of it is left there.
         scratch: &'a Path,
     },
     /// All of an archive.
@@ -51,10 +52,11 @@ type Known = BTreeMap<String, Vec<String>>;
 
 /// Puts images into nodes of a cluster, all or those that are named. A node that has one already does not get it again.
 pub(crate) async fn load(
-    call: &Call,
+    call: &mut Call,
     cluster: &str,
     only: &[String],
     from: ImagesFrom<'_>,
+    config: Option<&Path>,
 ) -> Result<Vec<NodeImages>, CallError> {
     let nodes = chosen(call, cluster, only).await?;
     let (known, archive) = match from {
@@ -68,22 +70,22 @@ pub(crate) async fn load(
     for node in &nodes {
         lacking.push(lacks(call, node, &known).await?);
     }
-    let archive = match (archive, from) {
-        (Some(archive), _) => archive,
-        (None, ImagesFrom::Engine { scratch, .. }) if lacking.iter().any(|one| !one.is_empty()) => {
+    let archives: Vec<Arc<Archive>> = match (archive, from) {
+        (Some(archive), _) => vec![archive],
+        (None, ImagesFrom::Engine { scratch, .. }) => {
             let mut wanted: Vec<&str> = lacking.iter().flatten().map(String::as_str).collect();
             wanted.sort_unstable();
             wanted.dedup();
-            save(call, &wanted, scratch).await?
+            let (of_engine, of_registries) = gather(call, &wanted, scratch, config).await?;
+            of_engine.into_iter().chain(of_registries).collect()
         }
-        _ => {
-            return Ok(nodes.into_iter().map(|node| outcome(node, &known, Vec::new())).collect());
-        }
+        (None, ImagesFrom::Archive(_)) => Vec::new(),
     };
     // The futures are made first: a closure over what is borrowed is not general enough for an async trait.
     let mut works = Vec::with_capacity(nodes.len());
+    let call = &*call;
     for (node, names) in nodes.into_iter().zip(lacking) {
-        works.push(put(call, node, Arc::clone(&archive), names, &known));
+        works.push(put(call, node, &archives, names, &known));
     }
     futures::stream::iter(works).buffered(NODES_AT_ONCE).try_collect().await
 }
@@ -91,12 +93,15 @@ pub(crate) async fn load(
 async fn put(
     call: &Call,
     node: String,
-    archive: Arc<Archive>,
+    archives: &[Arc<Archive>],
     names: Vec<String>,
     known: &Known,
 ) -> Result<NodeImages, CallError> {
-    if !names.is_empty() {
-        import(call, &node, &format!("load images into `{node}`"), archive, names.clone()).await?;
+    for archive in archives {
+        let held: Vec<String> = names.iter().filter(|name| archive.image(name).is_ok()).cloned().collect();
+        if !held.is_empty() {
+            import(call, &node, &format!("load images into `{node}`"), Arc::clone(archive), held).await?;
+        }
     }
     Ok(outcome(node, known, names))
 }
@@ -137,13 +142,17 @@ fn known_of(archive: &Archive) -> Known {
     archive.images().iter().map(|(name, image)| (name.clone(), digests(image))).collect()
 }
 
-/// What the engine knows of its images.
+/// What the engine knows of its images, and names of those that are named by a digest.
 async fn of_engine(call: &Call, names: &[String]) -> Result<Known, CallError> {
     let mut known = Known::new();
     for name in names {
-        let full = full_reference(name);
+        let full = canonical_reference(name);
+        if let Some(digest) = digest_of_reference(&full) {
+            let digest = digest.to_owned();
+            known.insert(full, vec![digest]);
+            continue;
+        }
         let what = format!("look for the image `{full}`");
-        by_tag(call, &full)?;
         let found = call.look(&what, || call.session.docker.inspect_image(&full)).await?;
         let Some(found) = found else {
             let error = call.refused(&what, "there is no such image");
@@ -154,15 +163,17 @@ async fn of_engine(call: &Call, names: &[String]) -> Result<Known, CallError> {
     Ok(known)
 }
 
-/// Images that the engine has saved.
+/// Images that were saved by the engine, or fetched from registries.
 pub struct SavedImages {
-    /// The archive that holds them. Its file has no name.
-    pub archive: Arc<Archive>,
+    /// Holds those that are named by tags. Its file has no name.
+    pub of_engine: Option<Arc<Archive>>,
+    /// Holds those that are named by digests, for what a digest names is not what an engine saves. Its file has no name either.
+    pub of_registries: Option<Arc<Archive>>,
     /// Those that the engine lacked, and pulled.
     pub pulled: Vec<String>,
 }
 
-/// Has the engine save images, which it pulls where it lacks them.
+/// Has the engine save images, which it pulls where it lacks them, and fetches those that are named by digests.
 pub(crate) async fn save_with_missing(
     call: &mut Call,
     names: &[String],
@@ -170,8 +181,7 @@ pub(crate) async fn save_with_missing(
     config: Option<&Path>,
 ) -> Result<SavedImages, CallError> {
     let mut pulled = Vec::new();
-    for name in names {
-        by_tag(call, name)?;
+    for name in names.iter().filter(|name| digest_of_reference(name).is_none()) {
         let what = format!("image `{name}`");
         if call.look(&what, || call.session.docker.inspect_image(name)).await?.is_none() {
             image::pull(call, &what, &Reference::parse(name), config).await?;
@@ -179,17 +189,22 @@ pub(crate) async fn save_with_missing(
         }
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    Ok(SavedImages { archive: save(call, &names, scratch).await?, pulled })
+    let (of_engine, of_registries) = gather(call, &names, scratch, config).await?;
+    Ok(SavedImages { of_engine, of_registries, pulled })
 }
 
-/// Refuses an image that is named by a digest: what an engine saves says nothing of it.
-fn by_tag(call: &Call, name: &str) -> Result<(), CallError> {
-    if !name.contains('@') {
-        return Ok(());
-    }
-    let error =
-        call.refused(&format!("image `{name}`"), "it is named by a digest, and engines save images by tags only");
-    Err(error.hint("name it by a tag: `docker tag IMAGE NAME:TAG` gives it one"))
+/// Two archives in a folder: of images that the engine saves, and of those that are fetched.
+async fn gather(
+    call: &mut Call,
+    names: &[&str],
+    scratch: &Path,
+    config: Option<&Path>,
+) -> Result<(Option<Arc<Archive>>, Option<Arc<Archive>>), CallError> {
+    let (pinned, tagged): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| digest_of_reference(name).is_some());
+    // What may fail for the registry's sake comes first: it takes nothing of the engine.
+    let fetched = if pinned.is_empty() { None } else { Some(fetch(call, &pinned, scratch, config).await?) };
+    let saved = if tagged.is_empty() { None } else { Some(save(call, &tagged, scratch).await?) };
+    Ok((saved, fetched))
 }
 
 /// Which of the images a node has not.
@@ -210,10 +225,7 @@ async fn lacks(call: &Call, node: &str, known: &Known) -> Result<Vec<String>, Ca
 /// Has the engine save images into a file that has no name, and so is gone with this process.
 async fn save(call: &Call, names: &[&str], scratch: &Path) -> Result<Arc<Archive>, CallError> {
     let doing = format!("save {} of the engine", names.join(", "));
-    let unwritable = |error: std::io::Error| {
-        let error = CallError::refused(format!("{doing}: a file in {} cannot be written: {error}", scratch.display()));
-        error.hint("make room there, or let TMPDIR name another folder")
-    };
+    let unwritable = |error: std::io::Error| unwritable(&doing, scratch, &error);
     let mut file = tempfile::tempfile_in(scratch).map_err(unwritable)?;
     let mut out = tokio::fs::File::from_std(file.try_clone().map_err(unwritable)?);
     let mut parts = call.session.docker.export_images(names);

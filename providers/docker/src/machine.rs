@@ -21,6 +21,7 @@ use crate::made_by_kind;
 use crate::network::cause_of;
 use crate::observed::Observed;
 use crate::ownership::{Found, may_change, may_complete, may_delete};
+use crate::pinned;
 use crate::proxies::with_texts;
 use crate::steps::FOLDER;
 use crate::upgrade;
@@ -237,11 +238,12 @@ async fn make(
         let why = "its volume is what kind made for another container, which is gone with what the node was";
         return Err(call.refused(&doing, why).hint("make the volume anew too: `--replace` it"));
     }
+    let body = pinned::on_engine(call, &doing, body(name, wanted, mark, spec)).await?;
     let last_look = last_look(call);
     loop {
         let options =
             bollard::query_parameters::CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
-        let made = call.session.docker.create_container(Some(options), body(name, wanted, mark, spec));
+        let made = call.session.docker.create_container(Some(options), body.clone());
         let (status, message) = match call.change(&doing, made).await {
             Ok(_) => return Ok(()),
             Err(Failed::Answered { status, message }) => (status, message),

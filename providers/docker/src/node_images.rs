@@ -35,8 +35,12 @@ pub(crate) const SNAPSHOTTER: &str = r#"snapshotter=$(containerd config dump 2>/
 snapshotter=${snapshotter:-overlayfs}
 "#;
 /// Takes images in from an archive that it reads.
-const IMPORT: &str = r#"exec ctr --namespace=k8s.io images import --all-platforms --snapshotter "$snapshotter" -
+const IMPORT: &str = r#"exec ctr --namespace=k8s.io images import $platforms --snapshotter "$snapshotter" -
 "#;
+/// Takes images of whatever platform they say they are, as there is only one of each.
+const ANY_PLATFORM: &str = "platforms=--all-platforms\n";
+/// Takes of an index what is for this machine: the others are not there.
+const OWN_PLATFORM: &str = "platforms=\n";
 /// How many lines of what was said a failure tells.
 const TOLD: usize = 4;
 
@@ -102,8 +106,26 @@ pub(crate) async fn import(
     archive: Arc<Archive>,
     references: Vec<String>,
 ) -> Result<(), CallError> {
+    let has_index = |name: &String| archive.image(name).is_ok_and(ksail_archives::Image::has_index);
+    let (indexed, plain): (Vec<String>, Vec<String>) = references.into_iter().partition(has_index);
+    for (names, platforms) in [(plain, ANY_PLATFORM), (indexed, OWN_PLATFORM)] {
+        if !names.is_empty() {
+            import_some(call, node, doing, Arc::clone(&archive), names, platforms).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn import_some(
+    call: &Call,
+    node: &str,
+    doing: &str,
+    archive: Arc<Archive>,
+    references: Vec<String>,
+    platforms: &str,
+) -> Result<(), CallError> {
     let work = async {
-        match send(call, node, archive, references).await {
+        match send(call, node, archive, references, platforms).await {
             Ok(output) => Ok(Ok(output)),
             Err(Failure::Engine(error)) => Err(error),
             Err(Failure::Archive(error)) => Ok(Err(error)),
@@ -129,9 +151,15 @@ impl From<bollard::errors::Error> for Failure {
 }
 
 /// Runs the import and gives it what it reads, while what it says is read.
-async fn send(call: &Call, node: &str, archive: Arc<Archive>, references: Vec<String>) -> Result<Output, Failure> {
+async fn send(
+    call: &Call,
+    node: &str,
+    archive: Arc<Archive>,
+    references: Vec<String>,
+    platforms: &str,
+) -> Result<Output, Failure> {
     let docker = &call.session.docker;
-    let program = format!("{SNAPSHOTTER}{IMPORT}");
+    let program = format!("{SNAPSHOTTER}{platforms}{IMPORT}");
     let options = CreateExecOptions {
         cmd: Some(vec!["sh", "-c", &program]),
         attach_stdin: Some(true),

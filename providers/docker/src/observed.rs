@@ -11,6 +11,7 @@ use ksail_model::{Mark, Path, Secret, Value};
 use crate::ipv6;
 use crate::labels::{self, Labels};
 use crate::log_lines::{holds_secret, withhold};
+use crate::pinned::IMAGE;
 use crate::plan::{PROXY_PASSWORD, PROXY_URL, PROXY_USER, REGISTRY_DATA, REGISTRY_PATH, REGISTRY_PORT};
 
 /// A container as the engine tells of it.
@@ -279,6 +280,9 @@ impl Observed {
     }
 
     pub(crate) fn image(&self) -> Value {
+        if let Some(reference) = self.label(IMAGE) {
+            return Value::from(reference);
+        }
         Value::from(self.inspect.config.as_ref().and_then(|config| config.image.clone()))
     }
 

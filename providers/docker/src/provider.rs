@@ -157,11 +157,12 @@ impl DockerProvider {
         nodes: &[String],
         from: ImagesFrom<'_>,
     ) -> Result<Vec<NodeImages>, CallError> {
-        image_load::load(&self.call(context).await?, cluster, nodes, from).await
+        let config = self.endpoint.config_folder.as_deref();
+        image_load::load(&mut self.call(context).await?, cluster, nodes, from, config).await
     }
 
     /// Has the engine save images, by their full references, into an archive in a folder, where it leaves no file. What it lacks it
-    /// pulls first.
+    /// pulls first. Those that are named by a digest are fetched from their registries, into another archive.
     ///
     /// # Errors
     /// An image cannot be had, or the folder has no room.

@@ -48,6 +48,15 @@ impl Reference {
         format!("{}/{}", self.host, self.repository)
     }
 
+    /// Whether both mean the same image. A digest decides, where there is one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let same_content = match (&self.digest, &other.digest) {
+            (None, None) => self.tag == other.tag,
+            (one, another) => one == another,
+        };
+        self.host == other.host && self.repository == other.repository && same_content
+    }
+
     /// Whether the engine's list of tags and digests of one image holds this reference. A digest decides, where there is one.
     pub(crate) fn is_among(&self, tags: &[String], digests: &[String]) -> bool {
         let same_name = |other: &Self| other.host == self.host && other.repository == self.repository;

@@ -16,6 +16,7 @@ use crate::drain;
 use crate::exec::{look, run};
 use crate::machine;
 use crate::node_images::{self, SNAPSHOTTER};
+use crate::pinned;
 use crate::steps::{self, FOLDER, Work};
 
 /// The folder of kubeadm's run, and of what the new image brings.
@@ -147,6 +148,7 @@ async fn bring(call: &Call, name: &str, doing: &str, wanted: &MachineSpec) -> Re
         }),
         ..Default::default()
     };
+    let body = pinned::on_engine(call, doing, body).await?;
     let options = CreateContainerOptions { name: Some(helper.clone()), ..Default::default() };
     let made = call.change(doing, call.session.docker.create_container(Some(options), body)).await;
     made.map_err(|failed| failed.into_error(call, doing))?;

@@ -21,6 +21,7 @@ mod doctor;
 mod images;
 mod killed;
 mod mended;
+mod pinned;
 mod podman;
 mod recovered;
 mod taints;

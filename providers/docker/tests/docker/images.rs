@@ -4,14 +4,14 @@ use std::path::Path;
 
 use bollard::query_parameters::ImportImageOptions;
 use futures::TryStreamExt as _;
-use ksail_kinds::{ImageSource, ImageSpec, Spec as _, full_reference};
+use ksail_kinds::{ContainerSpec, ImageSource, ImageSpec, Restart, Spec as _, full_reference};
 use ksail_model::{Address, Digest, Identity, Observation, Ownership, Value};
 use ksail_provider::{CallErrorKind, Deleted, Provider as _, Target};
 use ksail_provider_docker::{DockerProvider, Endpoint};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::engine::{Engine, on_every_engine};
-use crate::push::push;
+use crate::push::{http, push, pushed};
 
 /// How long an empty tar is.
 const EMPTY_TAR: usize = 1024;
@@ -105,6 +105,97 @@ async fn a_name_without_a_registry_is_that_of_the_hub(engine: Engine) {
     assert_eq!(Some(&made.fields), target.spec.as_ref());
     assert_eq!(engine.delete(&target).await, Ok(Deleted::Gone));
     assert_eq!(engine.observe(&target).await, Observation::Absent);
+    engine.clean().await;
+}
+
+/// Writes an archive that holds the image by the digest of its manifest alone, and answers its reference with a tag beside.
+fn archive_by_digest(engine: &Engine, path: &Path) -> (String, String) {
+    let tagged = engine.image_name("pinned");
+    let digest = archive(&tagged, path);
+    let name = format!("{tagged}@{digest}");
+    let held = ksail_archives::Archive::read(std::fs::File::open(path).unwrap(), std::env::consts::ARCH).unwrap();
+    let chosen = [ksail_archives::Chosen { archive: &held, from: &tagged, name: &name }];
+    let bytes = ksail_archives::write(&chosen, Vec::new()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+    (name, digest)
+}
+
+async fn an_image_is_held_by_the_digest_that_names_it(engine: Engine) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.tar");
+    let (reference, digest) = archive_by_digest(&engine, &path);
+    let source = ImageSource::Archive { path: path.display().to_string(), digest: digest.clone() };
+    let target = image("foo", &reference, source);
+    let made = engine.create(&target).await;
+    assert_eq!(Some(&made.fields), target.spec.as_ref());
+    assert_eq!(made.attributes.field("digest").and_then(Value::as_str), Some(digest.as_str()));
+    assert_eq!(engine.create(&target).await.id, made.id, "it is there now");
+    // Without the tag it is the same image, for the digest says which one.
+    let untagged = reference.replace(":1@", "@");
+    assert_eq!(engine.see(&image("bar", &untagged, ImageSource::Pull {})).await.id, made.id);
+    if engine.which != crate::engine::Which::Embedded {
+        let spec = ContainerSpec {
+            image: reference.clone(),
+            command: vec!["/none".to_owned()],
+            env: std::collections::BTreeMap::new(),
+            mounts: Vec::new(),
+            ports: Vec::new(),
+            networks: Vec::new(),
+            restart: Restart::No,
+            running: false,
+            health: None,
+        };
+        let user = engine.target("user", "container", &spec);
+        let seen = engine.create(&user).await;
+        assert_eq!(seen.fields.field("image").and_then(Value::as_str), Some(reference.as_str()));
+        assert_eq!(engine.delete(&user).await, Ok(Deleted::Gone));
+    }
+    assert_eq!(engine.delete(&target).await, Ok(Deleted::Gone));
+    assert_eq!(engine.observe(&target).await, Observation::Absent);
+    engine.clean().await;
+}
+
+async fn what_a_digest_names_comes_from_its_registry(engine: Engine) {
+    let registry = engine.registry("foo").await;
+    let ready = engine.wait(&registry, std::time::Duration::from_secs(20)).await;
+    let endpoint = ready.attributes.field("endpoint").and_then(Value::as_str).unwrap();
+    push(endpoint, "ksail-test/app").await;
+    let manifest = pushed().manifest;
+    let one = |architecture: &str| {
+        serde_json::json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": manifest.len(),
+            "digest": Digest::of_bytes(&manifest).to_string(), "platform": {"os": "linux", "architecture": architecture},
+        })
+    };
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    let own = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [one("s390x"), one(own)]});
+    let index = index.to_string();
+    let put = http().put(format!("http://{endpoint}/v2/ksail-test/app/manifests/2")).header("Content-Type", INDEX);
+    assert_eq!(put.body(index.clone()).send().await.unwrap().status(), 201);
+
+    let folder = tempfile::tempdir().unwrap();
+    let save =
+        async |name: &str| engine.provider.save_images(&engine.context(), &[name.to_owned()], folder.path()).await;
+    for (content, has_index) in [(index.as_bytes(), true), (manifest.as_slice(), false)] {
+        let digest = Digest::of_bytes(content).to_string();
+        let name = format!("{endpoint}/ksail-test/app:7@{digest}");
+        let saved = save(&name).await.unwrap();
+        assert!(saved.of_engine.is_none() && saved.pulled.is_empty());
+        let archive = saved.of_registries.unwrap();
+        let held = archive.image(&name).unwrap();
+        assert_eq!((held.digest(), held.has_index()), (digest.as_str(), has_index));
+        let chosen = [ksail_archives::Chosen { archive: &archive, from: &name, name: &name }];
+        ksail_archives::write(&chosen, Vec::new()).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left in the folder");
+    let unknown = format!("{endpoint}/ksail-test/app@{}", Digest::of_bytes(b"another"));
+    let error = save(&unknown).await.err().unwrap();
+    assert!(error.message.contains("does not know") && error.hint.unwrap().contains("by a tag"), "{}", error.message);
+    let nobody = format!("localhost:{}/a@{}", crate::engine::free_port(), Digest::of_bytes(b"another"));
+    let error = save(&nobody).await.err().unwrap();
+    assert!(error.message.contains("cannot be reached"), "{}", error.message);
+    assert!(error.hint.unwrap().contains("comes from its registry"));
     engine.clean().await;
 }
 
@@ -211,6 +302,8 @@ async fn a_name_that_is_gone_is_removed_whatever_the_engine_said() {
 on_every_engine!(
     an_archive_is_loaded_held_and_removed_with_its_last_owner,
     a_name_without_a_registry_is_that_of_the_hub,
+    an_image_is_held_by_the_digest_that_names_it,
+    what_a_digest_names_comes_from_its_registry,
     an_image_that_was_there_before_us_stays,
     an_image_that_a_container_uses_stays,
     pulls_work_and_say_what_to_do_when_they_do_not,

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
+use super::pinned::Source;
 use super::{LOADED, World};
 use crate::support::apart::Apart;
 use crate::support::engine::Engine;
@@ -157,6 +158,7 @@ fn loaded_by_hand(world: &World) {
     load(&["images.tar"]).code(0).says(&format!("{worker}: docker.io/{image} was there")).says_not("loaded");
     world.archive(OTHER, &image);
     load(&["images.tar"]).code(0).says(&format!("{worker}: docker.io/{image} loaded"));
+    pinned_by_hand(world, &load);
     load(&["gone.tar"]).code(1).says("there is no archive");
     load(&["ksail.yaml"]).code(1).says("it cannot be read");
     load(&[&image, "--name", "nobody"]).code(1).says("it has no nodes there").says("ksail cluster list");
@@ -168,6 +170,21 @@ fn loaded_by_hand(world: &World) {
     world.rests(&world.nodes(1), &|| true);
 }
 
+/// What a digest names comes from its registry, and is in the node under that name.
+fn pinned_by_hand(world: &World, load: &dyn Fn(&[&str]) -> crate::support::project::Run) {
+    let source = Source::start(world);
+    let (worker, image) = (world.nodes(1)[1].clone(), source.image());
+    load(&[&source.tagged(), "--node", &worker]).code(0).says(&format!("{worker}: {image} loaded"));
+    assert!(world.images_of(&worker).contains(&image));
+    load(&[&image, "--node", &worker]).code(0).says("was there").says_not("loaded");
+    let unknown = image.replace("@sha256:", "@sha256:0").replace("web@", "web:9@");
+    let unknown = &unknown[..unknown.len() - 1];
+    load(&[unknown]).code(1).says("does not know team/web/manifests/sha256:0").says("by a tag alone");
+    drop(source);
+    let nobody = image.replace("@sha256:", "@sha256:1");
+    load(&[&nobody[..nobody.len() - 1]]).code(1).says("cannot be reached").says("comes from its registry");
+}
+
 #[test]
 fn a_cluster_is_made_from_a_bundle_alone_where_nothing_can_be_pulled() {
     let Some(mut world) = World::example() else { return };
@@ -175,14 +192,19 @@ fn a_cluster_is_made_from_a_bundle_alone_where_nothing_can_be_pulled() {
     world.workers(1);
     world.pods_run(&image);
     world.file(|file| file);
+    // What a pod runs may be named by a digest.
+    let source = Source::start(&world);
+    world.project.write("k8s/pinned.yaml", &source.pod());
     World::docker(&["tag", LOADED, &image]);
     let bundle = "bundle.tar";
     let made = world.project.command(&["bundle", "create"]).output().expect("a bundle");
     World::docker(&["image", "rm", &image]);
+    let pinned = source.image();
+    drop(source);
     let said = String::from_utf8_lossy(&made.stdout).into_owned();
     assert!(made.status.success(), "{made:?}");
     let node = format!("docker.io/kindest/node:{}", world.version);
-    let mut held = vec![node, format!("docker.io/{image}"), LOADED.to_owned()];
+    let mut held = vec![node, format!("docker.io/{image}"), LOADED.to_owned(), pinned.clone()];
     held.sort();
     assert_eq!(said.lines().collect::<Vec<_>>(), held);
     // One that lacks something is refused before anything is made.
@@ -203,10 +225,14 @@ fn a_cluster_is_made_from_a_bundle_alone_where_nothing_can_be_pulled() {
     std::fs::remove_file(world.project.path().join(bundle)).expect("the bundle goes");
     run(&["plan", "--detailed-exitcode"], 0);
     world.have(&image);
+    for node in world.nodes(1) {
+        assert!(world.images_of(&node).contains(&pinned), "{node}");
+    }
     let running = world.kubectl(&["get", "pods", "-n", "shop", "-o", "jsonpath={.items[*].status.phase}"]);
-    assert_eq!(running, "Running Running");
+    assert_eq!(running, "Running Running Running");
     let short = |name: &String| name.trim_start_matches("docker.io/").trim_start_matches("library/").to_owned();
-    let mut of_engine: Vec<String> = held.iter().filter(|name| !name.contains(&image)).map(short).collect();
+    let is_of_engine = |name: &&String| !name.contains(&image) && **name != pinned;
+    let mut of_engine: Vec<String> = held.iter().filter(is_of_engine).map(short).collect();
     of_engine.sort();
     assert_eq!(apart.images(), of_engine, "what only pods need is not on the engine");
     run(&["destroy", "--auto-approve"], 0);
