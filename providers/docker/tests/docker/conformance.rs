@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::models::{ContainerCreateBody, NetworkCreateRequest, VolumeCreateRequest};
-use bollard::query_parameters::CreateContainerOptions;
+use bollard::models::{ContainerCreateBody, HostConfig, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions, UploadToContainerOptions};
 use ksail_conformance::suite::{Breakage, Case, Change, Gap, Limits, Outside, Setup, Subject, Way, run_way};
 use ksail_kinds::{
-    ContainerSpec, ImageSource, LoadBalancerSpec, MirrorSpec, NetworkSpec, RegistrySpec, Restart, Spec as _,
+    ContainerSpec, ContainerdPatches, ImageSource, LoadBalancerSpec, MachineRole, MachineSpec, MirrorSpec, NetworkSpec,
+    RegistrySpec, Restart, Spec as _,
 };
 use ksail_model::{Fingerprint, Identity, Mark, Path, Preview, Secret, Value};
 use ksail_provider::{
@@ -25,6 +26,7 @@ use crate::images::{archive, image, import};
 
 const PASSWORD: &str = "hush-hush-hush";
 const OTHER_PASSWORD: &str = "whisper-whisper";
+const PROXY: &str = "http://me:hush-hush-hush@proxy:3128";
 /// How long a fake engine keeps silent.
 const SILENCE: Duration = Duration::from_secs(600);
 
@@ -40,6 +42,17 @@ const KINDS: [&str; 6] = ["mirror", "registry", "container", "image", "network",
 
 /// What runs a program of its own, which the embedded engine does not: of HAProxy, in the image of the test bed.
 const BALANCER: &str = "load-balancer";
+
+/// What runs a node image, on Docker only: a machine without limits of its own does not start on every Podman.
+const MACHINE: &str = "machine";
+/// What a machine keeps is on a volume that all checks share: an engine copies the image's own `/var`, which is large, onto an empty one,
+/// and no check looks at what is kept. With this file it is not empty.
+const KEPT: &str = "keep";
+
+fn node_image() -> Option<String> {
+    let how = "testbed/node-image.sh up; testbed/node-image.sh env";
+    ksail_test_real::variable("KSAIL_TEST_NODE_IMAGE", how).map(|image| format!("docker.io/{image}"))
+}
 
 fn balancer_image() -> Option<String> {
     let how = "testbed/node-image.sh up; testbed/node-image.sh env";
@@ -62,6 +75,26 @@ struct Place {
     upstream: String,
 }
 
+/// Makes a volume that is not empty: a container that is never started takes a file in.
+async fn fill_volume(engine: &Engine, volume: &str) {
+    let body = ContainerCreateBody {
+        image: Some(engine.registry_image.to_owned()),
+        host_config: Some(HostConfig { binds: Some(vec![format!("{volume}:/var")]), ..Default::default() }),
+        ..Default::default()
+    };
+    let options = CreateContainerOptions { name: Some(engine.name("filler")), ..Default::default() };
+    let filler = engine.docker.create_container(Some(options), body).await.unwrap().id;
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "keep", std::io::empty()).unwrap();
+    let options = UploadToContainerOptions { path: "/var".to_owned(), ..Default::default() };
+    let packed = bollard::body_full(tar.into_inner().unwrap().into());
+    engine.docker.upload_to_container(&filler, Some(options), packed).await.unwrap();
+    let options = RemoveContainerOptions { force: true, ..Default::default() };
+    engine.docker.remove_container(&filler, Some(options)).await.unwrap();
+}
+
 fn secret(fingerprint: &str) -> Value {
     let mut secret = Secret::env("TOKEN");
     secret.fingerprint = Some(Fingerprint(fingerprint.to_owned()));
@@ -82,12 +115,15 @@ impl OneKind {
                 engine.wait(&upstream, Duration::from_secs(60)).await;
                 network.identity.name
             }
-            "registry" | "container" | BALANCER => {
+            "registry" | "container" | BALANCER | MACHINE => {
                 engine.create(&network).await;
                 network.identity.name
             }
             _ => String::new(),
         };
+        if kind == MACHINE {
+            fill_volume(&engine, &engine.name(KEPT)).await;
+        }
         let upstream = engine.name("upstream-registry");
         Self { engine, kind, folder, network, upstream }
     }
@@ -157,6 +193,36 @@ impl OneKind {
         case
     }
 
+    fn machine_case(&self, engine: &Engine) -> Case {
+        let spec = MachineSpec {
+            cluster: engine.name("cluster"),
+            role: MachineRole::Worker,
+            image: node_image().unwrap_or_default(),
+            network: self.network.clone(),
+            address: None,
+            ipv6: false,
+            ipv6_address: None,
+            aliases: Vec::new(),
+            volume: self.engine.name(KEPT),
+            port: None,
+            api_address: None,
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            dns_search: None,
+            containerd: ContainerdPatches::default(),
+            registries: [("docker.io".to_owned(), "http://mirror:5000".to_owned())].into(),
+            proxy: [("HTTP_PROXY".to_owned(), secret("f1"))].into(),
+            certificates: MachineSpec::VALID.to_owned(),
+            running: true,
+        };
+        let mut case = self.case(engine, MACHINE, spec.to_value());
+        let secrets = [("proxy.HTTP_PROXY", PROXY)];
+        case.secrets = texts(&secrets);
+        case.change = change(MachineSpec { running: false, ..spec.clone() }.to_value(), &secrets, "running");
+        case.replacement = change(MachineSpec { role: MachineRole::ControlPlane, ..spec }.to_value(), &secrets, "role");
+        case
+    }
+
     fn container_case(&self, engine: &Engine) -> Case {
         let spec = ContainerSpec {
             image: engine.registry_image.to_owned(),
@@ -216,6 +282,7 @@ impl Subject for OneKind {
             "container" => self.container_case(&engine),
             "registry" => self.registry_case(&engine),
             BALANCER => self.balancer_case(&engine),
+            MACHINE => self.machine_case(&engine),
             _ => self.mirror_case(&engine),
         };
         let inner = DockerProvider::new(Endpoint::socket(&engine.socket)).project(self.folder.path());
@@ -226,7 +293,7 @@ impl Subject for OneKind {
     }
 
     fn limits(&self) -> Limits {
-        let rounds = if self.engine.which == Which::Podman { 1 } else { 3 };
+        let rounds = if self.engine.which == Which::Podman || self.kind == MACHINE { 1 } else { 3 };
         Limits { rounds, settle: Duration::from_millis(500), ..Limits::default() }
     }
 }
@@ -396,10 +463,12 @@ async fn the_provider_conforms(engine: Engine) {
     let ways = move |kind: &str| match kind {
         "registry" | "network" if is_podman => vec![Way::Direct, Way::Faulty(SEED)],
         _ if is_podman => vec![Way::Direct],
+        MACHINE => vec![Way::Direct, Way::Faulty(SEED)],
         _ => vec![Way::Direct, Way::Faulty(SEED), Way::Pipe],
     };
     let balancer = if engine.which != Which::Embedded { balancer_image() } else { None };
-    let kinds = KINDS.into_iter().chain(balancer.map(|_| BALANCER));
+    let machine = if engine.which == Which::Docker { node_image() } else { None };
+    let kinds = machine.map(|_| MACHINE).into_iter().chain(KINDS).chain(balancer.map(|_| BALANCER));
     let runs = kinds.flat_map(|kind| ways(kind).into_iter().map(move |way| (kind, way))).map(|(kind, way)| {
         let (engine, folder) = (engine.sibling(), Arc::clone(&folder));
         tokio::spawn(async move {
