@@ -206,6 +206,12 @@ pub(crate) async fn create(
     let doing = format!("take up {what}");
     let wanted = EtcdMemberSpec::from_value(spec).map_err(|error| call.refused(&what, &cause_of(&error)))?;
     let known = known(call, cluster, &doing).await?;
+    let kept = control_plane::all_kept(call, cluster, &doing).await?;
+    if let Some(written) = kept_of(&kept, (KIND, name))
+        && seen_of(name, &known, written.clone()).is_some()
+    {
+        written.may_complete(&what, &request.mark)?;
+    }
     let member = match &known.members {
         None => None,
         Some(members) => {
