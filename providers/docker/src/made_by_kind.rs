@@ -21,7 +21,9 @@ use crate::compare::is_empty;
 use crate::control_plane::{PATIENCE, command, needed};
 use crate::exec::{Output, download, look, look_with};
 use crate::kubeadm_documents::{steady, steady_of};
+use crate::load_balancer::BALANCER;
 use crate::machine::CONFIG;
+use crate::machine_plan::{CLUSTER, ROLE};
 
 /// What kind mounts into its machines by itself where the disk of the engine's machine asks for it.
 const DEVICES: &str = "/dev/mapper";
@@ -58,11 +60,12 @@ pub(crate) async fn machine_fields(
     {
         fields.set(&Path::key("containerd"), wanted.clone());
     }
+    // Behind a load balancer each control plane is published too, where nobody looks for it. The only one is looked for where it is.
+    let is_hidden = declared.field("port").is_none() && has_balancer(call, &fields).await?;
     if let Value::Map(map) = &mut fields {
         // They are those of who made it, are never changed, and may hold a password.
         map.remove("proxy");
-        // Behind a load balancer each control plane is published too, where nobody looks for it.
-        if declared.field("port").is_none() {
+        if is_hidden {
             map.remove("port");
             map.remove("api_address");
         }
@@ -83,6 +86,16 @@ pub(crate) async fn machine_fields(
         }
     }
     Ok(fields)
+}
+
+/// Whether there is a load balancer before the control planes of a machine's cluster.
+async fn has_balancer(call: &Call, fields: &Value) -> Result<bool, CallError> {
+    let cluster = fields.field("cluster").and_then(Value::as_str);
+    let is_it = |container: &bollard::models::ContainerSummary| {
+        let label = |name: &str| container.labels.as_ref()?.get(name).map(String::as_str);
+        label(CLUSTER) == cluster && label(ROLE) == Some(BALANCER)
+    };
+    Ok(crate::container::list(call).await?.iter().any(is_it))
 }
 
 /// Puts ports into the order in which they are declared, by which choices among them are known.
@@ -211,7 +224,7 @@ pub(crate) async fn bootstrap(call: &Call, machine: &str, target: &Target) -> Re
     let role = containers
         .iter()
         .find(|container| container.names.iter().flatten().any(|name| name.trim_start_matches('/') == machine));
-    let role = role.and_then(|container| container.labels.as_ref()?.get(crate::machine_plan::ROLE).cloned());
+    let role = role.and_then(|container| container.labels.as_ref()?.get(ROLE).cloned());
     let is_control_plane = role.as_deref() == Some(MachineRole::ControlPlane.word());
     // kind begins a cluster on its first control plane, which is the one without a number.
     let begins = is_control_plane && machine.ends_with(MachineRole::ControlPlane.word());
