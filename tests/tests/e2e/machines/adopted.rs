@@ -13,6 +13,10 @@ use crate::support::{docker_socket, free_port, wait_until};
 const KIND: &str = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\ncontainerdConfigPatches:\n- |\n  [debug]\n    level = \"info\"\nnodes:\n- role: control-plane\n";
 const WORKER: &str = "- role: worker\n  labels:\n    tier: frontend\n";
 const MAPPED: &str = "- role: control-plane\n  extraPortMappings:\n  - containerPort: 80\n    hostPort: 8099\n";
+/// What kubeadm is told otherwise on nodes that kind made: of a program of the control plane, of kubelets and of kube-proxy.
+const PATCHES: &str = "kubeadmConfigPatches:\n- |\n  kind: ClusterConfiguration\n  controllerManager:\n    extraArgs: {v: \"3\"}\n\
+                       - |\n  kind: KubeletConfiguration\n  maxPods: 60\n\
+                       - |\n  kind: KubeProxyConfiguration\n  metricsBindAddress: \"127.0.0.1:10249\"\n";
 /// All of a machine that would be another if its container were.
 const LASTING: [&str; 3] = ["/Id", "/State/StartedAt", "/State/Pid"];
 
@@ -164,6 +168,8 @@ fn what_kind_made_is_taken_over_as_it_is() {
     world.comes_to_rest(1, &node, &since);
     project.is_settled();
 
+    told_otherwise(&adopted);
+
     project.run(&["destroy", "--auto-approve"]).code(0);
     world.is_gone();
     for node in world.nodes(1) {
@@ -176,4 +182,33 @@ fn what_kind_made_is_taken_over_as_it_is() {
     assert!(!contexts.contains(&cluster), "{contexts}");
     let (status, _) = world.engine.call("GET", "/networks/kind", &Value::Null);
     assert_eq!(status, 200, "the network is that of all clusters of kind");
+}
+
+/// A patch that comes is told to kubeadm on the nodes that kind made, where they are.
+fn told_otherwise(adopted: &Adopted) {
+    let (world, project) = (&adopted.world, &adopted.world.project);
+    let (before, nodes) = (adopted.lasting(), world.nodes(1));
+    let declared = project.read("kind.yaml");
+    project.write("kind.yaml", &format!("{declared}{PATCHES}"));
+    let plan = project.run(&["plan", "--detailed-exitcode"]).code(2);
+    plan.says("0 to add, 2 to change, 0 to destroy").says("maxPods = 60");
+    project.apply();
+    world.rests(&nodes, &|| world.kubectl(&["get", "--raw=/readyz"]) == "ok");
+    project.is_settled();
+    world.is_told(&nodes[..1], "kube-controller-manager", "--v=3");
+    let room = world.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].status.capacity.pods}"]);
+    assert_eq!(room, "60 60");
+    let kept = |name: &str| world.kubectl(&["get", "configmap", name, "-n", "kube-system", "-o", "yaml"]);
+    assert!(kept("kube-proxy").contains("metricsBindAddress: 127.0.0.1:10249"));
+    assert!(kept("kubelet-config").contains("maxPods: 60"));
+    assert_eq!(adopted.lasting(), before, "no container was touched");
+    // And back, as kind had told it.
+    project.write("kind.yaml", &declared);
+    project.apply();
+    world.rests(&nodes, &|| world.kubectl(&["get", "--raw=/readyz"]) == "ok");
+    project.is_settled();
+    let (code, manifest) =
+        world.engine.exec(&nodes[0], &["cat", "/etc/kubernetes/manifests/kube-controller-manager.yaml"]);
+    assert!(code == 0 && !manifest.contains("--v=3"), "{manifest}");
+    assert_eq!(adopted.lasting(), before);
 }
