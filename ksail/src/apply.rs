@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ksail_execute::{Apply, Clock, Event, EventSink, JournalError, Limits, Summary, apply, check_fit};
+use ksail_execute::{Apply, Clock, Event, EventSink, Limits, Summary, apply, check_fit};
 use ksail_kinds::BuiltinKinds;
 use ksail_plan::Plan;
 use ksail_records::{Snapshot, State};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::choices::refuse_taken;
 use crate::error::{Error, Exit};
@@ -91,7 +90,7 @@ impl Platform {
                 refuse_taken(&plan, &snapshot, &place.connector).await?;
             }
         }
-        let request = Apply {
+        let summary = apply(Apply {
             plan,
             backend: Arc::clone(&place.backend),
             connector: Arc::clone(&place.connector),
@@ -106,13 +105,8 @@ impl Platform {
             partial: options.partial,
             stop: options.stop.clone(),
             abort: options.abort.clone(),
-        };
-        // As a task: on the thread that waits for the command, each call that ends would wake a thread of its own.
-        let applied = AbortOnDropHandle::new(tokio::spawn(apply(request))).await;
-        let applied = applied.unwrap_or_else(|error| match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(JournalError::Stopped.into()),
-        });
-        Ok(Applied { summary: applied? })
+        })
+        .await?;
+        Ok(Applied { summary })
     }
 }

@@ -125,6 +125,23 @@ fn object(namespace: &str, index: usize) -> String {
     )
 }
 
+/// The same as an apply of ksail sends it: as JSON, with a mark.
+fn as_sent(namespace: &str, index: usize) -> String {
+    let id = format!("{index:032x}");
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": format!("c{index}"), "namespace": namespace,
+            "labels": {"app": format!("a{}", index % 10), "ksail.io/lineage": &id},
+            "annotations": {
+                "ksail.io/address": format!("many/configmap/{namespace}/c{index}"), "ksail.io/generation": "1", "ksail.io/operation": &id,
+            },
+        },
+        "data": {"index": index.to_string(), "text": format!("some text of the object {index}"), "more": "true"},
+    })
+    .to_string()
+}
+
 fn manifest(namespace: &str, size: usize) -> String {
     let mut text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n");
     for index in 0..size {
@@ -175,7 +192,7 @@ async fn floor(kubeconfig: &Path, namespace: &str, size: usize) -> Result<f64, E
         async move {
             let request = http::Request::builder()
                 .method(method)
-                .uri(format!("{path}?fieldManager=floor"))
+                .uri(format!("{path}?fieldManager=floor&fieldValidation=Ignore&force=false"))
                 .header("content-type", "application/apply-patch+yaml")
                 .body(body.into_bytes());
             client.request_text(request.map_err(kube::Error::HttpError)?).await
@@ -185,7 +202,7 @@ async fn floor(kubeconfig: &Path, namespace: &str, size: usize) -> Result<f64, E
     let of = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n");
     ask("PATCH", root.clone(), of).await.map_err(|error| failed(&error))?;
     let began = Instant::now();
-    let applies = (0..size).map(|index| ask("PATCH", format!("{root}/configmaps/c{index}"), object(namespace, index)));
+    let applies = (0..size).map(|index| ask("PATCH", format!("{root}/configmaps/c{index}"), as_sent(namespace, index)));
     let all = futures::stream::iter(applies).buffer_unordered(CONNECTIONS).try_for_each(|_| async { Ok(()) });
     all.await.map_err(|error| failed(&error))?;
     let took = began.elapsed().as_secs_f64() * 1000.0;

@@ -113,19 +113,18 @@ fn failed(platform: &Platform) -> impl Fn(Error) -> Failure + '_ {
     |error| Failure::from(error).with_texts(platform.texts())
 }
 
-/// How many threads drive tasks at most, beside the one that waits for the command.
-const MOST_WORKERS: usize = 2;
+/// How many threads drive the tasks of what serves others.
+const SERVERS: usize = 2;
 
 /// Runs a command's future to its end on a small runtime.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
-    // A server on the same machine needs a core too; with one thread, tasks wake each other without waking a thread.
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    block_on_workers(cores.saturating_sub(1).clamp(1, MOST_WORKERS), future)
+    block_on_workers(ksail_execute::workers(cores), future)
 }
 
 /// Runs to its end what serves others.
 fn serve<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
-    block_on_workers(MOST_WORKERS, future)
+    block_on_workers(SERVERS, future)
 }
 
 fn block_on_workers<T>(workers: usize, future: impl Future<Output = T>) -> Result<T, Failure> {

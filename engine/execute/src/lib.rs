@@ -20,6 +20,6 @@ pub use apply::{ApplyError, apply};
 pub use event::{Ending, Event, EventSink, Silent};
 pub use fit::check_fit;
 pub use journal::JournalError;
-pub use limits::{Clock, Limits, NoSecrets, Secrets};
+pub use limits::{Clock, Limits, NoSecrets, Secrets, workers};
 pub use look::Looker;
 pub use request::{Apply, Failure, Skipped, Summary};

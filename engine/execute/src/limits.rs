@@ -32,6 +32,15 @@ pub struct Limits {
     pub longest_backoff: Duration,
 }
 
+/// How many threads drive tasks at most, beside the one that waits for the command.
+const MOST_WORKERS: usize = 2;
+
+/// How many threads shall drive the tasks of an apply on a machine of so many cores. A server on the same machine needs a core too, and
+/// with one thread tasks wake each other without waking a thread.
+pub fn workers(cores: usize) -> usize {
+    cores.saturating_sub(1).clamp(1, MOST_WORKERS)
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

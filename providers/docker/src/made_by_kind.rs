@@ -18,12 +18,13 @@ use crate::addon;
 use crate::bootstrap::TAINT;
 use crate::call::Call;
 use crate::compare::is_empty;
+use crate::container;
 use crate::control_plane::{PATIENCE, command, needed};
 use crate::exec::{Output, download, look, look_with};
 use crate::kubeadm_documents::{steady, steady_of};
-use crate::load_balancer::BALANCER;
+use crate::load_balancer;
 use crate::machine::CONFIG;
-use crate::machine_plan::{CLUSTER, ROLE};
+use crate::machine_plan::ROLE;
 
 /// What kind mounts into its machines by itself where the disk of the engine's machine asks for it.
 const DEVICES: &str = "/dev/mapper";
@@ -90,12 +91,8 @@ pub(crate) async fn machine_fields(
 
 /// Whether there is a load balancer before the control planes of a machine's cluster.
 async fn has_balancer(call: &Call, fields: &Value) -> Result<bool, CallError> {
-    let cluster = fields.field("cluster").and_then(Value::as_str);
-    let is_it = |container: &bollard::models::ContainerSummary| {
-        let label = |name: &str| container.labels.as_ref()?.get(name).map(String::as_str);
-        label(CLUSTER) == cluster && label(ROLE) == Some(BALANCER)
-    };
-    Ok(crate::container::list(call).await?.iter().any(is_it))
+    let cluster = fields.field("cluster").and_then(Value::as_str).unwrap_or_default();
+    Ok(load_balancer::of_cluster(&container::list(call).await?, cluster).is_some())
 }
 
 /// Puts ports into the order in which they are declared, by which choices among them are known.
@@ -220,7 +217,7 @@ pub(crate) async fn bootstrap(call: &Call, machine: &str, target: &Target) -> Re
     let documents =
         declared.and_then(|spec| spec.field("config")).and_then(Value::as_list).map(Vec::as_slice).unwrap_or_default();
     let config = as_declared(&told, documents);
-    let containers = crate::container::list(call).await?;
+    let containers = container::list(call).await?;
     let role = containers
         .iter()
         .find(|container| container.names.iter().flatten().any(|name| name.trim_start_matches('/') == machine));

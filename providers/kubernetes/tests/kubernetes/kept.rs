@@ -66,7 +66,7 @@ impl World {
     /// The scope that a provider of its own sees.
     async fn scope(&self) -> String {
         let targets = std::slice::from_ref(&self.target);
-        self.provider().observe(&self.cluster.context(), targets).await.unwrap().scope.0
+        self.provider().observe(&self.cluster.context(), targets).await.unwrap().scope.0.to_string()
     }
 }
 

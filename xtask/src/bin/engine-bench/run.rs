@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ksail_execute::{Apply, Clock, Ending, Limits, Looker, NoSecrets, apply};
+use ksail_execute::{Apply, Clock, Ending, Limits, Looker, NoSecrets, apply, workers};
 use ksail_model::{DeclaredGraph, ProviderConfig};
 use ksail_plan::{Inputs, Mode, Options, Plan, PlanHeader, joined, look_list, plan};
 use ksail_provider::{CallContext, Connector};
@@ -45,7 +45,8 @@ impl Clock for SystemClock {
 pub(crate) fn run(arguments: &Run) -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
     // As the binary makes it.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let workers = workers(std::thread::available_parallelism()?.get());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let report = runtime.block_on(go(arguments, started))?;
     if let Some(path) = &arguments.report {
         report.write(path)?;
