@@ -4,6 +4,7 @@
 
 mod classify;
 mod diff;
+mod digests;
 mod explain;
 mod fields;
 mod graph;
@@ -22,6 +23,7 @@ mod select;
 mod steps;
 
 pub use diff::{Difference, diff};
+pub use digests::digest_of;
 pub use explain::{ChangeCause, Explanation, explain};
 pub use graph::CycleLink;
 pub use inputs::{Inputs, Observed, Options, PlanError};
@@ -31,7 +33,7 @@ pub use plan::{
     Action, Blocked, Cause, Counts, Drift, DriftResponse, FieldChange, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode,
     PlanStep, Reason, Resolution, SeenAt, StepDo,
 };
-pub use planner::{digest_of, plan};
+pub use planner::plan;
 pub use recorded::RecordChange;
 pub use resolve::{joined, resolve_open_intents};
 pub use seen::{resolve_references, seen_digest};

@@ -9,14 +9,14 @@ use ksail_model::{
     UnknownReason, Value,
 };
 use ksail_records::concluded;
-use serde::{Serialize, Serializer};
 
 use crate::classify::{HostState, Judged, Situation, judge};
+use crate::digests::{content_digest, digest_of};
 use crate::graph::{Needs, order};
 use crate::nodes::Nodes;
 use crate::notes::notes;
 use crate::numbers::{ByKey, Numbers};
-use crate::plan::{Action, Blocked, Drift, DriftResponse, Mode, PLAN_FORMAT, Plan, PlanHeader, PlanNode, Reason};
+use crate::plan::{Action, Blocked, Drift, DriftResponse, Mode, PLAN_FORMAT, Plan, PlanNode, Reason};
 use crate::select::{excluded, left_out};
 use crate::steps::steps;
 use crate::{Inputs, Observed, PlanError, Resolution, resolve_open_intents};
@@ -718,49 +718,6 @@ fn providers(inputs: &Inputs<'_>) -> BTreeMap<String, ksail_model::ProviderConfi
     let mut providers = inputs.snapshot.providers.clone();
     providers.extend(inputs.declared.providers.clone());
     providers
-}
-
-/// Declarations as the list of their digests, each made when its turn comes.
-struct EachDigest<'a>(&'a BTreeMap<Address, Arc<Declaration>>);
-
-impl Serialize for EachDigest<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.values().map(|declaration| declaration.digest()))
-    }
-}
-
-fn content_digest(inputs: &Inputs<'_>) -> Digest {
-    let declarations = EachDigest(&inputs.declared.declarations);
-    let removed: Vec<_> = inputs.declared.removed.iter().map(|removal| (&removal.from, removal.destroy)).collect();
-    let moved: Vec<_> = inputs.declared.moved.iter().map(|step| (&step.from, &step.to)).collect();
-    let imports: Vec<_> = inputs.declared.imports.iter().map(|import| (&import.to, &import.id)).collect();
-    Digest::of(&(declarations, &inputs.declared.providers, removed, moved, imports))
-}
-
-/// The digest of a plan, computed anew from all of its content: it differs from [`Plan::digest`] where a file was changed,
-/// be it only in what is shown of it. When a plan was made does not count.
-pub fn digest_of(plan: &Plan) -> Digest {
-    let header = PlanHeader { made_ms: 0, ..plan.header.clone() };
-    // By name, so that no part is left out.
-    let Plan {
-        format,
-        header: _,
-        content_digest,
-        digest: _,
-        nodes,
-        steps,
-        drift,
-        resolutions,
-        yielded,
-        providers,
-        outputs,
-        outputs_before,
-        notes,
-    } = plan;
-    Digest::of(&(
-        (format, &header, content_digest, nodes, steps, drift),
-        (resolutions, yielded, providers, outputs, outputs_before, notes),
-    ))
 }
 
 /// Whether a resource that nobody owns (read only) needs no steps of ours.
