@@ -20,6 +20,7 @@ mod days;
 mod doctor;
 mod images;
 mod killed;
+mod members;
 mod mended;
 mod pinned;
 mod podman;

@@ -104,6 +104,15 @@ impl Harness {
         }
     }
 
+    /// Whether a mark is the one that is wanted, as far as marks of the case's things tell.
+    pub(super) fn is_mark(&self, found: Option<&Mark>, wanted: &Mark) -> bool {
+        if self.setup.case.tells_operation {
+            return found == Some(wanted);
+        }
+        let told = |mark: &Mark| Mark { operation: String::new(), ..mark.clone() };
+        found.is_some_and(|found| found.operation.is_empty() && told(found) == told(wanted))
+    }
+
     pub(super) fn other_mark(&self) -> Mark {
         Mark { lineage: format!("{}-other", self.setup.lineage), operation: "op-other".to_owned(), ..self.mark(1) }
     }

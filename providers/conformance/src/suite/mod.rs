@@ -135,12 +135,22 @@ pub struct Case {
     pub replacement: Option<Change>,
     /// Whether the things of the kind can carry a mark.
     pub carries_mark: bool,
+    /// Whether their marks tell the operation that made them. Work that goes on for whoever asks for the same tells none.
+    pub tells_operation: bool,
 }
 
 impl Case {
     /// A case without secrets, change and replacement, whose things carry marks.
     pub fn new(target: Target, absent: Target) -> Self {
-        Self { target, secrets: BTreeMap::new(), absent, change: None, replacement: None, carries_mark: true }
+        Self {
+            target,
+            secrets: BTreeMap::new(),
+            absent,
+            change: None,
+            replacement: None,
+            carries_mark: true,
+            tells_operation: true,
+        }
     }
 }
 

@@ -91,6 +91,8 @@ fn certificates_at_their_end_and_a_full_etcd_are_seen_and_mended() {
     world.project.apply();
     world.project.is_settled();
     world.kubectl(&["create", "configmap", "small", "--namespace=shop", "--from-literal=a=b"]);
+    super::members::conform(&world);
+    world.project.is_settled();
     world.project.run(&["destroy", "--auto-approve"]).code(0);
     world.is_gone();
 }

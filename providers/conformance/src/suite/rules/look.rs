@@ -125,13 +125,15 @@ pub(in crate::suite) async fn listing(h: &Harness) -> Checked {
     ensure(one.kind == target.address.kind() && one.identity.name == target.identity.name, || {
         format!("it is listed as {} {}", one.kind, one.identity.name)
     })?;
-    ensure(one.seen.id == made.seen.id && one.seen.mark == Some(h.mark(1)), || {
+    ensure(one.seen.id == made.seen.id && h.is_mark(one.seen.mark.as_ref(), &h.mark(1)), || {
         format!("it is listed as {:?} with the mark {:?}", one.seen.id, one.seen.mark)
     })?;
     ensure(one.ownership == target.ownership, || format!("it is listed as {:?}", one.ownership))?;
     h.delete(&made.seen).await?;
     let last = h.list().await?;
-    ensure(!last.iter().any(|owned| owned.seen.mark == Some(h.mark(1))), || "what was deleted is listed".into())
+    ensure(!last.iter().any(|owned| h.is_mark(owned.seen.mark.as_ref(), &h.mark(1))), || {
+        "what was deleted is listed".into()
+    })
 }
 
 /// Rule `Previews`.

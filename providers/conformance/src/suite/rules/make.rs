@@ -48,7 +48,7 @@ fn carries_mark(h: &Harness, made: &Applied) -> Checked {
     if !h.setup.case.carries_mark {
         return Ok(());
     }
-    ensure(made.seen.mark == Some(h.mark(1)), || {
+    ensure(h.is_mark(made.seen.mark.as_ref(), &h.mark(1)), || {
         format!("the creation was to write the mark {:?} and returned {:?}", h.mark(1), made.seen.mark)
     })
 }
@@ -66,7 +66,7 @@ pub(in crate::suite) async fn other_lineage_kept(h: &Harness) -> Checked {
     h.only_if_marked()?;
     h.setup.outside.make_marked(h.target(), &h.other_mark()).await?;
     let seen = h.see().await?;
-    ensure(seen.mark == Some(h.other_mark()), || format!("another's mark is seen as {:?}", seen.mark))?;
+    ensure(h.is_mark(seen.mark.as_ref(), &h.other_mark()), || format!("another's mark is seen as {:?}", seen.mark))?;
     kept(h, "a thing of another lineage").await
 }
 

@@ -80,7 +80,9 @@ pub(in crate::suite) async fn generation(h: &Harness) -> Checked {
         secrets: replacement.secrets.clone(),
     };
     let made = h.create_as(&next).await?;
-    ensure(made.seen.mark == Some(mark), || format!("the replacement carries the mark {:?}", made.seen.mark))?;
+    ensure(h.is_mark(made.seen.mark.as_ref(), &mark), || {
+        format!("the replacement carries the mark {:?}", made.seen.mark)
+    })?;
     // The former deletion, repeated because its reply had been lost.
     let answer = h.try_delete(&h.delete_request(Some(&former.seen))).await;
     h.expect(1, "after the deletion of the former generation was repeated").await?;
