@@ -174,10 +174,10 @@ impl SecretStore {
         for node in plan.nodes.values() {
             let makes = matches!(node.action, Action::Create | Action::Update | Action::Replace { .. });
             let Some(declaration) = node.declaration.as_ref().filter(|_| makes) else { continue };
-            if !has_secrets(&declaration.spec) {
+            let planned = declaration.spec.secrets();
+            if planned.iter().all(|(_, secret)| secret.parts.is_empty()) {
                 continue;
             }
-            let planned = declaration.spec.secrets();
             let now = self
                 .resolve(false, |resolver| match resolver.vault {
                     Some(_) => resolver.fingerprinted(&declaration.spec),
@@ -202,7 +202,7 @@ impl SecretStore {
 
 /// Whether there are secrets to resolve.
 fn has_secrets(spec: &Value) -> bool {
-    spec.any_leaf(&|leaf| matches!(leaf, Value::Secret(secret) if !secret.parts.is_empty()))
+    spec.secrets().iter().any(|(_, secret)| !secret.parts.is_empty())
 }
 
 fn secret_error(address: &str, error: &SecretError) -> Error {
@@ -223,8 +223,7 @@ fn diagnosed(message: String, error: &SecretError) -> Error {
 
 impl Secrets for SecretStore {
     fn texts(&self, spec: &Value) -> Result<BTreeMap<Path, SecretText>, String> {
-        // Asked of each resource at its turn: no path of one without secrets is made.
-        if !spec.any_leaf(&|leaf| matches!(leaf, Value::Secret(_))) {
+        if !spec.has_secret() {
             return Ok(BTreeMap::new());
         }
         let texts = self.resolve(true, |resolver| resolver.texts(spec)).map_err(|error| error.to_string())?;

@@ -208,9 +208,17 @@ impl Value {
         found
     }
 
-    /// All secrets within, with their paths.
+    /// Whether there is a secret within.
+    pub fn has_secret(&self) -> bool {
+        self.any_leaf(&|leaf| matches!(leaf, Self::Secret(_)))
+    }
+
+    /// All secrets within, with their paths. Mostly there is none, and then no path is made.
     pub fn secrets(&self) -> Vec<(Path, &Secret)> {
         let mut found = Vec::new();
+        if !self.has_secret() {
+            return found;
+        }
         self.walk(&mut |path, leaf| {
             if let Self::Secret(secret) = leaf {
                 found.push((path.clone(), secret));

@@ -6,9 +6,7 @@ use crate::diff::Difference;
 use crate::joined;
 
 pub(crate) fn is_secret(difference: &Difference) -> bool {
-    let secret = |value: &Option<Value>| {
-        value.as_ref().is_some_and(|value| value.any_leaf(&|leaf| matches!(leaf, Value::Secret(_))))
-    };
+    let secret = |value: &Option<Value>| value.as_ref().is_some_and(|value| value.has_secret());
     secret(&difference.before) || secret(&difference.after)
 }
 

@@ -25,16 +25,8 @@ pub(crate) fn is_secret(name: &ObjectName) -> bool {
     name.group.is_empty() && name.kind == "Secret"
 }
 
-/// Whether there are secrets in a spec. Mostly there are none, and then no path of it is made.
-fn has_any(spec: &Value) -> bool {
-    spec.any_leaf(&|leaf| matches!(leaf, Value::Secret(_)))
-}
-
 /// The fingerprints of a spec's secrets by their paths, as they stand on the object. `None` if there are no secrets.
 pub(crate) fn fingerprints(spec: &Value) -> Option<String> {
-    if !has_any(spec) {
-        return None;
-    }
     let found: BTreeMap<String, String> = spec
         .secrets()
         .into_iter()
@@ -108,8 +100,8 @@ fn seen_as(fingerprint: Option<&String>) -> Value {
 /// else owns it since; never a text.
 pub(crate) fn report(fields: &mut Value, live: &Json, spec: Option<&Value>, name: &ObjectName, managers: &Managers) {
     let written = written(live);
-    let declared = spec.filter(|spec| has_any(spec)).map(Value::secrets).unwrap_or_default();
-    let declared: Vec<Path> = declared.into_iter().map(|(path, _)| path).collect();
+    let declared: Vec<Path> =
+        spec.map(|spec| spec.secrets().into_iter().map(|(path, _)| path).collect()).unwrap_or_default();
     if !is_secret(name) {
         let paths = declared.into_iter().chain(written.keys().filter_map(|path| Path::parse(path).ok()));
         for path in paths {
