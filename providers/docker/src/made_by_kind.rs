@@ -62,7 +62,8 @@ pub(crate) async fn machine_fields(
         fields.set(&Path::key("containerd"), wanted.clone());
     }
     // Behind a load balancer each control plane is published too, where nobody looks for it. The only one is looked for where it is.
-    let is_hidden = declared.field("port").is_none() && has_balancer(call, &fields).await?;
+    let is_published = fields.field("port").is_some() && declared.field("port").is_none();
+    let is_hidden = is_published && has_balancer(call, &fields).await?;
     if let Value::Map(map) = &mut fields {
         // They are those of who made it, are never changed, and may hold a password.
         map.remove("proxy");
