@@ -4,9 +4,9 @@
 use bollard::query_parameters::ImportImageOptions;
 use futures::StreamExt as _;
 use ksail_provider::CallError;
-use sha2::{Digest as _, Sha256};
 
 use crate::call::Call;
+use crate::digest::sha256_hex;
 use crate::owner_tag::OwnerTag;
 
 /// An empty tar: the one layer of the image.
@@ -37,18 +37,14 @@ pub(crate) async fn put(call: &Call, what: &str, claim: &OwnerTag) -> Result<(),
     call.change(&doing, done).await.map_err(|failed| failed.into_error(call, &doing))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// An archive as `docker save` writes it. The reference in its configuration makes it an image of its own.
 fn archive(reference: &str) -> std::io::Result<Vec<u8>> {
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux", "config": {"Labels": {"dev.ksail.claim": reference}},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex(&LAYER))]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha256_hex(&LAYER))]},
     });
     let config = config.to_string().into_bytes();
-    let name = format!("{}.json", hex(&config));
+    let name = format!("{}.json", sha256_hex(&config));
     let manifest = serde_json::json!([{"Config": name, "RepoTags": [reference], "Layers": [LAYER_PATH]}]).to_string();
     let mut tar = tar::Builder::new(Vec::new());
     let files = [(name.as_str(), config.as_slice()), (LAYER_PATH, &LAYER), ("manifest.json", manifest.as_bytes())];

@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
+
+use crate::digest::sha256_hex;
 
 /// The variables that say where the engine is.
 const HOST: &str = "DOCKER_HOST";
@@ -258,7 +259,7 @@ fn current_context(folder: Option<&Path>) -> Result<Option<String>, EndpointErro
 /// Reads a context: its description and its TLS material are in folders named by the SHA-256 of its name.
 fn context(name: &str, folder: Option<&Path>) -> Result<Transport, EndpointError> {
     let contexts = folder.unwrap_or(Path::new(".docker")).join("contexts");
-    let key = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let key = sha256_hex(name.as_bytes());
     let path = contexts.join("meta").join(&key).join("meta.json");
     let Some(bytes) = read(&path)? else { return Err(EndpointError::NoContext { name: name.to_owned(), path }) };
     let endpoint = serde_json::from_slice::<ContextFile>(&bytes)
@@ -316,7 +317,7 @@ mod tests {
     }
 
     fn write_context(home: &Path, name: &str, host: &str) -> PathBuf {
-        let key = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let key = sha256_hex(name.as_bytes());
         let contexts = home.join(".docker/contexts");
         let meta = contexts.join("meta").join(&key);
         std::fs::create_dir_all(&meta).unwrap();

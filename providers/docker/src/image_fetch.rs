@@ -12,13 +12,13 @@ use ksail_archives::{Archive, Blob, Gathered, LeadsTo, leads_to};
 use ksail_provider::CallError;
 use ksail_registry_client::{Credentials, Upstream, UpstreamError, bounded_body};
 use reqwest::Method;
-use sha2::{Digest as _, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
 use crate::archive;
 use crate::call::Call;
 use crate::credentials;
+use crate::digest::sha256_hex;
 use crate::image::CERTIFICATES;
 use crate::podman;
 use crate::reference::{DEFAULT_HOST, Reference};
@@ -188,7 +188,7 @@ async fn manifest(
 ) -> Result<(Blob, Vec<u8>), Failure> {
     let response = registry.manifest(Method::GET, &reference.repository, &digest).await?;
     let bytes = bounded_body(response, LONGEST_MANIFEST).await.map_err(Failure::Content)?;
-    let hex: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = sha256_hex(&bytes);
     if digest != format!("sha256:{hex}") {
         return Err(Failure::Content(format!("it gave something else as {digest}: sha256:{hex}")));
     }

@@ -18,6 +18,7 @@ mod compare;
 mod container;
 mod control_plane;
 mod credentials;
+mod digest;
 mod drain;
 mod endpoint;
 mod etcd;
