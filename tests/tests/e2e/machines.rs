@@ -80,6 +80,51 @@ fn kind_program() -> Option<PathBuf> {
     kind.map(PathBuf::from)
 }
 
+/// The file's rule by which the image of HAProxy is that of the test bed; says why there is none.
+fn balancer_rule() -> Option<String> {
+    let image = std::env::var("KSAIL_TEST_BALANCER_IMAGE").ok().filter(|image| !image.is_empty());
+    if image.is_none() {
+        did_not_run("KSAIL_TEST_BALANCER_IMAGE names no image of HAProxy (testbed/node-image.sh up)");
+    }
+    let image = image?;
+    Some(format!("  images:\n    - from: docker.io/library/haproxy:3.2-alpine\n      to: docker.io/{image}\n"))
+}
+
+/// What kubectl says in a machine of a control plane.
+#[track_caller]
+fn kubectl_in(engine: &Engine, machine: &str, arguments: &[&str]) -> String {
+    let command = [&["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"], arguments].concat();
+    let (code, said) = engine.exec(machine, &command);
+    assert_eq!(code, 0, "{command:?}: {said}");
+    said
+}
+
+/// The members of etcd by name, with their ids, as that of a machine tells.
+#[track_caller]
+fn etcd_members(engine: &Engine, machine: &str) -> Vec<(String, String)> {
+    let pod = format!("etcd-{machine}");
+    let pki = "/etc/kubernetes/pki/etcd";
+    // By its name: etcd listens by one family of addresses.
+    let flags = [
+        "--endpoints=https://localhost:2379".to_owned(),
+        format!("--cacert={pki}/ca.crt"),
+        format!("--cert={pki}/healthcheck-client.crt"),
+        format!("--key={pki}/healthcheck-client.key"),
+    ];
+    let mut command = vec!["exec", "-n", "kube-system", &pod, "--", "etcdctl"];
+    command.extend(flags.iter().map(String::as_str));
+    command.extend(["member", "list"]);
+    let said = kubectl_in(engine, machine, &command);
+    let member = |line: &str| {
+        let parts: Vec<&str> = line.trim().split(", ").collect();
+        assert_eq!((parts[1], parts.last()), ("started", Some(&"false")), "started, and no learner: {line}");
+        (parts[2].to_owned(), parts[0].to_owned())
+    };
+    let mut members: Vec<(String, String)> = said.lines().filter(|line| line.contains(", ")).map(member).collect();
+    members.sort();
+    members
+}
+
 impl World {
     /// The example under a name and with ports of its own, in the version of the node image.
     pub(crate) fn example() -> Option<Self> {
@@ -113,11 +158,7 @@ impl World {
     /// What kubectl says in the first machine.
     #[track_caller]
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
-        let mut command = vec!["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"];
-        command.extend(arguments);
-        let (code, said) = self.engine.exec(&self.control_plane(), &command);
-        assert_eq!(code, 0, "{command:?}: {said}");
-        said
+        kubectl_in(&self.engine, &self.control_plane(), arguments)
     }
 
     /// The nodes that are ready and take pods.

@@ -8,11 +8,11 @@ use std::process::Command;
 
 use super::facts::{self, Facts};
 use super::families::{self, Family};
-use super::{kind_program, node_version};
+use super::{balancer_rule, etcd_members, kind_program, kubectl_in, node_version};
 use crate::docker::name;
 use crate::support::engine::Engine;
 use crate::support::project::Project;
-use crate::support::{did_not_run, docker_socket, free_port};
+use crate::support::{docker_socket, free_port};
 
 /// What differs on purpose, and why. A path's `*` stands for any text.
 const ON_PURPOSE: &[(&str, &str)] = &[
@@ -176,16 +176,7 @@ impl Both {
         }
         std::fs::create_dir(project.path().join("read")).expect("a folder");
         project.write("kind.yaml", &file.replace("<folder>", &project.path().display().to_string()));
-        let balancer = match std::env::var("KSAIL_TEST_BALANCER_IMAGE").ok().filter(|image| !image.is_empty()) {
-            Some(image) => {
-                format!("  images:\n    - from: docker.io/library/haproxy:3.2-alpine\n      to: docker.io/{image}\n")
-            }
-            None if shape == IPV6 => {
-                did_not_run("KSAIL_TEST_BALANCER_IMAGE names no image of HAProxy (testbed/node-image.sh up)");
-                return None;
-            }
-            None => String::new(),
-        };
+        let balancer = if shape == IPV6 { balancer_rule()? } else { String::new() };
         project.write(
             "ksail.yaml",
             &format!(
@@ -250,11 +241,7 @@ impl Both {
 
     #[track_caller]
     fn kubectl(&self, arguments: &[&str]) -> String {
-        let command = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"];
-        let (code, said) =
-            self.engine.exec(&format!("{}-control-plane", self.cluster), &[&command, arguments].concat());
-        assert_eq!(code, 0, "{arguments:?}: {said}");
-        said
+        kubectl_in(&self.engine, &format!("{}-control-plane", self.cluster), arguments)
     }
 
     /// By way of what stands before the control planes, to which this access leads.
@@ -264,20 +251,11 @@ impl Both {
         assert_eq!(said.trim(), "ok");
     }
 
-    /// The machines that are members of etcd, by what it says itself.
+    /// The machines that are members of etcd.
+    #[track_caller]
     fn members(&self) -> Vec<String> {
-        let pod = format!("etcd-{}-control-plane", self.cluster);
-        let pki = "/etc/kubernetes/pki/etcd";
-        let shell = format!(
-            "etcdctl --endpoints=https://localhost:2379 --cacert={pki}/ca.crt --cert={pki}/healthcheck-client.crt --key={pki}/healthcheck-client.key member list"
-        );
-        let mut command = vec!["exec", "-n", "kube-system", &pod, "--"];
-        command.extend(shell.split(' '));
-        let said = self.kubectl(&command);
-        let name = |line: &str| line.split(", ").nth(2).map(str::to_owned);
-        let mut names: Vec<String> = said.lines().filter_map(name).collect();
-        names.sort();
-        names
+        let members = etcd_members(&self.engine, &format!("{}-control-plane", self.cluster));
+        members.into_iter().map(|(name, _)| name).collect()
     }
 
     /// Another family is refused before anything is changed.

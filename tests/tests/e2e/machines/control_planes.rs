@@ -1,19 +1,13 @@
 //! Several control planes behind a load balancer, which is a real HAProxy in an image of the test bed.
 
-use super::World;
-use crate::support::{did_not_run, files_below};
+use super::{World, balancer_rule, etcd_members};
+use crate::support::files_below;
 
 impl World {
     /// The example with so many control planes and a worker.
     fn with_control_planes(count: usize) -> Option<Self> {
         let world = Self::example()?;
-        let Some(image) = std::env::var("KSAIL_TEST_BALANCER_IMAGE").ok().filter(|image| !image.is_empty()) else {
-            did_not_run("KSAIL_TEST_BALANCER_IMAGE names no image of HAProxy (testbed/node-image.sh up)");
-            return None;
-        };
-        let rule = format!(
-            "spec:\n  images:\n    - from: docker.io/library/haproxy:3.2-alpine\n      to: docker.io/{image}\n"
-        );
+        let rule = format!("spec:\n{}", balancer_rule()?);
         let file = world.project.read("ksail.yaml").replacen("spec:\n", &rule, 1);
         world.project.write("ksail.yaml", &file);
         world.control_planes(count, 1);
@@ -40,26 +34,7 @@ impl World {
     /// The members of etcd by name, with their ids, as the first machine tells.
     #[track_caller]
     fn members(&self) -> Vec<(String, String)> {
-        let pod = format!("etcd-{}", self.control_plane());
-        let pki = "/etc/kubernetes/pki/etcd";
-        let flags = [
-            "--endpoints=https://127.0.0.1:2379".to_owned(),
-            format!("--cacert={pki}/ca.crt"),
-            format!("--cert={pki}/healthcheck-client.crt"),
-            format!("--key={pki}/healthcheck-client.key"),
-        ];
-        let mut command = vec!["exec", "-n", "kube-system", &pod, "--", "etcdctl"];
-        command.extend(flags.iter().map(String::as_str));
-        command.extend(["member", "list"]);
-        let said = self.kubectl(&command);
-        let member = |line: &str| {
-            let parts: Vec<&str> = line.trim().split(", ").collect();
-            assert_eq!((parts[1], parts.last()), ("started", Some(&"false")), "started, and no learner: {line}");
-            (parts[2].to_owned(), parts[0].to_owned())
-        };
-        let mut members: Vec<(String, String)> = said.lines().filter(|line| line.contains(", ")).map(member).collect();
-        members.sort();
-        members
+        etcd_members(&self.engine, &self.control_plane())
     }
 
     fn names(&self) -> Vec<String> {
