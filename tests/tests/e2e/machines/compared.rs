@@ -189,12 +189,32 @@ impl Both {
 
     #[track_caller]
     fn kind(&self, arguments: &[&str]) -> String {
+        self.try_kind(arguments).unwrap_or_else(|why| panic!("kind {arguments:?}: {why}"))
+    }
+
+    /// What kind says; or, where it fails, what it says of that.
+    fn try_kind(&self, arguments: &[&str]) -> Result<String, String> {
         let host = std::env::var("KSAIL_TEST_DOCKER_HOST").expect("the engine");
         let mut command = Command::new(&self.kind);
         command.args(arguments).args(["--name", &self.cluster]).env("DOCKER_HOST", host);
         let run = command.env("KUBECONFIG", self.project.path().join("kind.kubeconfig")).output().expect("kind runs");
-        assert!(run.status.success(), "kind {arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
-        String::from_utf8_lossy(&run.stdout).into_owned()
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if run.status.success() { Ok(text(&run.stdout)) } else { Err(text(&run.stderr)) }
+    }
+
+    /// Has kind make the cluster. Its balancer was seen to refuse connections for a moment while kind goes on, which kind gives up over,
+    /// with nothing left: then it is asked once more.
+    #[track_caller]
+    fn kind_makes(&self, image: &str) {
+        let file = self.project.path().join("kind.yaml").display().to_string();
+        let create = ["create", "cluster", "--config", &file, "--image", image, "--wait", "120s"];
+        match self.try_kind(&create) {
+            Err(why) if why.contains("-external-load-balancer:6443") && why.contains("connection refused") => {
+                eprintln!("kind is asked once more: {why}");
+                self.kind(&create);
+            }
+            made => drop(made.unwrap_or_else(|why| panic!("kind {create:?}: {why}"))),
+        }
     }
 
     /// A cluster of IPv6 with two control planes that kind made is adopted: what stands before them is the only container that is made
@@ -336,10 +356,7 @@ fn what_is_made_equals_what_kind_makes() {
     let mut needed = BTreeSet::new();
     for (shape, text, families) in SHAPES {
         let Some(both) = Both::of(text) else { return };
-        let (file, version) = (both.project.path().join("kind.yaml"), node_version().expect("a version"));
-        let image = format!("kindest/node:{version}");
-        let file = file.display().to_string();
-        both.kind(&["create", "cluster", "--config", &file, "--image", &image, "--wait", "120s"]);
+        both.kind_makes(&format!("kindest/node:{}", node_version().expect("a version")));
         let of_kind = both.facts();
         if text == IPV6 {
             both.is_taken_over();
